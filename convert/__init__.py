@@ -1,0 +1,1 @@
+"""Hugging Face or original LLaVA weights to a folder of MLX shards."""

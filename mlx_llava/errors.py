@@ -1,0 +1,73 @@
+"""What can go wrong, as the person who can mend it should read it.
+
+LlavaError                 1   anything we know how to explain
+├── UsageError             2   the command line does not fit together
+├── ModelError             3   no such model, or not a converted one
+├── CheckpointError        1   a weight file or tokenizer is damaged or does not fit its config
+│   └── ConfigError        1   a config key is out of range or not implemented
+├── ConversionError        1   the checkpoint cannot be converted as asked
+├── PromptError            1   pictures, marks and text do not fit together
+├── ImageError             4   a picture is missing, unreadable or too large
+├── LimitError             5   it does not fit into the context or the memory
+└── NetworkError           7   the hub cannot be reached
+
+The number is the exit code of the programs. `problem` is one line that says what is wrong,
+`advice` one line that says what to do.
+"""
+
+
+class LlavaError(Exception):
+    """An error with one line that says what is wrong and one that says what to do."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}\n{advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class UsageError(LlavaError):
+    """The command line does not fit together."""
+
+    exit_code = 2
+
+
+class ModelError(LlavaError):
+    """There is no such model, or it is not a converted one."""
+
+    exit_code = 3
+
+
+class CheckpointError(LlavaError):
+    """A file of a checkpoint is damaged, or does not fit its config."""
+
+
+class ConfigError(CheckpointError):
+    """A key of config.json is out of range, or asks for something not implemented."""
+
+
+class ConversionError(LlavaError):
+    """The checkpoint cannot be converted as asked."""
+
+
+class PromptError(LlavaError):
+    """Pictures, image marks and text do not fit together."""
+
+
+class ImageError(LlavaError):
+    """A picture is missing, unreadable or too large."""
+
+    exit_code = 4
+
+
+class LimitError(LlavaError):
+    """The request does not fit into the context window or the memory."""
+
+    exit_code = 5
+
+
+class NetworkError(LlavaError):
+    """The hub cannot be reached."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""The three parts of LLaVA and how they are joined. Arrays only."""

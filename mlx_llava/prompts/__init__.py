@@ -1,0 +1,1 @@
+"""Prompts: turns to tokens."""
