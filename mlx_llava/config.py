@@ -1,10 +1,9 @@
-"""What a LLaVA checkpoint is made of, read from its config files.
+"""What a LLaVA is made of: its three parts, and how text and pictures become its input.
 
-Understands both dialects: original LLaVA (`mm_*` keys) and llava-hf in its old and its v5 spelling.
-A key that would change an answer and is not implemented is an error, never ignored.
+Knows no file format: `dialects.py` reads these from a checkpoint's config.json.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 # openai/clip-vit-large-patch14, preprocessor_config.json
@@ -22,3 +21,81 @@ class PictureConfig:
     """`crop` the middle of the resized picture (llava-hf), or `pad` it to a square first (LLaVA-1.5)."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The CLIP vision tower."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int
+    patch_size: int
+    hidden_act: str
+    layer_norm_eps: float
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one crop."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary position embedding: plain, or stretched as `linear` or `llama3`."""
+
+    rope_type: str = "default"
+    rope_theta: float = 10000.0
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Vicuna, LLaMA or Mistral."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    attention_bias: bool
+    mlp_bias: bool
+    sliding_window: int | None
+    tie_word_embeddings: bool
+    rope: RopeConfig
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """A whole LLaVA: the three parts, and how text and pictures become its input."""
+
+    vision: VisionConfig
+    text: TextConfig
+    feature_layers: tuple[int, ...] = (-2,)
+    """Entries of the tower's hidden states that the projector sees, side by side."""
+    keep_class_token: bool = False
+    projector_depth: int = 2
+    projector_act: str = "gelu"
+    projector_bias: bool = True
+    image_token_id: int = 0
+    """The id that stands at a picture's positions; where the vocabulary has none, any row will do."""
+    eos_token_ids: tuple[int, ...] = (2,)
+    picture: PictureConfig = field(default_factory=PictureConfig)
+    template: str = "vicuna_v1"
+    restart_after_image: bool = False
+    """The tokenizer starts a new string after a picture, as original LLaVA does."""
+
+    @property
+    def rows_per_crop(self) -> int:
+        """Image features of one crop."""
+        return self.vision.num_patches + self.keep_class_token

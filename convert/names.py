@@ -1,0 +1,69 @@
+"""What a tensor of a published checkpoint is called here: a table of patterns, read in order.
+
+Three generations of files: original LLaVA (`model.layers`, `model.mm_projector`), llava-hf as released
+(`language_model.model`, `vision_tower.vision_model`), and llava-hf in transformers 4.52 and later
+(`model.language_model`, or released names with a tower that has lost its `vision_model`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from mlx_llava.errors import ConversionError
+
+
+class Rule(NamedTuple):
+    """A pattern over whole names and the new name; None drops the tensor on purpose."""
+
+    pattern: str
+    ours: str | None
+
+
+TOWER = r"((?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+)"
+
+RULES = (
+    Rule(r".*\.rotary_emb\.inv_freq", None),  # computed from the config
+    Rule(r".*\.position_ids", None),  # 0, 1, 2, …
+    Rule(r"(?:model\.)?vision_tower\.(?:vision_tower\.)?(?:vision_model\.)?" + TOWER, r"vision_tower.\1"),
+    Rule(r"(?:model\.)?multi_modal_projector\.(linear_\d)\.(weight|bias)", r"projector.\1.\2"),
+    Rule(r"model\.mm_projector\.(weight|bias)", r"projector.linear_1.\1"),
+    # layers of an nn.Sequential, where every second one is an activation
+    *(Rule(rf"model\.mm_projector\.{2 * n}\.(weight|bias)", rf"projector.linear_{n + 1}.\1") for n in range(8)),
+    Rule(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?((?:embed_tokens|layers|norm)\..+)", r"language_model.\1"),
+    Rule(r"(?:language_model\.)?lm_head\.weight", r"language_model.lm_head.weight"),
+)
+
+# A CLIP checkpoint of its own, where the tower is not part of the LLaVA checkpoint.
+TOWER_RULES = (
+    Rule(r"(?:vision_model\.)?embeddings\.position_ids", None),
+    Rule(r"(?:vision_model\.)?" + TOWER, r"vision_tower.\1"),
+    Rule(r"text_model\..+|(?:text|visual)_projection\.weight|logit_scale", None),  # LLaVA uses no text tower
+)
+
+
+def new_name(name: str, rules: Iterable[Rule] = RULES) -> str | None:
+    """Our name for a tensor, None for one that is dropped on purpose; ConversionError when no rule fits."""
+    for rule in rules:
+        if match := re.fullmatch(rule.pattern, name):
+            return rule.ours and match.expand(rule.ours)
+    raise ConversionError(
+        f"{name[:80]}: no rule for this tensor",
+        "If it belongs to a LLaVA, add a rule to convert/names.py.",
+    )
+
+
+def plan(names: Iterable[str], rules: Iterable[Rule] = RULES, tied: bool = False) -> Mapping[str, str]:
+    """`{ours: theirs}` for every tensor that is kept; `tied` drops a language head that repeats the embedding."""
+    rules = tuple(rules)
+    found: dict[str, str] = {}
+    for name in names:
+        ours = new_name(name, rules)
+        if ours is None or (tied and ours == "language_model.lm_head.weight"):
+            continue
+        if ours in found:
+            raise ConversionError(
+                f"{name} and {found[ours]} are both {ours}",
+                "The checkpoint holds the same tensor twice; remove one.",
+            )
+        found[ours] = name
+    return found

@@ -1,0 +1,122 @@
+"""Safetensors files written row by row: the header first, then bytes at their places.
+
+Shapes and dtypes are known before any value is, so nothing has to be held back in memory.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import mlx.core as mx
+import numpy as np
+
+MAX_SHARD = 5 * 10**9  # bytes, as mlx-lm and transformers cut
+
+SPELLED = {
+    mx.float32: "F32",
+    mx.float16: "F16",
+    mx.bfloat16: "BF16",
+    mx.uint32: "U32",
+    mx.uint8: "U8",
+}
+
+
+class Output(NamedTuple):
+    """A tensor to be written."""
+
+    name: str
+    dtype: mx.Dtype
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry along the first axis."""
+        return self.dtype.size * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return self.shape[0] * self.row_bytes
+
+
+class Place(NamedTuple):
+    """Where a tensor goes."""
+
+    output: Output
+    file: int  # descriptor
+    offset: int
+
+
+class Writer:
+    """Files for a list of tensors, each written in rows in any order."""
+
+    def __init__(self, folder: Path, outputs: Iterable[Output], max_shard: int = MAX_SHARD) -> None:
+        self.places: dict[str, Place] = {}
+        self.files: list[int] = []
+        shards = _shards(list(outputs), max_shard)
+        names = _file_names(len(shards))
+        for name, shard in zip(names, shards, strict=True):
+            self._open(folder / name, shard)
+        if len(shards) > 1:
+            weight_map = {o.name: name for name, shard in zip(names, shards, strict=True) for o in shard}
+            size = sum(o.num_bytes for shard in shards for o in shard)
+            index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+
+    def write(self, name: str, start: int, rows: mx.array) -> None:
+        """Write rows of a tensor, the first of them being row `start`."""
+        output, file, offset = self.places[name]
+        if rows.dtype != output.dtype or rows.shape[1:] != output.shape[1:]:
+            raise ValueError(f"{name}: {rows.dtype} {rows.shape} does not fit {output}")
+        bits = rows.view(mx.uint16) if rows.dtype == mx.bfloat16 else rows
+        data, place = memoryview(np.asarray(bits)).cast("B"), offset + start * output.row_bytes
+        while data:
+            written = os.pwrite(file, data, place)
+            data, place = data[written:], place + written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for file in self.files:
+            if kind is None:
+                os.fsync(file)
+            os.close(file)
+
+    def _open(self, path: Path, outputs: list[Output]) -> None:
+        header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
+        offset = 0
+        for o in outputs:
+            header[o.name] = {"dtype": SPELLED[o.dtype], "shape": o.shape, "data_offsets": [offset, offset + o.num_bytes]}
+            offset += o.num_bytes
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        self.files.append(file)
+        os.pwrite(file, len(text).to_bytes(8, "little") + text, 0)
+        place = 8 + len(text)
+        os.ftruncate(file, place + offset)
+        for o in outputs:
+            self.places[o.name] = Place(o, file, place)
+            place += o.num_bytes
+
+
+def _shards(outputs: list[Output], max_shard: int) -> list[list[Output]]:
+    shards: list[list[Output]] = [[]]
+    size = 0
+    for output in outputs:
+        if shards[-1] and size + output.num_bytes > max_shard:
+            shards.append([])
+            size = 0
+        shards[-1].append(output)
+        size += output.num_bytes
+    return shards
+
+
+def _file_names(count: int) -> list[str]:
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]

@@ -1,0 +1,77 @@
+"""Facts about the device MLX computes on, and what the CPU backend needs to be fast.
+
+Metal and CUDA compute in the checkpoint's own dtype. On the CPU, half precision is slow and quantized
+matrix products are a plain loop: there everything computes in float32, and above a few rows a quantized
+layer unpacks its weight and multiplies (`benchmarks/prefill.py`).
+"""
+
+import os
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+
+# Where unpacking starts to pay: 2048x2048 at 4 bits takes 2.8 ms a row packed, 13 ms unpacked for 16 rows.
+FEW_ROWS = 4
+
+
+def on_cpu() -> bool:
+    """Whether MLX computes on the CPU in this process."""
+    return mx.default_device() == mx.Device(mx.cpu)
+
+
+def memory_limit() -> int:
+    """Bytes that a model may take here: what is free on the CPU, the recommended working set on a GPU."""
+    if not on_cpu():
+        info = mx.device_info()
+        return int(info.get("max_recommended_working_set_size", info["memory_size"]))
+    pages = (
+        os.sysconf("SC_AVPHYS_PAGES")
+        if "SC_AVPHYS_PAGES" in os.sysconf_names
+        else os.sysconf("SC_PHYS_PAGES")
+    )
+    free = pages * os.sysconf("SC_PAGE_SIZE")
+    try:  # Linux counts file caches as used; they give way
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
+            available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return max(free, int(available.split()[1]) * 1024)
+    except (OSError, StopIteration):
+        return free
+
+
+class CPUQuantizedLinear(nn.QuantizedLinear):
+    """A quantized linear layer that unpacks its weight when there are more than a few rows."""
+
+    def __init__(self, base: nn.QuantizedLinear) -> None:
+        nn.Module.__init__(self)
+        self.group_size, self.bits, self.mode = base.group_size, base.bits, base.mode
+        self.weight, self.scales, self.biases = base.weight, base.scales, base.get("biases")
+        if "bias" in base:
+            self.bias = base.bias
+        self.freeze()
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if x.size <= FEW_ROWS * x.shape[-1]:
+            return super().__call__(x)
+        weight = mx.dequantize(
+            self.weight, self.scales, self.get("biases"), self.group_size, self.bits, self.mode, dtype=x.dtype
+        )
+        y = x @ weight.T
+        return y + self.bias if "bias" in self else y
+
+
+def suit(model: nn.Module) -> None:
+    """Make a loaded model fit the device: on the CPU, float32 everywhere and quantized layers that unpack."""
+    if not on_cpu():
+        return
+    mx.disable_compile()  # each fused kernel would first cost a second of g++, and the CPU gains nothing
+
+    def widen(x: mx.array) -> mx.array:
+        return x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x
+
+    def unpack(module: nn.Module) -> nn.Module:
+        return CPUQuantizedLinear(module) if isinstance(module, nn.QuantizedLinear) else module
+
+    model.update(tree_map(widen, model.parameters()))
+    model.update_modules(tree_map(unpack, model.leaf_modules(), is_leaf=nn.Module.is_module))

@@ -1,0 +1,162 @@
+"""A converted folder and the model in it. Converts nothing and is strict both ways.
+
+Every tensor the config asks for must be there in its shape, and nothing else may be.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_llava import backend
+from mlx_llava.config import LlavaConfig
+from mlx_llava.dialects import from_hf
+from mlx_llava.errors import CheckpointError, LimitError, ModelError
+from mlx_llava.keys import Section, read_json
+from mlx_llava.models.llava import Llava
+from mlx_llava.prompts.tokens import Tokenizer
+from mlx_llava.shards import Reader, Tensor, read_index
+
+FLOATS = ("F16", "BF16", "F32")
+# Group size and bits that mx.quantize takes, by mode.
+QUANTIZATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
+    "mxfp4": ((32,), (4,)),
+    "nvfp4": ((16,), (4,)),
+    "mxfp8": ((32,), (8,)),
+}
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How one layer's weight is packed."""
+
+    group_size: int
+    bits: int
+    mode: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A converted folder, loaded."""
+
+    folder: Path
+    config: LlavaConfig
+    model: Llava
+    tokenizer: Tokenizer
+    quantized: Mapping[str, Quantization]
+
+
+def load(folder: Path) -> Checkpoint:
+    """Load a converted folder, weights evaluated on this thread.
+
+    Raises ModelError where the folder is not a converted one, CheckpointError where anything in it does not
+    fit, LimitError where the weights would not fit into memory.
+    """
+    values = read_json(folder / "config.json") if folder.is_dir() else {}
+    if "mlx_llava" not in values:
+        raise ModelError(
+            f"{folder}: not a converted model",
+            f"Convert it: python -m mlx_llava.convert --hf-path {folder} --mlx-path NEW_FOLDER",
+        )
+    config = from_hf(values)
+    quantized = read_quantization(values.get("quantization") or {})
+    tokenizer = load_tokenizer(folder, config)
+    tensors = read_index(folder)
+    model = skeleton(config, quantized)
+    check_coverage(parameter_shapes(model), tensors, str(folder))
+    check_memory(tensors.values(), str(folder))
+    with Reader() as reader:
+        model.load_weights([(name, read_array(reader, tensor)) for name, tensor in tensors.items()])
+    backend.suit(model)
+    mx.eval(model.parameters())
+    model.eval()
+    return Checkpoint(folder, config, model, tokenizer, quantized)
+
+
+def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:
+    """The folder's tokenizer.json, checked against the number of embedding rows."""
+    return Tokenizer.load(
+        folder / "tokenizer.json",
+        image_id=config.image_token_id,
+        num_rows=config.text.vocab_size,
+        restart_after_image=config.restart_after_image,
+    )
+
+
+def skeleton(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llava:
+    """A model of the right form whose weights are not computed yet."""
+    model = Llava(config)
+
+    def settings(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        return vars(quantized[path]) if path in quantized and hasattr(module, "to_quantized") else False
+
+    nn.quantize(model, class_predicate=settings)
+    return model
+
+
+def read_quantization(values: object) -> dict[str, Quantization]:
+    """The table `layer -> how it is packed` of a converted config."""
+    table = Section(values, "config.json.quantization")
+    read = {}
+    for path in table.values:
+        entry = table.section(path)
+        mode = entry.choice("mode", None, tuple(QUANTIZATIONS))
+        groups, bits = QUANTIZATIONS[mode]
+        entry.must("group_size", *groups)
+        entry.must("bits", *bits)
+        read[path] = Quantization(
+            entry.whole("group_size", None, 1, 128), entry.whole("bits", None, 1, 8), mode
+        )
+        entry.finish()
+    return read
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Shape of every parameter, and whether it holds floating-point numbers; computes none of them."""
+    flat: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # pyright: ignore
+    return {name: (x.shape, mx.issubdtype(x.dtype, mx.floating)) for name, x in flat}
+
+
+def check_coverage(
+    wanted: Mapping[str, tuple[tuple[int, ...], bool]], found: Mapping[str, Tensor], where: str
+) -> None:
+    """Raise CheckpointError unless `found` fills `wanted` exactly."""
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    wrong = [
+        f"{name} is {tensor.dtype} {list(tensor.shape)}, not {'float' if wanted[name][1] else 'integer'}"
+        f" {list(wanted[name][0])}"
+        for name, tensor in found.items()
+        if name in wanted and (tensor.shape != wanted[name][0] or (tensor.dtype in FLOATS) != wanted[name][1])
+    ]
+    for names, what in ((missing, "missing"), (extra, "not part of the model"), (wrong, "of another form")):
+        if names:
+            raise CheckpointError(
+                f"{where}: {len(names)} of {len(wanted)} tensors {what}: {', '.join(names[:5])}",
+                "The weights do not belong to this config.json; convert or download the checkpoint again.",
+            )
+
+
+def check_memory(tensors: Iterable[Tensor], where: str) -> None:
+    """Raise LimitError unless the weights fit, with the widening to float32 that the CPU needs."""
+    wide = backend.on_cpu()
+    need = sum(t.num_bytes * (2 if wide and t.dtype in ("F16", "BF16") else 1) for t in tensors)
+    limit = backend.memory_limit()
+    if need > limit:
+        raise LimitError(
+            f"{where}: the weights take {need / 1e9:.1f} GB and {limit / 1e9:.1f} GB are free",
+            "Convert with fewer bits (-q --q-bits 4), or close other programs.",
+        )
+
+
+def read_array(reader: Reader, tensor: Tensor, start: int = 0, stop: int | None = None) -> mx.array:
+    """Rows of a tensor as an MLX array of the same dtype."""
+    rows: np.ndarray[Any, Any] = reader.rows(tensor, start, stop)
+    array = mx.array(rows)
+    return array.view(mx.bfloat16) if tensor.dtype == "BF16" else array

@@ -1,0 +1,343 @@
+"""The dialects of config.json: original LLaVA (`mm_*` keys at the top) and llava-hf, old and v5 spelling.
+
+Keys left out stand at the defaults of transformers' config classes. A key that may change an answer and is
+not implemented is an error, never ignored. A converted folder's config is llava-hf plus `mlx_llava`.
+"""
+
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from mlx_llava.config import LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
+from mlx_llava.errors import ConfigError
+from mlx_llava.keys import Section
+
+FORMAT = 1  # of converted folders: config.json["mlx_llava"]["format"]
+
+# The published towers of original LLaVA checkpoints, whose configs name a tower and nothing more.
+_CLIP_LARGE = VisionConfig(1024, 4096, 24, 16, 224, 14, "quick_gelu", 1e-5)
+TOWERS = {
+    "openai/clip-vit-large-patch14": _CLIP_LARGE,
+    "openai/clip-vit-large-patch14-336": replace(_CLIP_LARGE, image_size=336),
+}
+
+# LlamaConfig and MistralConfig of transformers 5.23: what a key means when it is absent.
+_TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"intermediate": 11008, "kv": None, "positions": 2048, "window": None},
+    "mistral": {"intermediate": 14336, "kv": 8, "positions": 131072, "window": 4096},
+}
+ROPE_KEYS = {
+    "default": ("rope_type", "rope_theta"),
+    "linear": ("rope_type", "rope_theta", "factor"),
+    "llama3": tuple(field.name for field in fields(RopeConfig)),
+}
+VISION_ACTS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+PROJECTOR_ACTS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu")
+
+# Keys that cannot change a forward pass: training, bookkeeping, and generation defaults that old files carry.
+HARMLESS = frozenset(
+    """
+    dtype torch_dtype _name_or_path _attn_implementation architectures transformers_version torchscript use_cache
+    initializer_range initializer_factor bos_token_id pad_token_id sep_token_id cls_token_id
+    unk_token_id mask_token_id decoder_start_token_id ignore_index image_seq_length projection_dim
+    return_dict output_attentions output_hidden_states use_bfloat16 tf_legacy_loss pruned_heads
+    add_cross_attention bad_words_ids begin_suppress_tokens chunk_size_feed_forward
+    cross_attention_hidden_size diversity_penalty do_sample early_stopping
+    encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id id2label label2id is_decoder is_encoder_decoder
+    length_penalty max_length min_length no_repeat_ngram_size num_beam_groups num_beams
+    num_return_sequences output_scores prefix problem_type remove_invalid_values repetition_penalty
+    return_dict_in_generate suppress_tokens task_specific_params temperature tie_encoder_decoder
+    tokenizer_class top_k top_p typical_p dropout attention_dropout gradient_checkpointing
+    tune_mm_mlp_adapter freeze_mm_mlp_adapter mm_projector_lr mm_vision_tower_lr
+    unfreeze_mm_vision_tower tokenizer_padding_side tokenizer_model_max_length max_sequence_length
+    image_grid_pinpoints image_crop_resolution image_split_resolution s2_scales
+    mm_use_im_patch_token use_mm_proj pretrain_mm_mlp_adapter
+    """.split()
+)
+# Code that a checkpoint would like to run. It is never opened.
+CODE_KEYS = ("auto_map", "model_file", "custom_pipelines", "trust_remote_code")
+
+
+def from_hf(values: dict[str, Any], vision: VisionConfig | None = None) -> LlavaConfig:
+    """The config in a checkpoint's config.json; `vision` is that of a tower kept in another folder.
+
+    Raises ConfigError for a key out of range, unknown, or not implemented.
+    """
+    top = Section(values, "config.json")
+    for key in CODE_KEYS:
+        top.get(key)
+    if "text_config" in top or "vision_config" in top:
+        return _from_llava_hf(top)
+    if "mm_vision_tower" in top or "vision_tower" in top:
+        return _from_original(top, vision)
+    kind = top.get("model_type", "a text model")
+    raise ConfigError(
+        f"config.json: {kind} is not a LLaVA: it has neither text_config nor mm_vision_tower",
+        "Name a LLaVA-1.5 checkpoint such as llava-hf/llava-1.5-7b-hf.",
+    )
+
+
+def to_hf(config: LlavaConfig) -> dict[str, Any]:
+    """The config as llava-hf spells it, every key written out, with our additions under `mlx_llava`."""
+    layers = config.feature_layers
+    rope = config.text.rope
+    text = {
+        **asdict(config.text),
+        "rope_parameters": {key: getattr(rope, key) for key in ROPE_KEYS[rope.rope_type]},
+        "eos_token_id": list(config.eos_token_ids),
+    }
+    del text["rope"]
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "image_token_index": config.image_token_id,
+        "projector_hidden_act": config.projector_act,
+        "multimodal_projector_bias": config.projector_bias,
+        "vision_feature_layer": layers[0] if len(layers) == 1 else list(layers),
+        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "tie_word_embeddings": config.text.tie_word_embeddings,
+        "text_config": text,
+        "vision_config": {"model_type": "clip_vision_model", **asdict(config.vision)},
+        "mlx_llava": {
+            "format": FORMAT,
+            "projector_depth": config.projector_depth,
+            "template": config.template,
+            "restart_after_image": config.restart_after_image,
+            "picture": asdict(config.picture),
+        },
+    }
+
+
+def _from_llava_hf(top: Section) -> LlavaConfig:
+    top.must("model_type", "llava")
+    vision = _vision(top.section("vision_config"))
+    text_keys = top.section("text_config")
+    eos = text_keys.get("eos_token_id", 2)
+    text = _text(text_keys, text_keys.choice("model_type", "llama", tuple(_TEXT_DEFAULTS)))
+    if top.flag("tie_word_embeddings", False):
+        text = replace(text, tie_word_embeddings=True)
+    image_key = "image_token_id" if "image_token_id" in top else "image_token_index"
+    layers = top.get("vision_feature_layer", -2)
+    config = LlavaConfig(
+        vision=vision,
+        text=text,
+        feature_layers=_feature_layers(layers, vision),
+        keep_class_token=top.choice("vision_feature_select_strategy", "default", ("default", "full"))
+        == "full",
+        projector_act=top.choice("projector_hidden_act", "gelu", PROJECTOR_ACTS),
+        projector_bias=top.flag("multimodal_projector_bias", True),
+        image_token_id=top.whole(image_key, 32000, 0, text.vocab_size - 1),
+        eos_token_ids=eos_ids(top.get("eos_token_id", eos), text),
+        picture=PictureConfig(side=vision.image_size),
+        template="mistral_instruct" if text.model_type == "mistral" else "vicuna_v1",
+    )
+    top.get("image_token_index")
+    config = _additions(top, config)
+    top.get("quantization")
+    top.finish(HARMLESS)
+    return config
+
+
+def _additions(top: Section, config: LlavaConfig) -> LlavaConfig:
+    """What a converted folder's config says beyond llava-hf's keys."""
+    if "mlx_llava" not in top:
+        return config
+    ours = top.section("mlx_llava")
+    ours.must("format", FORMAT)
+    picture = ours.section("picture")
+    config = replace(
+        config,
+        projector_depth=ours.whole("projector_depth", 2, 1, 8),
+        template=ours.text("template", None),
+        restart_after_image=ours.flag("restart_after_image", False),
+        picture=PictureConfig(
+            side=picture.whole("side", None, 1, 4096),
+            fit="pad" if picture.choice("fit", None, ("crop", "pad")) == "pad" else "crop",
+            mean=three(picture, "mean"),
+            std=three(picture, "std"),
+        ),
+    )
+    picture.finish()
+    ours.finish(("source",))
+    return config
+
+
+def _from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
+    top.must("model_type", "llava", "llava_llama", "llava_mistral", "llama")
+    name = top.text("mm_vision_tower", top.get("vision_tower"))
+    vision = vision or TOWERS.get(name)
+    if vision is None:
+        raise ConfigError(
+            f"config.json: mm_vision_tower is {name!r}, whose config is not in this folder",
+            "Give the tower's folder with --vision-tower.",
+        )
+    top.must("mm_hidden_size", vision.hidden_size)
+    top.must("mm_use_im_start_end", False)
+    top.must("mm_patch_merge_type", "flat")
+    top.must("mm_resampler_type")
+    top.must("s2", False)
+    top.must("image_aspect_ratio", "square", "pad")
+    kind = top.text("mm_projector_type", "linear")
+    model_type = "mistral" if top.get("model_type") == "llava_mistral" else "llama"
+    layers = _feature_layers(top.get("mm_vision_select_layer", -2), vision)
+    select = top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch"))
+    fit = "pad" if top.get("image_aspect_ratio") == "pad" else "crop"
+    eos = top.get("eos_token_id", 2)
+    text = _text(top, model_type)
+    return LlavaConfig(
+        vision=vision,
+        text=text,
+        feature_layers=layers,
+        keep_class_token=select == "cls_patch",
+        projector_depth=_projector_depth(top, kind),
+        eos_token_ids=eos_ids(eos, text),
+        picture=PictureConfig(side=vision.image_size, fit=fit),
+        template="mistral_instruct" if model_type == "mistral" else "vicuna_v1",
+        restart_after_image=True,
+    )
+
+
+def _projector_depth(top: Section, kind: str) -> int:
+    if kind == "linear":
+        return 1
+    depth = kind.removeprefix("mlp").removesuffix("x_gelu")  # mlp2x_gelu: two layers
+    if kind != f"mlp{depth}x_gelu" or not depth.isdigit() or not 1 <= int(depth) <= 8:
+        raise top.error("mm_projector_type", kind, "linear or mlpNx_gelu with N from 1 to 8")
+    return int(depth)
+
+
+def vision_from_hf(values: dict[str, Any]) -> VisionConfig:
+    """The vision tower in a CLIP checkpoint's config.json."""
+    top = Section(values, "config.json of the vision tower")
+    return _vision(top.section("vision_config") if "vision_config" in top else top)
+
+
+def _vision(keys: Section) -> VisionConfig:
+    """CLIPVisionConfig; where the whole section is absent, llava-hf means CLIP ViT-L/14 at 336."""
+    if not keys.values:
+        return TOWERS["openai/clip-vit-large-patch14-336"]
+    keys.must("model_type", "clip_vision_model")
+    keys.must("num_channels", 3)
+    config = VisionConfig(
+        hidden_size=keys.whole("hidden_size", 768, 1, 2**16),
+        intermediate_size=keys.whole("intermediate_size", 3072, 1, 2**18),
+        num_hidden_layers=keys.whole("num_hidden_layers", 12, 1, 1024),
+        num_attention_heads=keys.whole("num_attention_heads", 12, 1, 1024),
+        image_size=keys.whole("image_size", 224, 1, 4096),
+        patch_size=keys.whole("patch_size", 32, 1, 4096),
+        hidden_act=keys.choice("hidden_act", "quick_gelu", VISION_ACTS),
+        layer_norm_eps=keys.real("layer_norm_eps", 1e-5, 0.0, 1.0),
+    )
+    if config.hidden_size % config.num_attention_heads:
+        raise keys.error("num_attention_heads", config.num_attention_heads, "a divisor of hidden_size")
+    if config.patch_size > config.image_size:
+        raise keys.error("patch_size", config.patch_size, "at most image_size")
+    keys.finish(HARMLESS | {"vocab_size"})
+    return config
+
+
+def _text(keys: Section, kind: str) -> TextConfig:
+    """LlamaConfig or MistralConfig."""
+    defaults = _TEXT_DEFAULTS[kind]
+    heads = keys.whole("num_attention_heads", 32, 1, 1024)
+    hidden = keys.whole("hidden_size", 4096, 1, 2**16)
+    config = TextConfig(
+        model_type=kind,
+        vocab_size=keys.whole("vocab_size", 32000, 1, 2**22),
+        hidden_size=hidden,
+        intermediate_size=keys.whole("intermediate_size", defaults["intermediate"], 1, 2**18),
+        num_hidden_layers=keys.whole("num_hidden_layers", 32, 1, 1024),
+        num_attention_heads=heads,
+        num_key_value_heads=keys.whole("num_key_value_heads", defaults["kv"] or heads, 1, heads),
+        head_dim=keys.whole("head_dim", hidden // heads, 2, 4096),
+        max_position_embeddings=keys.whole("max_position_embeddings", defaults["positions"], 1, 2**24),
+        rms_norm_eps=keys.real("rms_norm_eps", 1e-6, 0.0, 1.0),
+        attention_bias=keys.flag("attention_bias", False),
+        mlp_bias=keys.flag("mlp_bias", False),
+        sliding_window=_window(keys, defaults["window"]) if kind == "mistral" else None,
+        tie_word_embeddings=keys.flag("tie_word_embeddings", False),
+        rope=_rope(keys),
+    )
+    if heads % config.num_key_value_heads:
+        raise keys.error(
+            "num_key_value_heads", config.num_key_value_heads, "a divisor of num_attention_heads"
+        )
+    if config.head_dim % 2:
+        raise keys.error("head_dim", config.head_dim, "even")
+    if kind == "mistral":
+        keys.must("attention_bias", False)
+        keys.must("mlp_bias", False)
+    keys.must("hidden_act", "silu")
+    keys.must("pretraining_tp", 1)
+    keys.finish(HARMLESS)
+    return config
+
+
+def _window(keys: Section, default: int) -> int | None:
+    """A null window means none, an absent one the default."""
+    if keys.values.get("sliding_window", default) is None:
+        keys.get("sliding_window")
+        return None
+    return keys.whole("sliding_window", default, 1, 2**24)
+
+
+def _rope(keys: Section) -> RopeConfig:
+    """`rope_theta` and `rope_scaling` of old files, or `rope_parameters` of transformers 5."""
+    theta = keys.get("rope_theta", 10000.0)
+    old, new = keys.section("rope_scaling"), keys.section("rope_parameters")
+    rope = new if new.values else old
+    kind_key = "rope_type" if "rope_type" in rope else "type"
+    kind = rope.choice(kind_key, "default", ("default", "linear", "llama3"))
+    rope.get("type")
+    config = RopeConfig(
+        rope_type=kind,
+        rope_theta=Section({"rope_theta": rope.get("rope_theta", theta)}, rope.where).real(
+            "rope_theta", None, 1, 1e12
+        ),
+        factor=rope.real("factor", 1.0 if kind == "default" else None, 1.0, 1e6),
+        low_freq_factor=rope.real("low_freq_factor", 1.0, 1e-6, 1e6),
+        high_freq_factor=rope.real("high_freq_factor", 4.0, 1e-6, 1e6),
+        original_max_position_embeddings=rope.whole("original_max_position_embeddings", 8192, 1, 2**24),
+    )
+    rope.must("partial_rotary_factor", 1.0)
+    rope.finish()
+    return config
+
+
+def _feature_layers(value: object, vision: VisionConfig) -> tuple[int, ...]:
+    """Indices into the tower's hidden states: entry 0 is the embedding, the last the final layer's output."""
+    layers = value if isinstance(value, list) else [value]
+    depth = vision.num_hidden_layers
+    if (
+        not layers
+        or any(type(n) is not int or not -depth - 1 <= n <= depth for n in layers)
+        or len(layers) > 64
+    ):
+        raise ConfigError(
+            f"config.json: vision_feature_layer is {value}",
+            f"It must be a whole number from {-depth - 1} to {depth}, or a list of them.",
+        )
+    return tuple(layers)
+
+
+def eos_ids(value: object, text: TextConfig) -> tuple[int, ...]:
+    """The ids that end an answer, from a number or a list of them."""
+    ids = value if isinstance(value, list) else [value]
+    if any(type(n) is not int or not 0 <= n < text.vocab_size for n in ids):
+        raise ConfigError(f"config.json: eos_token_id is {value}", f"It must be below {text.vocab_size}.")
+    return tuple(ids)
+
+
+def three(keys: Section, key: str) -> tuple[float, float, float]:
+    """Three numbers, one for each colour."""
+    value = keys.get(key)
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 3
+        or any(type(v) not in (int, float) for v in value)
+    ):
+        raise keys.error(key, value, "three numbers")
+    if key in ("std", "image_std") and not all(v > 0 for v in value):
+        raise keys.error(key, value, "three numbers above zero")
+    red, green, blue = map(float, value)
+    return red, green, blue

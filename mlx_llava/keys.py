@@ -1,0 +1,121 @@
+"""A JSON object whose every key must be accounted for.
+
+Each read states the default and the range; `finish` refuses the keys that nobody read.
+"""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from mlx_llava.errors import ConfigError
+
+MAX_BYTES = 16 * 2**20  # a config is a few kB; a larger file is not one
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ConfigError when it is missing, too large, or not an object."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MB", "Is this the right file?")
+        values = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "A checkpoint folder has a config.json.") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: not a JSON file in UTF-8", "Download the file again.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not a JSON object", "Download the file again.")
+    return values
+
+
+class Section:
+    """One object of a config file, read strictly."""
+
+    def __init__(self, values: object, where: str) -> None:
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: must be an object", "Compare with the model's published config.")
+        self.values: dict[str, Any] = values
+        self.where = where
+        self.seen: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value as it stands; a null counts as absent."""
+        self.seen.add(key)
+        value = self.values.get(key)
+        return default if value is None else value
+
+    def whole(self, key: str, default: int | None, low: int, high: int) -> int:
+        """A whole number within `low..high`; no default makes the key required."""
+        value = self.get(key, default)
+        if type(value) is not int or not low <= value <= high:
+            raise self.error(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    def real(self, key: str, default: float | None, low: float, high: float) -> float:
+        """A number within `low..high`."""
+        value = self.get(key, default)
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise self.error(key, value, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.get(key, default)
+        if type(value) is not bool:
+            raise self.error(key, value, "true or false")
+        return value
+
+    def choice(self, key: str, default: str | None, choices: Collection[str]) -> str:
+        """One of the listed words."""
+        value = self.get(key, default)
+        if not isinstance(value, str) or value not in choices:
+            raise self.error(key, value, "one of " + ", ".join(choices))
+        return value
+
+    def text(self, key: str, default: str | None) -> str:
+        """Any string."""
+        value = self.get(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, value, "a string")
+        return value
+
+    def section(self, key: str) -> "Section":
+        """A nested object; an absent one is empty."""
+        return Section(self.get(key, {}), f"{self.where}.{key}")
+
+    def must(self, key: str, *allowed: object) -> None:
+        """A key for which only some values are implemented; absent is fine."""
+        value = self.get(key)
+        if value is not None and not any(
+            value is a or (value == a and type(value) is type(a)) for a in allowed
+        ):
+            raise self.error(key, value, " or ".join(str(a) for a in allowed) or "absent")
+
+    def finish(self, harmless: Collection[str] = ()) -> None:
+        """Refuse keys that were neither read nor are known to change no answer; a null asks for nothing."""
+        unknown = [
+            key
+            for key, value in self.values.items()
+            if value is not None and key not in self.seen and key not in harmless
+        ]
+        if unknown:
+            keys = ", ".join(map(_short, unknown[:5]))
+            raise ConfigError(
+                f"{self.where}: {keys}: not implemented here, and it may change the answers",
+                "Remove the key only if you know that it has no effect.",
+            )
+
+    def error(self, key: str, value: object, wanted: str) -> ConfigError:
+        """The error for a value out of its range."""
+        return ConfigError(
+            f"{self.where}: {key} is {_short(value)}",
+            f"It must be {wanted}; nothing else is implemented here.",
+        )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
