@@ -43,9 +43,7 @@ def recipe(name: str, model: Llava, group_size: int) -> Callable[[str, nn.Module
     return settings
 
 
-def choose(
-    model: Llava, settings: Callable[[str, nn.Module], Quantization], tower: bool
-) -> Mapping[str, Quantization]:
+def choose(model: Llava, settings: Callable[[str, nn.Module], Quantization], tower: bool) -> Mapping[str, Quantization]:
     """How each layer is packed: the language model, with `tower` also the vision tower and the projector.
 
     A layer whose rows do not divide into groups stays as it is.

@@ -80,7 +80,9 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for file in self.files:
             if kind is None:
                 os.fsync(file)
@@ -90,7 +92,11 @@ class Writer:
         header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
         offset = 0
         for o in outputs:
-            header[o.name] = {"dtype": SPELLED[o.dtype], "shape": o.shape, "data_offsets": [offset, offset + o.num_bytes]}
+            header[o.name] = {
+                "dtype": SPELLED[o.dtype],
+                "shape": o.shape,
+                "data_offsets": [offset, offset + o.num_bytes],
+            }
             offset += o.num_bytes
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)

@@ -26,11 +26,7 @@ def memory_limit() -> int:
     if not on_cpu():
         info = mx.device_info()
         return int(info.get("max_recommended_working_set_size", info["memory_size"]))
-    pages = (
-        os.sysconf("SC_AVPHYS_PAGES")
-        if "SC_AVPHYS_PAGES" in os.sysconf_names
-        else os.sysconf("SC_PHYS_PAGES")
-    )
+    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else os.sysconf("SC_PHYS_PAGES")
     free = pages * os.sysconf("SC_PAGE_SIZE")
     try:  # Linux counts file caches as used; they give way
         with Path("/proc/meminfo").open(encoding="ascii") as lines:

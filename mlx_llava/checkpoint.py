@@ -110,9 +110,7 @@ def read_quantization(values: object) -> dict[str, Quantization]:
         groups, bits = QUANTIZATIONS[mode]
         entry.must("group_size", *groups)
         entry.must("bits", *bits)
-        read[path] = Quantization(
-            entry.whole("group_size", None, 1, 128), entry.whole("bits", None, 1, 8), mode
-        )
+        read[path] = Quantization(entry.whole("group_size", None, 1, 128), entry.whole("bits", None, 1, 8), mode)
         entry.finish()
     return read
 
@@ -123,9 +121,7 @@ def parameter_shapes(model: nn.Module) -> dict[str, tuple[tuple[int, ...], bool]
     return {name: (x.shape, mx.issubdtype(x.dtype, mx.floating)) for name, x in flat}
 
 
-def check_coverage(
-    wanted: Mapping[str, tuple[tuple[int, ...], bool]], found: Mapping[str, Tensor], where: str
-) -> None:
+def check_coverage(wanted: Mapping[str, tuple[tuple[int, ...], bool]], found: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError unless `found` fills `wanted` exactly."""
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]

@@ -122,8 +122,7 @@ def _from_llava_hf(top: Section) -> LlavaConfig:
         vision=vision,
         text=text,
         feature_layers=_feature_layers(layers, vision),
-        keep_class_token=top.choice("vision_feature_select_strategy", "default", ("default", "full"))
-        == "full",
+        keep_class_token=top.choice("vision_feature_select_strategy", "default", ("default", "full")) == "full",
         projector_act=top.choice("projector_hidden_act", "gelu", PROJECTOR_ACTS),
         projector_bias=top.flag("multimodal_projector_bias", True),
         image_token_id=top.whole(image_key, 32000, 0, text.vocab_size - 1),
@@ -259,9 +258,7 @@ def _text(keys: Section, kind: str) -> TextConfig:
         rope=_rope(keys),
     )
     if heads % config.num_key_value_heads:
-        raise keys.error(
-            "num_key_value_heads", config.num_key_value_heads, "a divisor of num_attention_heads"
-        )
+        raise keys.error("num_key_value_heads", config.num_key_value_heads, "a divisor of num_attention_heads")
     if config.head_dim % 2:
         raise keys.error("head_dim", config.head_dim, "even")
     if kind == "mistral":
@@ -291,9 +288,7 @@ def _rope(keys: Section) -> RopeConfig:
     rope.get("type")
     config = RopeConfig(
         rope_type=kind,
-        rope_theta=Section({"rope_theta": rope.get("rope_theta", theta)}, rope.where).real(
-            "rope_theta", None, 1, 1e12
-        ),
+        rope_theta=Section({"rope_theta": rope.get("rope_theta", theta)}, rope.where).real("rope_theta", None, 1, 1e12),
         factor=rope.real("factor", 1.0 if kind == "default" else None, 1.0, 1e6),
         low_freq_factor=rope.real("low_freq_factor", 1.0, 1e-6, 1e6),
         high_freq_factor=rope.real("high_freq_factor", 4.0, 1e-6, 1e6),
@@ -308,11 +303,7 @@ def _feature_layers(value: object, vision: VisionConfig) -> tuple[int, ...]:
     """Indices into the tower's hidden states: entry 0 is the embedding, the last the final layer's output."""
     layers = value if isinstance(value, list) else [value]
     depth = vision.num_hidden_layers
-    if (
-        not layers
-        or any(type(n) is not int or not -depth - 1 <= n <= depth for n in layers)
-        or len(layers) > 64
-    ):
+    if not layers or any(type(n) is not int or not -depth - 1 <= n <= depth for n in layers) or len(layers) > 64:
         raise ConfigError(
             f"config.json: vision_feature_layer is {value}",
             f"It must be a whole number from {-depth - 1} to {depth}, or a list of them.",
@@ -331,11 +322,7 @@ def eos_ids(value: object, text: TextConfig) -> tuple[int, ...]:
 def three(keys: Section, key: str) -> tuple[float, float, float]:
     """Three numbers, one for each colour."""
     value = keys.get(key)
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 3
-        or any(type(v) not in (int, float) for v in value)
-    ):
+    if not isinstance(value, list | tuple) or len(value) != 3 or any(type(v) not in (int, float) for v in value):
         raise keys.error(key, value, "three numbers")
     if key in ("std", "image_std") and not all(v > 0 for v in value):
         raise keys.error(key, value, "three numbers above zero")

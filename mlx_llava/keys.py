@@ -89,9 +89,7 @@ class Section:
     def must(self, key: str, *allowed: object) -> None:
         """A key for which only some values are implemented; absent is fine."""
         value = self.get(key)
-        if value is not None and not any(
-            value is a or (value == a and type(value) is type(a)) for a in allowed
-        ):
+        if value is not None and not any(value is a or (value == a and type(value) is type(a)) for a in allowed):
             raise self.error(key, value, " or ".join(str(a) for a in allowed) or "absent")
 
     def finish(self, harmless: Collection[str] = ()) -> None:

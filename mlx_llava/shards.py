@@ -101,9 +101,7 @@ def read_index(folder: Path) -> dict[str, Tensor]:
     try:
         files = {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise CheckpointError(
-            f"{_spell(folder)}: {error.strerror}", "Name a folder that can be read."
-        ) from None
+        raise CheckpointError(f"{_spell(folder)}: {error.strerror}", "Name a folder that can be read.") from None
     if INDEX in files:
         shard_of = _weight_map(folder / INDEX)
         if SINGLE in files and SINGLE not in shard_of.values():
@@ -258,9 +256,7 @@ def _check_entry(entry: object, where: str) -> tuple[str, tuple[int, ...], int]:
     if not isinstance(dtype, str):
         raise _damaged(f"{where}: its dtype is not a string")
     if dtype not in DTYPES:
-        raise CheckpointError(
-            f"{where}: dtype {_short(dtype)} is not supported", "Use F16, BF16 or F32 weights."
-        )
+        raise CheckpointError(f"{where}: dtype {_short(dtype)} is not supported", "Use F16, BF16 or F32 weights.")
     if not _are_counts(shape) or len(shape) > MAX_DIMS:
         raise _damaged(f"{where}: its shape is not a list of at most {MAX_DIMS} counts")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -312,15 +308,11 @@ def _read_shards(folder: Path, files: set[str], shard_of: dict[str, str]) -> dic
             raise _damaged(f"{_spell(folder)}: {shard} is missing, perhaps an incomplete download")
         for name, tensor in read_header(folder / shard).items():
             if (told := shard_of.get(name, "no file")) != shard:
-                raise _damaged(
-                    f"{_spell(tensor.file)} holds tensor '{_short(name)}', which the index puts in {told}"
-                )
+                raise _damaged(f"{_spell(tensor.file)} holds tensor '{_short(name)}', which the index puts in {told}")
             tensors[name] = tensor
     for name, shard in shard_of.items():
         if name not in tensors:
-            raise _damaged(
-                f"{_spell(folder / shard)} lacks tensor '{_short(name)}', which the index puts there"
-            )
+            raise _damaged(f"{_spell(folder / shard)} lacks tensor '{_short(name)}', which the index puts there")
     return tensors
 
 

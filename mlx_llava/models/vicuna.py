@@ -58,9 +58,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
         self.v_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
         self.o_proj = nn.Linear(heads * dim, width, bias=config.attention_bias)
-        self._wavelengths = rope_wavelengths(
-            config.rope, dim
-        )  # the underscore keeps it out of the parameters
+        self._wavelengths = rope_wavelengths(config.rope, dim)  # the underscore keeps it out of the parameters
 
     def __call__(self, x: mx.array, mask: mx.array | str | None, cache: Any) -> mx.array:
         def split(y: mx.array) -> mx.array:  # [B, T, D] -> [B, heads, T, head_dim]

@@ -1,7 +1,7 @@
-"""One checkpoint folder in, one folder of MLX shards out, tensor by tensor.
+"""Weights from one checkpoint folder to MLX shards, tensor by tensor.
 
 Everything that can be known from headers is checked before a value is read; peak memory is a few megabytes
-of rows, whatever the size of the model. The output appears whole or not at all.
+of rows, whatever the size of the model.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -41,23 +41,22 @@ class Source:
         return STORED[self.tensors["language_model.embed_tokens.weight"].dtype]
 
 
-def survey(folder: Path, config: LlavaConfig, tower: Path | None) -> Source:
-    """Find every tensor of the model in the checkpoint; read headers only.
+def survey(config: LlavaConfig, theirs: Mapping[str, Tensor], tower: Mapping[str, Tensor], where: str) -> Source:
+    """Find every tensor of the model among those of the checkpoint; reads no values.
 
-    A tower inside the checkpoint is preferred to the one in the folder `tower`: it may have been tuned.
-    Raises ConversionError for a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
+    A tower inside the checkpoint is preferred to the tensors of `tower`: it may have been tuned. Raises
+    ConversionError for a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
     """
-    theirs = read_index(folder)
-    names = dict(plan(theirs, tied=config.text.tie_word_embeddings))
-    found = {ours: theirs[name] for ours, name in names.items()}
+    found = {ours: theirs[name] for ours, name in plan(theirs, tied=config.text.tie_word_embeddings).items()}
     dropped = len(theirs) - len(found)
-    if tower is not None and not any(name.startswith("vision_tower.") for name in found):
-        theirs = read_index(tower)
-        found |= {ours: theirs[name] for ours, name in plan(theirs, TOWER_RULES).items()}
+    if not any(name.startswith("vision_tower.") for name in found):
+        found |= {ours: tower[name] for ours, name in plan(tower, TOWER_RULES).items()}
     for name, tensor in found.items():
         if tensor.dtype not in STORED:
-            raise CheckpointError(f"{name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32.")
-    check_coverage(parameter_shapes(Llava(config)), {n: _as_float(n, t) for n, t in found.items()}, str(folder))
+            raise CheckpointError(
+                f"{where}: {name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32."
+            )
+    check_coverage(parameter_shapes(Llava(config)), {n: _as_float(n, t) for n, t in found.items()}, where)
     return Source(config, found, dropped)
 
 
@@ -120,30 +119,11 @@ def _cast(rows: mx.array, name: str, dtype: mx.Dtype) -> mx.array:
     """Rows in `dtype`; ConversionError for values that are not finite, or no longer are in `dtype`."""
     bad = mx.sum(~mx.isfinite(rows)).item()
     if bad:
-        raise ConversionError(f"{name}: {bad} values are NaN or infinite", "The checkpoint is damaged; download it again.")
+        raise ConversionError(
+            f"{name}: {bad} values are NaN or infinite", "The checkpoint is damaged; download it again."
+        )
     cast = rows.astype(dtype)
     lost = mx.sum(~mx.isfinite(cast)).item()
     if lost:
         raise ConversionError(f"{name}: {lost} values are too large for float16", "Use --dtype bfloat16.")
     return cast
-
-
-def write_folder(
-    folder: Path,
-    checkpoint: Path,
-    source: Source,
-    dtype: mx.Dtype,
-    quantized: Mapping[str, Quantization],
-    progress: Callable[[int], None],
-    origin: str,
-) -> None:
-    """Fill an empty folder with a converted model."""
-    import json
-
-    write_tokenizer(checkpoint, folder)
-    load_tokenizer(folder, source.config)
-    values = to_hf(source.config)
-    values["mlx_llava"]["source"] = {"name": origin, "converter": __version__}
-    values["quantization"] = {path: asdict(packing) for path, packing in quantized.items()}
-    (folder / "config.json").write_text(json.dumps(values, indent=1))
-    write_weights(folder, source, dtype, quantized, progress)

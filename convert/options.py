@@ -1,0 +1,43 @@
+"""What a conversion can be asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+Recipe = Literal["mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"]
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Convert a LLaVA checkpoint to a folder of MLX weights, quantized if asked."""
+
+    hf_path: str
+    """Folder of the checkpoint, or its repository on the hub."""
+    mlx_path: Path
+    """Folder to write. It appears whole or not at all."""
+    quantize: Annotated[bool, arg(aliases=["-q"])] = False
+    """Pack the weights of the language model."""
+    q_bits: int | None = None
+    """Bits per weight; 4 unless the mode has others. affine: 2, 3, 4, 5, 6, 8."""
+    q_group_size: int | None = None
+    """Weights that share a scale; 64 for affine: 32, 64, 128."""
+    q_mode: Literal["affine", "mxfp4", "nvfp4", "mxfp8"] = "affine"
+    """How weights are packed."""
+    q_recipe: Recipe | None = None
+    """Mixed bits, more for the layers that need them; instead of --q-bits."""
+    q_tower: bool = False
+    """Pack the vision tower and the projector too."""
+    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+    """Number type of what is not packed; the checkpoint's own unless given."""
+    template: str | None = None
+    """Prompt template to record; vicuna_v1 for LLaMA, mistral_instruct for Mistral unless given."""
+    vision_tower: str | None = None
+    """Folder or repository of the CLIP tower, for original checkpoints that do not hold it."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    overwrite: bool = False
+    """Replace an existing output folder."""
+    dry_run: bool = False
+    """Check everything that headers tell, print the plan, write nothing."""

@@ -1,0 +1,218 @@
+"""A conversation about pictures: turns in, pieces of text out.
+
+The one object that `ask`, the terminal chat and the server talk to. Keeps the features of every picture
+and the KV cache, so that a further question computes its own tokens only.
+"""
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_llava import generate
+from mlx_llava.checkpoint import Checkpoint
+from mlx_llava.config import PictureConfig
+from mlx_llava.errors import LimitError, PromptError, UsageError
+from mlx_llava.generate import CacheOptions, KeptCache, Sampling, Token
+from mlx_llava.images.pixels import Look, crop, identity, open_picture
+from mlx_llava.inputs import TEXT, Example, no_crops
+from mlx_llava.prompts.templates import TEMPLATES, Turn
+from mlx_llava.prompts.tokens import Detokenizer
+
+Finish = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the model sees it."""
+
+    name: str
+    identity: str
+    """Equal for equal pixels."""
+    size: tuple[int, int]
+    """Width and height before it was fitted."""
+    crop: np.ndarray  # [side, side, 3] float32
+
+    @classmethod
+    def open(cls, source: Path | bytes, name: str, config: PictureConfig, look: Look) -> "Picture":
+        """Read a picture file; ImageError where that cannot be done."""
+        image = open_picture(source, look)
+        return cls(name, identity(image), image.size, crop(image, config))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer: a token, and the text that is certain with it."""
+
+    text: str
+    token: Token
+
+
+@dataclass
+class Answer:
+    """An answer and what it took; seconds, and positions by what they show."""
+
+    text: str = ""
+    finish: Finish = "cancelled"
+    tokens: list[Token] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=list)
+    image_tokens: int = 0
+    prefilled_tokens: int = 0
+    vision: float = 0.0
+    prefill: float = 0.0
+    first_token: float = 0.0
+    decode: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed, the first token left out: it belongs to the prefill."""
+        return (len(self.tokens) - 1) / self.decode if self.decode and len(self.tokens) > 1 else 0.0
+
+
+class StopText:
+    """Cuts text at the first stop string, holding back what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stops = stops
+        self.held = ""
+        self.reached = False
+
+    def add(self, text: str) -> str:
+        """The text that is certain not to belong to a stop string."""
+        self.held += text
+        ends = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if ends:
+            self.reached = True
+            safe, self.held = self.held[: min(ends)], ""
+            return safe
+        longest = max((n for stop in self.stops for n in range(len(stop)) if self.held.endswith(stop[:n])), default=0)
+        cut = len(self.held) - longest
+        safe, self.held = self.held[:cut], self.held[cut:]
+        return safe
+
+
+class Chat:
+    """One conversation with one model; use it on the thread that loaded the model."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        template: str | None = None,
+        system: str | None = None,
+        cache: CacheOptions = CacheOptions(),
+    ) -> None:
+        name = template or checkpoint.config.template
+        if name not in TEMPLATES:
+            raise UsageError(f"no template {name}", "Use one of " + ", ".join(TEMPLATES) + ".")
+        self.checkpoint = checkpoint
+        self.template = TEMPLATES[name]
+        self.system = system
+        self.turns: list[Turn] = []
+        self.pictures: list[Picture] = []
+        self.answer = Answer()
+        self._features: dict[str, mx.array] = {}  # by the identity of the picture
+        self._cache = KeptCache(checkpoint.model.language_model, cache)
+
+    def ask(
+        self, question: str, pictures: Sequence[Picture] = (), sampling: Sampling = Sampling(), num_top: int = 0
+    ) -> Iterator[Piece]:
+        """Pieces of the answer as they come; `self.answer` tells the rest.
+
+        The turn joins the conversation when the iterator ends or is closed, with the answer as far as it got.
+        Raises LimitError, before anything is computed, when the prompt does not fit into the context.
+        """
+        started = time.perf_counter()
+        turn = Turn(question, len(pictures))
+        shown = [*self.pictures, *pictures]
+        example = self._encode([*self.turns, turn], shown)
+        sampling = replace(sampling, max_tokens=self._room(example, sampling))
+        self.answer = answer = Answer(prompt_ids=example.tokens.tolist())
+        answer.image_tokens = int(np.count_nonzero(example.slots != TEXT))
+        keys = self._keys(example, shown)
+        start = self._cache.resume(keys)
+        answer.prefilled_tokens = len(keys) - start
+        embeddings = self._embed(example, shown, start)
+        answer.vision = time.perf_counter() - started
+        try:
+            yield from self._pieces(example.tokens[start:], embeddings, sampling, num_top, started)
+        finally:
+            self._cache.settle([*keys, *(token.id for token in answer.tokens)])
+            self.turns.append(replace(turn, answer=answer.text))
+            self.pictures = shown
+
+    def _encode(self, turns: Sequence[Turn], pictures: Sequence[Picture]) -> Example:
+        pieces = self.template.answering(turns, self.system)
+        crops = np.stack([picture.crop for picture in pictures]) if pictures else no_crops()
+        return self.checkpoint.tokenizer.encode(pieces, crops, self.checkpoint.config.rows_per_crop)
+
+    def _room(self, example: Example, sampling: Sampling) -> int:
+        limit = self.checkpoint.config.text.max_position_embeddings
+        room = limit - len(example.tokens)
+        if room < 1:
+            raise LimitError(
+                f"the prompt is {len(example.tokens)} tokens, the limit {limit}", "Shorten it, or leave a picture out."
+            )
+        return min(room, sampling.max_tokens)
+
+    def _keys(self, example: Example, pictures: Sequence[Picture]) -> list[Hashable]:
+        """What each position shows: a token, or a row of a picture."""
+        rows = self.checkpoint.config.rows_per_crop
+        return [
+            token if slot == TEXT else (pictures[slot // rows].identity, slot % rows)
+            for token, slot in zip(example.tokens.tolist(), example.slots.tolist(), strict=True)
+        ]
+
+    def _embed(self, example: Example, pictures: Sequence[Picture], start: int) -> mx.array:
+        """Embeddings `[T - start, D]`; the tower runs for pictures that are needed and not yet known."""
+        model, slots = self.checkpoint.model, example.slots[start:]
+        features = None
+        if (slots != TEXT).any():
+            rows = self.checkpoint.config.rows_per_crop
+            needed = range(int(slots[slots != TEXT].min()) // rows, len(pictures))
+            features = mx.concatenate([self.features(pictures[n]) for n in needed])
+            slots = np.where(slots == TEXT, TEXT, slots - needed.start * rows)
+        embeddings = model.embed(mx.array(example.tokens[start:])[None], mx.array(slots)[None], features)[0]
+        mx.eval(embeddings)
+        return embeddings
+
+    def features(self, picture: Picture) -> mx.array:
+        """Image features `[rows, D]` of a picture, computed once."""
+        if picture.identity not in self._features:
+            model = self.checkpoint.model
+            self._features[picture.identity] = features = model.features(model.on_device(picture.crop[None]))
+            mx.eval(features)
+        return self._features[picture.identity]
+
+    def _pieces(
+        self, tokens: np.ndarray, embeddings: mx.array, sampling: Sampling, num_top: int, started: float
+    ) -> Iterator[Piece]:
+        answer, text, stop_text = self.answer, Detokenizer(self.checkpoint.tokenizer), StopText(self.template.stop)
+        stops = {*self.checkpoint.config.eos_token_ids, self.checkpoint.tokenizer.eos_id}
+        before = time.perf_counter()
+        model = self.checkpoint.model.language_model
+        steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top)
+        with closing(steps):
+            for token in steps:
+                now = time.perf_counter()
+                if not answer.tokens:
+                    answer.prefill, answer.first_token = now - before, now - started
+                    before = now
+                answer.decode = now - before
+                answer.tokens.append(token)
+                last = token.id in stops or len(answer.tokens) == sampling.max_tokens
+                piece = stop_text.add(
+                    ("" if token.id in stops else text.add(token.id)) + (text.finish() if last else "")
+                )
+                last = last or stop_text.reached
+                piece += stop_text.held if last else ""
+                if last:
+                    answer.finish = "stop" if token.id in stops or stop_text.reached else "length"
+                answer.text += piece
+                yield Piece(piece, token)
+                if last:
+                    return

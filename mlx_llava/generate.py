@@ -1,0 +1,182 @@
+"""Tokens from a prompt: prefill, then one at a time, alone or in a batch.
+
+Knows nothing of text or pictures: token ids and hidden states come in, token ids go out. Built on mlx-lm's
+`generate_step`, caches, samplers and `BatchGenerator`; mlx-lm applies top-p, min-p and top-k before the temperature.
+"""
+
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mlx.core as mx
+
+from mlx_llava.errors import UsageError
+from mlx_llava.models.vicuna import Vicuna
+
+if TYPE_CHECKING:
+    from mlx_lm.sample_utils import LogitsProcessor, Sampler
+
+PREFILL = 512  # tokens between two looks at Ctrl-C; larger steps gain nothing measurable
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen, and how many there may be."""
+
+    max_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """How keys and values are kept: all of them, the last `max_size`, or packed into `bits`."""
+
+    max_size: int | None = None
+    bits: int | None = None
+
+
+class Token(NamedTuple):
+    """A generated token, with its log-probability and the likeliest (id, log-probability) if they were asked for."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class KeptCache:
+    """A KV cache, and the keys of the positions that stand in it.
+
+    A key says what a position shows: equal keys, equal position. A prompt that begins like the last one is
+    computed only from where it differs.
+    """
+
+    def __init__(self, model: Vicuna, options: CacheOptions) -> None:
+        if options.max_size is not None and options.bits is not None:
+            raise UsageError("--max-kv-size and --kv-bits exclude each other", "Leave one out.")
+        self.model = model
+        self.options = options
+        self.keys: list[Hashable] = []
+        self.layers: list[Any] = []
+
+    def resume(self, keys: Sequence[Hashable]) -> int:
+        """Drop what differs from `keys`; the number of positions that stand, at least one less than asked for."""
+        from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+
+        common = next((i for i, (a, b) in enumerate(zip(self.keys, keys, strict=False)) if a != b), None)
+        common = min(len(self.keys), len(keys)) if common is None else common
+        common = min(common, len(keys) - 1)  # the last position is always fed: its logits are wanted
+        surplus = len(self.keys) - common
+        if self.layers and (not surplus or can_trim_prompt_cache(self.layers)):
+            trim_prompt_cache(self.layers, surplus)
+        else:
+            common = 0
+            self.layers = make_prompt_cache(self.model, max_kv_size=self.options.max_size)
+        self.keys = list(keys[:common])
+        return common
+
+    def settle(self, keys: Sequence[Hashable]) -> None:
+        """Note what stands in the cache after `keys` were fed, the last of them perhaps not."""
+        self.keys = list(keys[: self.layers[0].offset])
+
+
+def stream(  # noqa: PLR0913
+    model: Vicuna,
+    tokens: mx.array,
+    embeddings: mx.array,
+    cache: KeptCache,
+    sampling: Sampling,
+    num_top: int = 0,
+) -> Iterator[Token]:
+    """Tokens after a prompt, without end but for `max_tokens`; leaves the prompt and them in the cache.
+
+    Args:
+        tokens: ids `[T]`, for the repetition penalty.
+        embeddings: what the decoder sees instead `[T, D]`.
+        num_top: how many of the likeliest tokens to report beside each.
+    """
+    from mlx_lm.generate import generate_step
+
+    steps = generate_step(
+        tokens,
+        model,
+        max_tokens=sampling.max_tokens,
+        sampler=_sampler(sampling),
+        logits_processors=_processors(sampling),
+        prompt_cache=cache.layers,
+        prefill_step_size=PREFILL,
+        kv_bits=cache.options.bits,
+        kv_group_size=_group_size(model),
+        quantized_kv_start=0,
+        input_embeddings=embeddings,
+    )
+    mx.random.seed(sampling.seed)
+    with closing(steps):  # on this thread: mlx-lm's stream cannot be left on another
+        for token, logprobs in steps:
+            yield _token(int(token), logprobs, num_top)
+
+
+def batch(
+    model: Vicuna,
+    prompts: Sequence[tuple[Sequence[int], mx.array]],
+    sampling: Sampling,
+    stop: Collection[int],
+) -> list[list[Token]]:
+    """Answers to several prompts, decoded together; a stop token ends its answer and is its last token.
+
+    Args:
+        prompts: ids and embeddings `[T, D]` of each prompt, whose last position must show its own id.
+    """
+    from mlx_lm.generate import BatchGenerator
+    from mlx_lm.models.cache import make_prompt_cache
+
+    mx.random.seed(sampling.seed)
+    generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling))
+    caches = [make_prompt_cache(model) for _ in prompts]
+    for (_, embeddings), layers in zip(prompts, caches, strict=True):
+        for start in range(0, len(embeddings) - 1, PREFILL):
+            model.decode(embeddings[None, start : min(start + PREFILL, len(embeddings) - 1)], layers)
+            mx.eval([layer.state for layer in layers])
+    numbers = generator.insert(
+        [[ids[-1]] for ids, _ in prompts],
+        max_tokens=[sampling.max_tokens] * len(prompts),
+        caches=caches,
+        all_tokens=[list(ids[:-1]) for ids, _ in prompts],
+        logits_processors=[_processors(sampling)] * len(prompts),
+    )
+    answers: dict[int, list[Token]] = {n: [] for n in numbers}
+    with closing(generator):
+        while responses := generator.next_generated():
+            for response in responses:
+                answers[response.uid].append(_token(response.token, response.logprobs, 0))
+    return [answers[n] for n in numbers]
+
+
+def _sampler(sampling: Sampling) -> "Sampler":
+    from mlx_lm.sample_utils import make_sampler
+
+    return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=sampling.top_k)
+
+
+def _processors(sampling: Sampling) -> "list[LogitsProcessor]":
+    from mlx_lm.sample_utils import make_logits_processors
+
+    penalty = sampling.repetition_penalty
+    return make_logits_processors(repetition_penalty=penalty if penalty != 1.0 else None)
+
+
+def _group_size(model: Vicuna) -> int:
+    dim = model.layers[0].self_attn.head_dim
+    return next((size for size in (64, 32) if dim % size == 0), 64)
+
+
+def _token(token: int, logprobs: mx.array, num_top: int) -> Token:
+    if not num_top:
+        return Token(token)
+    likeliest = mx.argsort(-logprobs)[:num_top].tolist()
+    return Token(token, logprobs[token].item(), tuple((n, logprobs[n].item()) for n in likeliest))

@@ -1,0 +1,72 @@
+"""What every program does around its work: errors in two lines, exit codes, and a clean end.
+
+0 done, 1 failed, 2 usage, 3 no such model, 4 picture, 5 does not fit, 6 some rows of a batch failed, 7 network,
+130 Ctrl-C, 141 the reader of a pipe is gone.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from mlx_llava.errors import LlavaError
+
+KEPT = "\n\t\u200c\u200d"  # the last two join letters, and emoji
+DEBUG = "MLX_LLAVA_DEBUG"  # set to 1 to see the traceback of an error
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a program and exit; errors go to stderr as one line what and one line what to do."""
+    sys.exit(_finish(_attempt(main)))
+
+
+def _attempt(main: Callable[[], int | None]) -> int:
+    try:
+        return main() or 0
+    except LlavaError as error:
+        _say(error.problem, error.advice)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
+        return 1
+    except MemoryError:
+        _say("out of memory", "Close other programs, or convert the model with fewer bits.")
+        return 5
+
+
+def _say(problem: str, advice: str) -> None:
+    if os.environ.get(DEBUG) == "1":
+        traceback.print_exc()
+    print(f"mlx-llava: error: {printable(problem)}\n{printable(advice)}", file=sys.stderr)  # noqa: T201
+
+
+def _finish(code: int) -> int:
+    """Give MLX's threads back, and see that what was written to stdout has arrived."""
+    if "mlx.core" in sys.modules:
+        sys.modules["mlx.core"].clear_streams()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or 141
+    except OSError as error:
+        _say(f"standard output: {error.strerror}", "Write to a place with free space.")
+        return code or 1
+    return code
+
+
+def printable(text: str) -> str:
+    """Text without control characters that a terminal would obey; each becomes a visible symbol."""
+    return "".join(c if c in KEPT or c.isprintable() else _symbol(c) for c in text)
+
+
+def _symbol(character: str) -> str:
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
