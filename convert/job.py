@@ -24,7 +24,7 @@ from mlx_llava.convert.weights import DTYPES, Source, outputs, survey, write_wei
 from mlx_llava.dialects import CODE_KEYS, from_hf, to_hf, vision_from_hf
 from mlx_llava.errors import ConversionError
 from mlx_llava.hub import fetch
-from mlx_llava.keys import read_json
+from mlx_llava.keys import Section, read_json
 from mlx_llava.models.llava import Llava
 from mlx_llava.prompts.templates import TEMPLATES
 from mlx_llava.shards import read_index
@@ -66,7 +66,7 @@ def prepare(options: ConvertOptions) -> Job:
     theirs = read_index(folder)
     tower = _tower(options, values, theirs)
     vision = vision_from_hf(read_json(tower / "config.json")) if tower else None
-    config = with_pictures(from_hf(values, vision), folder)
+    config = _with_stops(with_pictures(from_hf(values, vision), folder), folder)
     if options.template is not None:
         config = replace(config, template=options.template)
     if config.template not in TEMPLATES:
@@ -118,6 +118,15 @@ def _swap(aside: Path, target: Path, overwrite: bool) -> None:
     directory = os.open(target.parent, os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
+
+
+def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:
+    """The config with the end-of-sequence ids of generation_config.json, which transformers follows too."""
+    path = folder / "generation_config.json"
+    keys = Section(read_json(path), path.name) if path.exists() else Section({}, path.name)
+    if "eos_token_id" not in keys:
+        return config
+    return replace(config, eos_token_ids=keys.wholes("eos_token_id", 2, 0, config.text.vocab_size - 1))
 
 
 def _tower(options: ConvertOptions, values: dict[str, Any], theirs: Iterable[str]) -> Path | None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_llava.config import LlavaConfig, PictureConfig
-from mlx_llava.dialects import three
 from mlx_llava.errors import ConfigError
 from mlx_llava.keys import Section, read_json
 
@@ -50,8 +49,8 @@ def read(keys: Section, known: PictureConfig) -> PictureConfig:
     picture = PictureConfig(
         side=known.side,
         fit="pad" if pad else known.fit,
-        mean=three(keys, "image_mean") if "image_mean" in keys else known.mean,
-        std=three(keys, "image_std") if "image_std" in keys else known.std,
+        mean=keys.three("image_mean") if "image_mean" in keys else known.mean,
+        std=keys.three("image_std") if "image_std" in keys else known.std,
     )
     keys.finish(HARMLESS)
     return picture

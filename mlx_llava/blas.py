@@ -37,4 +37,4 @@ def name_of_blas() -> str:
     """The BLAS that MLX's CPU backend uses in this process."""
     if sys.platform == "darwin":
         return "Accelerate"
-    return _loaded[0] if _loaded else "reference BLAS of the MLX wheel (slow)"
+    return _loaded[0] if _loaded else os.environ.get("LD_PRELOAD") or "reference BLAS of the MLX wheel (slow)"

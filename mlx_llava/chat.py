@@ -17,7 +17,7 @@ import numpy as np
 from mlx_llava import generate
 from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.config import PictureConfig
-from mlx_llava.errors import LimitError, PromptError, UsageError
+from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.generate import CacheOptions, KeptCache, Sampling, Token
 from mlx_llava.images.pixels import Look, crop, identity, open_picture
 from mlx_llava.inputs import TEXT, Example, no_crops
@@ -129,14 +129,14 @@ class Chat:
         started = time.perf_counter()
         turn = Turn(question, len(pictures))
         shown = [*self.pictures, *pictures]
-        example = self._encode([*self.turns, turn], shown)
-        sampling = replace(sampling, max_tokens=self._room(example, sampling))
+        example = self.encode([*self.turns, turn], shown)
+        sampling = replace(sampling, max_tokens=self.room(example, sampling.max_tokens))
         self.answer = answer = Answer(prompt_ids=example.tokens.tolist())
         answer.image_tokens = int(np.count_nonzero(example.slots != TEXT))
         keys = self._keys(example, shown)
         start = self._cache.resume(keys)
         answer.prefilled_tokens = len(keys) - start
-        embeddings = self._embed(example, shown, start)
+        embeddings = self.embed(example, shown, start)
         answer.vision = time.perf_counter() - started
         try:
             yield from self._pieces(example.tokens[start:], embeddings, sampling, num_top, started)
@@ -145,19 +145,21 @@ class Chat:
             self.turns.append(replace(turn, answer=answer.text))
             self.pictures = shown
 
-    def _encode(self, turns: Sequence[Turn], pictures: Sequence[Picture]) -> Example:
+    def encode(self, turns: Sequence[Turn], pictures: Sequence[Picture]) -> Example:
+        """The prompt that asks for the answer of the last turn."""
         pieces = self.template.answering(turns, self.system)
         crops = np.stack([picture.crop for picture in pictures]) if pictures else no_crops()
         return self.checkpoint.tokenizer.encode(pieces, crops, self.checkpoint.config.rows_per_crop)
 
-    def _room(self, example: Example, sampling: Sampling) -> int:
+    def room(self, example: Example, max_tokens: int) -> int:
+        """How many of `max_tokens` fit after the prompt; LimitError where none does."""
         limit = self.checkpoint.config.text.max_position_embeddings
         room = limit - len(example.tokens)
         if room < 1:
             raise LimitError(
                 f"the prompt is {len(example.tokens)} tokens, the limit {limit}", "Shorten it, or leave a picture out."
             )
-        return min(room, sampling.max_tokens)
+        return min(room, max_tokens)
 
     def _keys(self, example: Example, pictures: Sequence[Picture]) -> list[Hashable]:
         """What each position shows: a token, or a row of a picture."""
@@ -167,7 +169,7 @@ class Chat:
             for token, slot in zip(example.tokens.tolist(), example.slots.tolist(), strict=True)
         ]
 
-    def _embed(self, example: Example, pictures: Sequence[Picture], start: int) -> mx.array:
+    def embed(self, example: Example, pictures: Sequence[Picture], start: int = 0) -> mx.array:
         """Embeddings `[T - start, D]`; the tower runs for pictures that are needed and not yet known."""
         model, slots = self.checkpoint.model, example.slots[start:]
         features = None
@@ -192,7 +194,7 @@ class Chat:
         self, tokens: np.ndarray, embeddings: mx.array, sampling: Sampling, num_top: int, started: float
     ) -> Iterator[Piece]:
         answer, text, stop_text = self.answer, Detokenizer(self.checkpoint.tokenizer), StopText(self.template.stop)
-        stops = {*self.checkpoint.config.eos_token_ids, self.checkpoint.tokenizer.eos_id}
+        stops = self.checkpoint.stop_ids
         before = time.perf_counter()
         model = self.checkpoint.model.language_model
         steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top)

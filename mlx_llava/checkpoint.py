@@ -51,6 +51,11 @@ class Checkpoint:
     tokenizer: Tokenizer
     quantized: Mapping[str, Quantization]
 
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return frozenset((*self.config.eos_token_ids, self.tokenizer.eos_id))
+
 
 def load(folder: Path) -> Checkpoint:
     """Load a converted folder, weights evaluated on this thread.

@@ -112,21 +112,19 @@ def _from_llava_hf(top: Section) -> LlavaConfig:
     top.must("model_type", "llava")
     vision = _vision(top.section("vision_config"))
     text_keys = top.section("text_config")
-    eos = text_keys.get("eos_token_id", 2)
     text = _text(text_keys, text_keys.choice("model_type", "llama", tuple(_TEXT_DEFAULTS)))
     if top.flag("tie_word_embeddings", False):
         text = replace(text, tie_word_embeddings=True)
     image_key = "image_token_id" if "image_token_id" in top else "image_token_index"
-    layers = top.get("vision_feature_layer", -2)
     config = LlavaConfig(
         vision=vision,
         text=text,
-        feature_layers=_feature_layers(layers, vision),
+        feature_layers=_feature_layers(top, "vision_feature_layer", vision),
         keep_class_token=top.choice("vision_feature_select_strategy", "default", ("default", "full")) == "full",
         projector_act=top.choice("projector_hidden_act", "gelu", PROJECTOR_ACTS),
         projector_bias=top.flag("multimodal_projector_bias", True),
         image_token_id=top.whole(image_key, 32000, 0, text.vocab_size - 1),
-        eos_token_ids=eos_ids(top.get("eos_token_id", eos), text),
+        eos_token_ids=(top if "eos_token_id" in top else text_keys).wholes("eos_token_id", 2, 0, text.vocab_size - 1),
         picture=PictureConfig(side=vision.image_size),
         template="mistral_instruct" if text.model_type == "mistral" else "vicuna_v1",
     )
@@ -152,8 +150,8 @@ def _additions(top: Section, config: LlavaConfig) -> LlavaConfig:
         picture=PictureConfig(
             side=picture.whole("side", None, 1, 4096),
             fit="pad" if picture.choice("fit", None, ("crop", "pad")) == "pad" else "crop",
-            mean=three(picture, "mean"),
-            std=three(picture, "std"),
+            mean=picture.three("mean"),
+            std=picture.three("std"),
         ),
     )
     picture.finish()
@@ -178,18 +176,16 @@ def _from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
     top.must("image_aspect_ratio", "square", "pad")
     kind = top.text("mm_projector_type", "linear")
     model_type = "mistral" if top.get("model_type") == "llava_mistral" else "llama"
-    layers = _feature_layers(top.get("mm_vision_select_layer", -2), vision)
     select = top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch"))
     fit = "pad" if top.get("image_aspect_ratio") == "pad" else "crop"
-    eos = top.get("eos_token_id", 2)
     text = _text(top, model_type)
     return LlavaConfig(
         vision=vision,
         text=text,
-        feature_layers=layers,
+        feature_layers=_feature_layers(top, "mm_vision_select_layer", vision),
         keep_class_token=select == "cls_patch",
         projector_depth=_projector_depth(top, kind),
-        eos_token_ids=eos_ids(eos, text),
+        eos_token_ids=top.wholes("eos_token_id", 2, 0, text.vocab_size - 1),
         picture=PictureConfig(side=vision.image_size, fit=fit),
         template="mistral_instruct" if model_type == "mistral" else "vicuna_v1",
         restart_after_image=True,
@@ -266,6 +262,7 @@ def _text(keys: Section, kind: str) -> TextConfig:
         keys.must("mlp_bias", False)
     keys.must("hidden_act", "silu")
     keys.must("pretraining_tp", 1)
+    keys.get("eos_token_id")  # read by the caller
     keys.finish(HARMLESS)
     return config
 
@@ -299,32 +296,7 @@ def _rope(keys: Section) -> RopeConfig:
     return config
 
 
-def _feature_layers(value: object, vision: VisionConfig) -> tuple[int, ...]:
-    """Indices into the tower's hidden states: entry 0 is the embedding, the last the final layer's output."""
-    layers = value if isinstance(value, list) else [value]
+def _feature_layers(keys: Section, key: str, vision: VisionConfig) -> tuple[int, ...]:
+    """Indices into the tower's hidden states: entry 0 is the embedding, the last the final block's output."""
     depth = vision.num_hidden_layers
-    if not layers or any(type(n) is not int or not -depth - 1 <= n <= depth for n in layers) or len(layers) > 64:
-        raise ConfigError(
-            f"config.json: vision_feature_layer is {value}",
-            f"It must be a whole number from {-depth - 1} to {depth}, or a list of them.",
-        )
-    return tuple(layers)
-
-
-def eos_ids(value: object, text: TextConfig) -> tuple[int, ...]:
-    """The ids that end an answer, from a number or a list of them."""
-    ids = value if isinstance(value, list) else [value]
-    if any(type(n) is not int or not 0 <= n < text.vocab_size for n in ids):
-        raise ConfigError(f"config.json: eos_token_id is {value}", f"It must be below {text.vocab_size}.")
-    return tuple(ids)
-
-
-def three(keys: Section, key: str) -> tuple[float, float, float]:
-    """Three numbers, one for each colour."""
-    value = keys.get(key)
-    if not isinstance(value, list | tuple) or len(value) != 3 or any(type(v) not in (int, float) for v in value):
-        raise keys.error(key, value, "three numbers")
-    if key in ("std", "image_std") and not all(v > 0 for v in value):
-        raise keys.error(key, value, "three numbers above zero")
-    red, green, blue = map(float, value)
-    return red, green, blue
+    return keys.wholes(key, -2, -depth - 1, depth)

@@ -4,18 +4,20 @@ Knows nothing of text or pictures: token ids and hidden states come in, token id
 `generate_step`, caches, samplers and `BatchGenerator`; mlx-lm applies top-p, min-p and top-k before the temperature.
 """
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
+from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+from mlx_lm.sample_utils import LogitsProcessor, Sampler, make_logits_processors, make_sampler
+from numpy.typing import NDArray
 
 from mlx_llava.errors import UsageError
 from mlx_llava.models.vicuna import Vicuna
-
-if TYPE_CHECKING:
-    from mlx_lm.sample_utils import LogitsProcessor, Sampler
 
 PREFILL = 512  # tokens between two looks at Ctrl-C; larger steps gain nothing measurable
 
@@ -49,6 +51,14 @@ class Token(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Prompt(NamedTuple):
+    """A prompt of a batch; its last position must show its own id."""
+
+    ids: Sequence[int]
+    embeddings: mx.array  # [T, D]
+    max_tokens: int
+
+
 class KeptCache:
     """A KV cache, and the keys of the positions that stand in it.
 
@@ -66,8 +76,6 @@ class KeptCache:
 
     def resume(self, keys: Sequence[Hashable]) -> int:
         """Drop what differs from `keys`; the number of positions that stand, at least one less than asked for."""
-        from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
-
         common = next((i for i, (a, b) in enumerate(zip(self.keys, keys, strict=False)) if a != b), None)
         common = min(len(self.keys), len(keys)) if common is None else common
         common = min(common, len(keys) - 1)  # the last position is always fed: its logits are wanted
@@ -85,14 +93,14 @@ class KeptCache:
         self.keys = list(keys[: self.layers[0].offset])
 
 
-def stream(  # noqa: PLR0913
+def stream(
     model: Vicuna,
     tokens: mx.array,
     embeddings: mx.array,
     cache: KeptCache,
     sampling: Sampling,
     num_top: int = 0,
-) -> Iterator[Token]:
+) -> Generator[Token, None, None]:
     """Tokens after a prompt, without end but for `max_tokens`; leaves the prompt and them in the cache.
 
     Args:
@@ -100,8 +108,6 @@ def stream(  # noqa: PLR0913
         embeddings: what the decoder sees instead `[T, D]`.
         num_top: how many of the likeliest tokens to report beside each.
     """
-    from mlx_lm.generate import generate_step
-
     steps = generate_step(
         tokens,
         model,
@@ -123,30 +129,26 @@ def stream(  # noqa: PLR0913
 
 def batch(
     model: Vicuna,
-    prompts: Sequence[tuple[Sequence[int], mx.array]],
+    prompts: Sequence[Prompt],
     sampling: Sampling,
     stop: Collection[int],
 ) -> list[list[Token]]:
     """Answers to several prompts, decoded together; a stop token ends its answer and is its last token.
 
-    Args:
-        prompts: ids and embeddings `[T, D]` of each prompt, whose last position must show its own id.
+    Each prompt has its own `max_tokens`, which holds instead of the sampling's.
     """
-    from mlx_lm.generate import BatchGenerator
     from mlx_lm.models.cache import make_prompt_cache
 
     mx.random.seed(sampling.seed)
     generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling))
     caches = [make_prompt_cache(model) for _ in prompts]
-    for (_, embeddings), layers in zip(prompts, caches, strict=True):
-        for start in range(0, len(embeddings) - 1, PREFILL):
-            model.decode(embeddings[None, start : min(start + PREFILL, len(embeddings) - 1)], layers)
-            mx.eval([layer.state for layer in layers])
+    for prompt, layers in zip(prompts, caches, strict=True):
+        _prefill(model, prompt.embeddings[:-1], layers)
     numbers = generator.insert(
-        [[ids[-1]] for ids, _ in prompts],
-        max_tokens=[sampling.max_tokens] * len(prompts),
+        [[prompt.ids[-1]] for prompt in prompts],
+        max_tokens=[prompt.max_tokens for prompt in prompts],
         caches=caches,
-        all_tokens=[list(ids[:-1]) for ids, _ in prompts],
+        all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
         logits_processors=[_processors(sampling)] * len(prompts),
     )
     answers: dict[int, list[Token]] = {n: [] for n in numbers}
@@ -157,15 +159,17 @@ def batch(
     return [answers[n] for n in numbers]
 
 
-def _sampler(sampling: Sampling) -> "Sampler":
-    from mlx_lm.sample_utils import make_sampler
+def _prefill(model: Vicuna, embeddings: mx.array, layers: list[Any]) -> None:
+    for start in range(0, len(embeddings), PREFILL):
+        model.decode(embeddings[None, start : start + PREFILL], layers)
+        mx.eval([layer.state for layer in layers])
 
+
+def _sampler(sampling: Sampling) -> Sampler:
     return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=sampling.top_k)
 
 
-def _processors(sampling: Sampling) -> "list[LogitsProcessor]":
-    from mlx_lm.sample_utils import make_logits_processors
-
+def _processors(sampling: Sampling) -> list[LogitsProcessor]:
     penalty = sampling.repetition_penalty
     return make_logits_processors(repetition_penalty=penalty if penalty != 1.0 else None)
 
@@ -178,5 +182,6 @@ def _group_size(model: Vicuna) -> int:
 def _token(token: int, logprobs: mx.array, num_top: int) -> Token:
     if not num_top:
         return Token(token)
-    likeliest = mx.argsort(-logprobs)[:num_top].tolist()
-    return Token(token, logprobs[token].item(), tuple((n, logprobs[n].item()) for n in likeliest))
+    known: NDArray[np.float32] = np.array(logprobs.astype(mx.float32))
+    likeliest = np.argsort(-known, kind="stable")[:num_top]
+    return Token(token, float(known[token]), tuple((int(n), float(known[n])) for n in likeliest))

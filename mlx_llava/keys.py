@@ -82,6 +82,24 @@ class Section:
             raise self.error(key, value, "a string")
         return value
 
+    def wholes(self, key: str, default: int, low: int, high: int) -> tuple[int, ...]:
+        """A whole number within `low..high`, or a list of up to 64 of them."""
+        value = self.get(key, default)
+        values = value if isinstance(value, list) else [value]
+        if not 1 <= len(values) <= 64 or any(type(n) is not int or not low <= n <= high for n in values):
+            raise self.error(key, value, f"a whole number from {low} to {high}, or a list of them")
+        return tuple(values)
+
+    def three(self, key: str) -> tuple[float, float, float]:
+        """Three finite numbers, one for each colour; as divisors (`std`) above zero."""
+        value = self.get(key)
+        low = 1e-6 if key.endswith("std") else -1e6
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise self.error(key, value, "three numbers")
+        if any(type(v) not in (int, float) or not low <= v <= 1e6 for v in value):
+            raise self.error(key, value, f"three numbers from {low:g} to 1e+06")
+        return float(value[0]), float(value[1]), float(value[2])
+
     def section(self, key: str) -> "Section":
         """A nested object; an absent one is empty."""
         return Section(self.get(key, {}), f"{self.where}.{key}")

@@ -39,7 +39,7 @@ MAX_HEADER = 100_000_000  # bytes
 MAX_PARTS = 2_000_000  # brackets and commas of a header, for 200,000 tensors: bounds the parser's memory
 MAX_DIMS = 8  # the weight of a Conv3d has 5
 MAX_COUNT = 2**63 - 1  # largest file offset, and most bytes in a NumPy array
-PIECE = 1 << 24  # bytes per pread: macOS refuses 2 GiB
+PIECE = 1 << 20  # bytes per pread: macOS refuses 2 GiB, and larger pieces are not faster
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -234,7 +234,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         if name in table:
             raise ValueError(f"'{_short(name)}' stands twice")
-        f"{name}{value if isinstance(value, str) else ''}".encode()  # ValueError for half a surrogate pair
+        name.encode()  # ValueError for half a surrogate pair
+        if isinstance(value, str):
+            value.encode()
         table[name] = value
     return table
 

@@ -74,7 +74,7 @@ class Attention(nn.Module):
             from mlx_lm.models.base import scaled_dot_product_attention
 
             k, v = cache.update_and_fetch(k, v)
-            y = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
+            y = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)  # pyright: ignore
         return self.o_proj(y.swapaxes(1, 2).flatten(-2))
 
     def rope(self, x: mx.array, offset: int | mx.array) -> mx.array:

@@ -1,0 +1,50 @@
+"""`mlx-llava`: the commands and where they live. Imports a command only when it is called."""
+
+import importlib
+import sys
+
+from mlx_llava import __version__
+
+COMMANDS = {
+    "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
+    "convert": ("mlx_llava.convert.cli", "turn a Hugging Face or original LLaVA checkpoint into MLX weights"),
+    "doctor": ("mlx_llava.doctor", "show versions, device, memory, BLAS, caches and free disk"),
+}
+
+EXAMPLE = "mlx-llava ask photo.jpg 'What is this?'"
+
+
+def main() -> None:
+    """Run the command named first; show the commands when there is none."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(help_text())  # noqa: T201
+    elif name in ("-V", "--version"):
+        print(f"mlx-llava {__version__}")  # noqa: T201
+    elif name in COMMANDS:
+        sys.argv = [f"mlx-llava {name}", *arguments]
+        importlib.import_module(COMMANDS[name][0]).main()
+    else:
+        print(  # noqa: T201
+            f"mlx-llava: error: no command {name!r}\nUse one of {', '.join(COMMANDS)}, or see mlx-llava --help.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def help_text() -> str:
+    """The commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mlx-llava COMMAND [...]",
+            "",
+            "LLaVA on a Mac: convert a checkpoint, ask it about pictures.",
+            "",
+            *lines,
+            "",
+            "mlx-llava COMMAND --help tells more. With no model named, a small one that is part of the",
+            f"package answers:  {EXAMPLE}",
+        ]
+    )

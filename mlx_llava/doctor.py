@@ -1,0 +1,96 @@
+"""`mlx-llava doctor`: what this installation stands on."""
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mlx_llava import __version__
+from mlx_llava.blas import name_of_blas
+from mlx_llava.options import parse
+from mlx_llava.paths import cache_folder
+from mlx_llava.program import run
+
+PACKAGES = ("mlx", "mlx-lm", "numpy", "pillow", "tokenizers", "huggingface_hub", "transformers", "torch")
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Show versions, device, memory, BLAS, cache paths and free disk."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+def main() -> None:
+    """Run the program."""
+    run(lambda: doctor(parse(DoctorOptions, "mlx-llava doctor")))
+
+
+def doctor(options: DoctorOptions) -> None:
+    """Print the facts."""
+    facts = collect()
+    print(json.dumps(facts, indent=1) if options.json else "\n".join(lines(facts)))  # noqa: T201
+
+
+def collect() -> dict[str, Any]:
+    """Facts about the machine and the installation; sizes in bytes, None for a package that is absent."""
+    import mlx.core as mx
+
+    from mlx_llava import backend
+
+    return {
+        "versions": {
+            "mlx-llava": __version__,
+            "python": platform.python_version(),
+            **{n: _version(n) for n in PACKAGES},
+        },
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "device": "cpu" if backend.on_cpu() else str(mx.device_info().get("device_name", "gpu")),
+        "memory": backend.memory_limit(),
+        "cpu_blas": name_of_blas(),
+        "caches": {name: _space(path) for name, path in (("mlx-llava", cache_folder()), ("hub", _hub_cache()))},
+    }
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts, for a person."""
+    rows = [(name, value or "not installed") for name, value in facts["versions"].items()]
+    rows += [("system", facts["system"]), ("device", facts["device"])]
+    rows += [("memory", f"{_gigabytes(facts['memory'])} for a model"), ("CPU BLAS", facts["cpu_blas"])]
+    rows += [
+        (f"{name} cache", f"{cache['path']} ({_gigabytes(cache['free'])} free)")
+        for name, cache in facts["caches"].items()
+    ]
+    width = max(len(name) for name, _ in rows)
+    yield from (f"{name:{width}}  {value}" for name, value in rows)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def _space(folder: Path) -> dict[str, Any]:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return {"path": str(folder), "free": shutil.disk_usage(there).free}
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The small LLaVA that is part of this package: answers about drawn shapes, with no download.
+
+Kept as a llava-hf folder, so that the first use goes through the converter like any other checkpoint.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from mlx_llava import __version__
+from mlx_llava.convert.job import prepare, write
+from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.errors import ConversionError
+from mlx_llava.paths import cache_folder
+
+CHECKPOINT = Path(__file__).parent / "tiny-llava-hf"
+PICTURE = CHECKPOINT / "examples" / "two_shapes_wide.png"
+QUESTION = "What color is the square?"
+
+
+def converted() -> Path:
+    """The folder of the converted model, made on first use; one for each version of weights and program."""
+    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()[:12]
+    folder = cache_folder() / f"embedded-{__version__}-{digest}"
+    if not folder.is_dir():
+        options = ConvertOptions(hf_path=os.fspath(CHECKPOINT), mlx_path=folder)
+        with contextlib.suppress(ConversionError):  # another process was faster
+            write(prepare(options), overwrite=False)
+    return folder

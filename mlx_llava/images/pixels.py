@@ -1,0 +1,181 @@
+"""A picture file becomes the square of numbers that the vision tower reads.
+
+Believes nothing a file says: the content decides the format, the header decides the size, and whatever does
+not fit is an ImageError. The only user of Pillow; knows nothing of MLX.
+"""
+
+import hashlib
+import io
+import threading
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from mlx_llava.config import PictureConfig
+from mlx_llava.errors import ImageError
+
+Look = Literal["seen", "exact"]
+"""`seen`: as a viewer shows it: upright, on white, all 16 bits; for chats. `exact`: as LLaVA was trained and
+evaluated, which is Pillow's plain `convert("RGB")`."""
+
+# What Pillow may try, told by a file's content; never EPS, for which it would start Ghostscript
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
+MAX_BYTES = 64_000_000  # of a file
+MAX_PIXELS = 64_000_000  # 256 MB in memory
+MAX_EDGE = 16_384
+BAND = 256  # rows that are padded at a time: 16 MB at the longest edge
+
+# Brands of HEIF files: ISO/IEC 23008-12
+HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+# How to turn a picture upright: EXIF 2.32, tag Orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+KNOWN = "Give a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM picture."
+SMALLER = f"Make it smaller: at most {MAX_PIXELS // 10**6} million pixels, {MAX_EDGE} along an edge."
+
+_one_at_a_time = threading.Lock()  # warnings.catch_warnings changes the whole process
+
+
+def open_picture(source: Path | bytes, look: Look) -> Image.Image:
+    """The first frame of a file, decoded to RGB; ImageError if it is missing, damaged or too large."""
+    name = "picture" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(source)
+    if not data:
+        raise ImageError(f"{name}: the file is empty", KNOWN)
+    if len(data) > MAX_BYTES:
+        raise _too_many_bytes(name)
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _check_header(image, name)
+            image.load()
+            return to_rgb(image, look)
+        except ImageError:
+            raise
+        except Exception as error:  # Pillow's parsers raise whatever they stumble over
+            raise _explain(error, data, name) from error
+
+
+def to_rgb(image: Image.Image, look: Look) -> Image.Image:
+    """An RGB copy of a picture of any mode."""
+    if look == "exact":
+        return image.convert("RGB")
+    image = _upright(image)
+    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow itself does for colour
+        high = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255)
+        return Image.fromarray(high.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
+    return image.convert("RGB")
+
+
+def crop(image: Image.Image, config: PictureConfig) -> np.ndarray:
+    """An RGB picture as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
+    window = _padded(image, config) if config.fit == "pad" else _middle(image, config.side)
+    pixels = (np.asarray(window, np.float64) * (1 / 255)).astype(np.float32)
+    return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
+
+
+def identity(image: Image.Image) -> str:
+    """A name for what an RGB picture shows, the same for the same pixels: 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    """The shorter edge resized to `side`, then the central square."""
+    longer = side * max(image.size) // min(image.size)
+    if side * longer > MAX_PIXELS:
+        raise _too_thin(image)
+    width, height = (side, longer) if image.width <= image.height else (longer, side)
+    left, top = (width - side) // 2, (height - side) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + side, top + side))
+
+
+def _padded(image: Image.Image, config: PictureConfig) -> Image.Image:
+    """The picture in the middle of a square of the mean colour, resized to `side`.
+
+    Pillow resizes along rows first, so bands of rows give the bits of the whole square, which may be 1 GB.
+    """
+    if max(image.size) > MAX_EDGE:
+        raise _too_thin(image)
+    colour = tuple(int(x * 255) for x in config.mean)
+    edge = max(image.size)
+    left, top = (edge - image.width) // 2, (edge - image.height) // 2
+    narrow = Image.new("RGB", (config.side, edge), colour)
+    for y in range(0, image.height, BAND):
+        rows = min(BAND, image.height - y)
+        band = Image.new("RGB", (edge, rows), colour)
+        band.paste(image.crop((0, y, image.width, y + rows)), (left, 0))
+        narrow.paste(band.resize((config.side, rows), Image.Resampling.BICUBIC), (0, top + y))
+    return narrow.resize((config.side, config.side), Image.Resampling.BICUBIC)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF data says; unlike Pillow's own, it bears other tags that are damaged."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the pixels are good all the same
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: a folder, not a picture", "Give the path of one picture.")
+        if not path.is_file():
+            raise ImageError(f"{path}: there is no such file", "Check the path.")
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_many_bytes(str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}", "Check the path and its permissions.") from error
+
+
+def _check_header(image: Image.Image, name: str) -> None:
+    """Refuse a picture that would take too much memory, or whose numbers have no known range."""
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_EDGE:
+        raise ImageError(f"{name}: {width} x {height} pixels are too many", SMALLER)
+    if image.mode == "F":
+        raise ImageError(f"{name}: its pixels are floating-point numbers", "Save it as an 8-bit PNG.")
+
+
+def _explain(error: Exception, data: bytes, name: str) -> ImageError:
+    """What Pillow found, without its words: they show addresses of objects."""
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(f"{name}: too many pixels", SMALLER)
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+        return ImageError(f"{name}: a HEIC picture, which we cannot read", "Export it as JPEG.")
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(f"{name}: not a picture that we can read", KNOWN)
+    return ImageError(f"{name}: the picture is damaged or cut short", "Download or save it again.")
+
+
+def _too_many_bytes(name: str) -> ImageError:
+    """A file that is refused unread."""
+    return ImageError(f"{name}: the file has more than {MAX_BYTES // 10**6} MB", SMALLER)
+
+
+def _too_thin(image: Image.Image) -> ImageError:
+    """A picture that would take too much memory once it is resized."""
+    size = f"{image.width} x {image.height} pixels"
+    return ImageError(f"picture: {size} are too long and thin", "Crop it first.")
