@@ -112,6 +112,8 @@ class Chat:
         self.checkpoint = checkpoint
         self.template = TEMPLATES[name]
         self.system = system
+        specials = checkpoint.tokenizer.special_ids
+        self.stop_ids = checkpoint.stop_ids | {specials[s] for s in self.template.stop if s in specials}
         self.turns: list[Turn] = []
         self.pictures: list[Picture] = []
         self.answer = Answer()
@@ -194,7 +196,6 @@ class Chat:
         self, tokens: np.ndarray, embeddings: mx.array, sampling: Sampling, num_top: int, started: float
     ) -> Iterator[Piece]:
         answer, text, stop_text = self.answer, Detokenizer(self.checkpoint.tokenizer), StopText(self.template.stop)
-        stops = self.checkpoint.stop_ids
         before = time.perf_counter()
         model = self.checkpoint.model.language_model
         steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top)
@@ -206,14 +207,14 @@ class Chat:
                     before = now
                 answer.decode = now - before
                 answer.tokens.append(token)
-                last = token.id in stops or len(answer.tokens) == sampling.max_tokens
+                last = token.id in self.stop_ids or len(answer.tokens) == sampling.max_tokens
                 piece = stop_text.add(
-                    ("" if token.id in stops else text.add(token.id)) + (text.finish() if last else "")
+                    ("" if token.id in self.stop_ids else text.add(token.id)) + (text.finish() if last else "")
                 )
                 last = last or stop_text.reached
                 piece += stop_text.held if last else ""
                 if last:
-                    answer.finish = "stop" if token.id in stops or stop_text.reached else "length"
+                    answer.finish = "stop" if token.id in self.stop_ids or stop_text.reached else "length"
                 answer.text += piece
                 yield Piece(piece, token)
                 if last:

@@ -12,6 +12,13 @@ from mlx_llava.errors import UsageError
 
 Options = TypeVar("Options")
 
+STYLE = (
+    tyro.conf.FlagCreatePairsOff,  # --no-stream, and no --stream that is the default anyway
+    tyro.conf.UseAppendAction,  # --image a.jpg --image b.jpg
+    tyro.conf.DisallowNone,  # an optional flag is left out, not given the word None
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
     """Read a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags."""

@@ -73,7 +73,7 @@ def _answer(
             ready.append((row, prompt))
     if not ready:
         return
-    stops = chat.checkpoint.stop_ids
+    stops = chat.stop_ids
     answers = generate.batch(chat.checkpoint.model.language_model, [prompt for _, prompt in ready], sampling, stops)
     for (row, _), tokens in zip(ready, answers, strict=True):
         yield {
@@ -101,7 +101,7 @@ def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sam
 
 def _text(chat: Chat, tokens: Sequence[Token]) -> str:
     stop_text = StopText(chat.template.stop)
-    ids = [token.id for token in tokens if token.id not in chat.checkpoint.stop_ids]
+    ids = [token.id for token in tokens if token.id not in chat.stop_ids]
     return stop_text.add(chat.checkpoint.tokenizer.decode(ids)) + stop_text.held
 
 

@@ -1,0 +1,57 @@
+# Every command sets up what it needs. PYTHON names the interpreter that makes the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ifeq ($(shell uname),Linux)
+PLATFORM := cpu,
+endif
+ifeq ($(shell uname)-$(shell uname -m),Linux-x86_64)
+PLATFORM := cpu,fast-cpu,
+endif
+export TRANSFORMERS_VERBOSITY = error
+
+.PHONY: ask test parity check golden clean
+
+ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
+	$(BIN)/mlx-llava ask --stats mlx_llava/embedded/tiny-llava-hf/examples/two_shapes_wide.png "What color is the square?"
+
+test: $(VENV)/.test  ## every test that needs no torch
+	$(BIN)/python -m pytest tests --ignore=tests/parity
+
+parity: $(VENV)/.parity  ## against torch and transformers, for real
+	$(BIN)/python -m pytest tests/parity
+
+check: $(VENV)/.check  ## lint, format, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+golden: $(VENV)/.parity  ## record again what transformers answers
+	$(BIN)/python tests/parity/record.py
+	$(BIN)/python tests/parity/make_pixels_golden.py
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# One stamp for each set of extras; a change of pyproject.toml installs again.
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM:,=)]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test]"
+	touch $@
+
+$(VENV)/.parity: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test,parity]"
+	touch $@
+
+# types are checked with the parity extras in place: tests/parity is code too
+$(VENV)/.check: $(VENV)/.parity
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test,parity,check]"
+	touch $@

@@ -1,0 +1,264 @@
+"""Prompts: pieces to tokens, tokens to text.
+
+Knows nothing of templates and pictures. Special tokens come from special pieces only: text is encoded
+with a vocabulary that does not hold them, so nothing that somebody typed can become one.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from mlx_llava.errors import CheckpointError, PromptError
+from mlx_llava.inputs import TEXT, Example
+from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+# GPT-2, src/encoder.py: how a byte-level vocabulary writes each byte, one visible character for one byte
+_SHOWN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_HIDDEN = [byte for byte in range(0x100) if byte not in _SHOWN]
+_BYTE_LEVEL = {chr(byte): byte for byte in _SHOWN} | {chr(0x100 + i): byte for i, byte in enumerate(_HIDDEN)}
+_ADVICE = "Take tokenizer.json from the folder the weights come from."
+
+Spec = dict[str, Any]  # a tokenizer.json
+Columns = tuple[list[int], list[int], list[bool]]  # tokens, slots, label mask
+
+
+class Tokenizer:
+    """Tokens of prompts, and the text of answers."""
+
+    def __init__(self, spec: Spec, bos: str | None, eos: str, image_id: int, restart_after_image: bool) -> None:
+        self.special_ids: Mapping[str, int] = _special_ids(spec, bos, eos)
+        self.bos_id = self.special_ids[bos] if bos else None
+        self.eos_id = self.special_ids[eos]
+        self.image_id = image_id
+        self.restart_after_image = restart_after_image
+        self.spellings = _spellings(spec, set(self.special_ids.values()))
+        self.drops_first_space = _drops_first_space(spec)
+        unknown_id = self.special_ids.get(spec["model"].get("unk_token"))
+        self._forbidden = {*self.special_ids.values()} - {unknown_id} | {self.bos_id, self.eos_id}
+        text_spec = _text_spec(spec, self.special_ids)
+        self._at_start = _library(text_spec)
+        self._inside = _library(_without_first_prefix(text_spec))
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        num_rows: int,
+        image_id: int,
+        restart_after_image: bool,
+        bos: str | None = "<s>",
+        eos: str = "</s>",
+    ) -> "Tokenizer":
+        """Read a tokenizer.json that fits an embedding of `num_rows` rows.
+
+        Args:
+            image_id: stands in the tokens where a picture does. Slots decide what is shown there, so a
+                checkpoint without such a token, as the original ones, takes any row: 0.
+            restart_after_image: original LLaVA tokenizes the text after a picture as the start of a
+                string, llava-hf as its continuation.
+            bos: opens every prompt; None for models that know no such token.
+        """
+        spec = _read(path)
+        rows = 1 + max([*spec["model"]["vocab"].values(), *(t["id"] for t in spec["added_tokens"])], default=-1)
+        if rows > num_rows:
+            raise CheckpointError(f"{path}: the tokenizer has {rows} tokens, the model {num_rows} rows", _ADVICE)
+        if not 0 <= image_id < num_rows:
+            raise CheckpointError(
+                f"{path}: the image token is {image_id}, the model has {num_rows} rows", "Mend config.json."
+            )
+        return cls(spec, bos, eos, image_id, restart_after_image)
+
+    def encode(
+        self,
+        pieces: Sequence[Piece],
+        crops: NDArray[np.float32],
+        rows_per_crop: int,
+        *,
+        training: bool = False,
+    ) -> Example:
+        """The example of a prompt and its pictures, one crop each."""
+        marks = sum(isinstance(piece, ImageMark) for piece in pieces)
+        if marks != len(crops):
+            raise PromptError(
+                f"the prompt has {marks} image marks, and {len(crops)} pictures came with it",
+                "Give one picture for each mark.",
+            )
+        tokens, slots, label_mask = [], [], []
+        for columns in self._columns(pieces, rows_per_crop):
+            tokens += columns[0]
+            slots += columns[1]
+            label_mask += columns[2]
+        if training and not any(label_mask):
+            raise PromptError("the conversation has nothing to train on", "Give every turn an answer.")
+        return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.array(label_mask, bool), crops)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens, special ones left out."""
+        detokenizer = Detokenizer(self)
+        return "".join(map(detokenizer.add, ids)) + detokenizer.finish()
+
+    def piece(self, token: int) -> str:
+        """What one token writes, special ones by their spelling; U+FFFD stands for a part of a character."""
+        names = {number: spelling for spelling, number in self.special_ids.items()}
+        return names.get(token) or self.spellings.get(token, b"").decode(errors="replace")
+
+    def _columns(self, pieces: Sequence[Piece], rows_per_crop: int) -> Iterator[Columns]:
+        if self.bos_id is not None:
+            yield [self.bos_id], [TEXT], [False]
+        at_start, next_row = True, 0
+        for kind, run in groupby(map(self._text_if_unknown, pieces), type):
+            if kind is Text:
+                yield self._text(list(run), self._at_start if at_start else self._inside)
+                at_start = False
+                continue
+            for piece in run:
+                if kind is ImageMark:
+                    slots = list(range(next_row, next_row + rows_per_crop))
+                    yield [self.image_id] * rows_per_crop, slots, [False] * rows_per_crop
+                    next_row += rows_per_crop
+                else:
+                    yield [self.special_ids[piece.text]], [TEXT], [piece.trained]
+            at_start = kind is ImageMark and self.restart_after_image
+
+    def _text_if_unknown(self, piece: Piece) -> Piece:
+        if isinstance(piece, Special) and piece.text not in self.special_ids:
+            return Text(piece.text, piece.trained)
+        return piece
+
+    def _text(self, run: Sequence[Piece], encoder: tokenizers.Tokenizer) -> Columns:
+        text = "".join(piece.text for piece in run)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the text has a broken character at {error.start}", "Give text that is valid Unicode."
+            ) from None
+        encoding = encoder.encode(text, add_special_tokens=False)
+        if not self._forbidden.isdisjoint(encoding.ids):
+            raise PromptError("the text would give a special token", "Leave out characters the model cannot read.")
+        trained = np.repeat([piece.trained for piece in run], [len(piece.text) for piece in run])
+        # a token counts as trained when one of its characters is; `▁` in front and bytes span their character
+        return encoding.ids, [TEXT] * len(encoding.ids), [bool(trained[i:j].any()) for i, j in encoding.offsets]
+
+
+class Detokenizer:
+    """Text of tokens as they come, whole characters only.
+
+    `tokenizers.decoders.DecodeStream` has no end, drops the space after a special token, and raises
+    where bytes break off; and the library's `decode` loses all characters next to a broken byte.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._spellings = tokenizer.spellings
+        self._drop_space = tokenizer.drops_first_space
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        """The text that is certain now; special tokens and unused rows have none."""
+        return self._cut(self._decoder.decode(self._spellings.get(token, b"")))
+
+    def finish(self) -> str:
+        """The text that was held back, with U+FFFD for a character that never came to its end."""
+        return self._cut(self._decoder.decode(b"", final=True))
+
+    def _cut(self, text: str) -> str:
+        if text and self._drop_space:
+            self._drop_space = False
+            return text.removeprefix(" ")
+        return text
+
+
+def _read(path: Path) -> Spec:
+    try:
+        spec = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}", _ADVICE) from None
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path}: not JSON", _ADVICE) from None
+    model = spec.get("model") if isinstance(spec, dict) else None
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        raise CheckpointError(f"{path}: not a BPE tokenizer", _ADVICE)
+    _library(spec)  # checks the structure of the rest
+    return {"added_tokens": [], "pre_tokenizer": None, "decoder": None} | spec
+
+
+def _library(spec: Spec) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # the library raises nothing narrower
+        raise CheckpointError(f"tokenizer.json does not load: {error}", _ADVICE) from None
+
+
+def _special_ids(spec: Spec, bos: str | None, eos: str) -> dict[str, int]:
+    vocab = spec["model"]["vocab"]
+    spellings = {*SPECIALS, IMAGE.text, eos, bos or eos}
+    ids: dict[str, int] = {spelling: vocab[spelling] for spelling in spellings if spelling in vocab}
+    ids |= {token["content"]: token["id"] for token in spec["added_tokens"]}
+    for spelling in (bos, eos):
+        if spelling and spelling not in ids:
+            raise CheckpointError(f"tokenizer.json has no {spelling}", _ADVICE)
+    return ids
+
+
+def _text_spec(spec: Spec, special_ids: Mapping[str, int]) -> Spec:
+    """The tokenizer that encodes text: it knows no special token, and nothing joins to one."""
+    # the unknown token stays, for characters without a piece, but no text spells it
+    model = spec["model"]
+    vocab = {p: i for p, i in model["vocab"].items() if p not in special_ids or p == model.get("unk_token")}
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    merges = [
+        [left, right]
+        for left, right in pairs
+        if special_ids.keys().isdisjoint((left, right, left + right)) and not _BYTE.fullmatch(left + right)
+    ]
+    plain = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return spec | plain | {"model": model | {"vocab": vocab, "merges": merges}}
+
+
+def _without_first_prefix(spec: Spec) -> Spec:
+    # Metaspace "first" puts `▁` before the text at the start of the prompt alone; "always", and the
+    # Prepend of old files, before every stretch of text between special tokens
+    first, never = '"prepend_scheme": "first"', '"prepend_scheme": "never"'
+    return spec | {"pre_tokenizer": json.loads(json.dumps(spec["pre_tokenizer"]).replace(first, never))}
+
+
+def _spellings(spec: Spec, special_ids: set[int]) -> dict[int, bytes]:
+    """The bytes that tokens write; special tokens write none."""
+    read = _byte_level if _decoders(spec) == ["ByteLevel"] else _byte_fallback
+    spellings = {token: read(piece) for piece, token in spec["model"]["vocab"].items()}
+    return {token: spelling for token, spelling in spellings.items() if token not in special_ids}
+
+
+def _byte_fallback(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
+
+
+def _byte_level(piece: str) -> bytes:
+    if _BYTE_LEVEL.keys() >= set(piece):
+        return bytes(_BYTE_LEVEL[char] for char in piece)
+    return piece.encode()
+
+
+def _decoders(spec: Spec) -> list[str]:
+    decoder = spec["decoder"] or {}
+    return [step.get("type") for step in decoder.get("decoders", [decoder])]
+
+
+def _drops_first_space(spec: Spec) -> bool:
+    match _decoders(spec):
+        case ["Replace", "ByteFallback", "Fuse", "Strip"]:
+            return True
+        case ["Replace", "ByteFallback", "Fuse"] | ["ByteLevel"]:
+            return False
+    raise CheckpointError("tokenizer.json has a decoder that is not implemented", _ADVICE)

@@ -1,0 +1,46 @@
+"""Fixtures: the embedded model converted once, and small LLaVAs of every form."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network
+
+from spine import CASES, EMBEDDED, write_checkpoint
+
+from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.convert.job import prepare, write
+from mlx_llava.convert.options import ConvertOptions
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Convert a checkpoint folder to float32, once."""
+    done: dict[Path, Path] = {}
+
+    def convert(source: Path) -> Path:
+        if source not in done:
+            done[source] = tmp_path_factory.mktemp("converted") / "model"
+            options = ConvertOptions(hf_path=str(source), mlx_path=done[source], dtype="float32")
+            write(prepare(options), overwrite=False)
+        return done[source]
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def embedded(converted: Callable[[Path], Path]) -> Checkpoint:
+    """The model of the package, in float32."""
+    return load(converted(EMBEDDED))
+
+
+@pytest.fixture(scope="session", params=CASES)
+def small(
+    request: pytest.FixtureRequest, converted: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Checkpoint]:
+    """A small LLaVA of each form, from a folder in the released layout."""
+    source = tmp_path_factory.mktemp("released") / "model"
+    write_checkpoint(CASES[request.param], source)
+    return request.param, load(converted(source))

@@ -1,0 +1,174 @@
+"""Small LLaVAs of every form that must be exact, with weights and prompts that NumPy alone can make.
+
+The parity run compares them with transformers and records what it saw; the golden run compares with the record.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from mlx_llava.checkpoint import parameter_shapes
+from mlx_llava.config import LlavaConfig
+from mlx_llava.dialects import from_hf
+from mlx_llava.inputs import TEXT, Batch, Example, collate, no_crops
+from mlx_llava.models.llava import Llava
+
+EMBEDDED = Path(__file__).parents[1] / "mlx_llava" / "embedded" / "tiny-llava-hf"
+GOLDEN = Path(__file__).parent / "golden" / "spine.npz"
+IMAGE_ID = 530
+SIDE = 56
+NEW_TOKENS = 24
+
+VISION = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": SIDE,
+    "patch_size": 14,
+}
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 576,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+}
+SCALES = {"vision_tower": 0.1, "projector": 0.2, "language_model": 0.2}  # features and logits of a few units
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What differs from the plain small LLaVA, in the words of config.json."""
+
+    top: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+    vision: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> dict[str, Any]:
+        """The config.json."""
+        return {
+            "model_type": "llava",
+            "image_token_index": IMAGE_ID,
+            **self.top,
+            "text_config": {**LLAMA, **self.text},
+            "vision_config": {**VISION, **self.vision},
+        }
+
+
+CASES = {
+    "plain": Case(),
+    "class token kept": Case(top={"vision_feature_select_strategy": "full"}),
+    "layer -1": Case(top={"vision_feature_layer": -1}),
+    "layer +2": Case(top={"vision_feature_layer": 2}),
+    "two layers": Case(top={"vision_feature_layer": [-2, 1]}),
+    "two layers, class token kept": Case(
+        top={"vision_feature_layer": [-1, 2], "vision_feature_select_strategy": "full"}
+    ),
+    "grouped queries": Case(text={"num_key_value_heads": 2}),
+    "tied embeddings": Case(top={"tie_word_embeddings": True}, text={"tie_word_embeddings": True}),
+    "attention bias": Case(text={"attention_bias": True, "mlp_bias": True}),
+    "explicit head_dim": Case(text={"head_dim": 32}),
+    "text eps": Case(text={"rms_norm_eps": 1e-2}),
+    "mistral": Case(text={"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": None}),
+    "mistral, window 8": Case(text={"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 8}),
+    "theta, old spelling": Case(text={"rope_theta": 5e5}),
+    "theta, v5": Case(text={"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    "linear, old spelling": Case(text={"rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "linear, middle spelling": Case(text={"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    "linear, v5": Case(text={"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+    "llama3, old spelling": Case(text={"rope_theta": 5e5, "rope_scaling": LLAMA3}),
+    "llama3, v5": Case(text={"rope_parameters": {**LLAMA3, "rope_theta": 5e5}}),
+    "clip gelu": Case(vision={"hidden_act": "gelu"}),
+    "clip eps": Case(vision={"layer_norm_eps": 1e-2}),
+    "projector relu": Case(top={"projector_hidden_act": "relu"}),
+    "projector without bias": Case(top={"multimodal_projector_bias": False}),
+}
+
+
+def weights(config: LlavaConfig, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Tensors by their released llava-hf names; logits come out with a magnitude of about five."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    made = {}
+    for name, (shape, _) in sorted(parameter_shapes(Llava(config)).items()):
+        scale, middle = (0.1, float(name.endswith("weight"))) if "norm" in name else (SCALES[name.split(".")[0]], 0.0)
+        values = middle + scale * (2 * draw.random(shape) - 1) * 3**0.5  # uniform with that deviation
+        if name.endswith("patch_embedding.weight"):
+            values = values.transpose(0, 3, 1, 2)
+        made[released_name(name)] = np.ascontiguousarray(values, np.float32)
+    return made
+
+
+def released_name(ours: str) -> str:
+    """What llava-hf called the tensor in the files that were released."""
+    part, rest = ours.split(".", 1)
+    if part == "language_model":
+        return ours if rest.startswith("lm_head") else f"language_model.model.{rest}"
+    return {"vision_tower": "vision_tower.vision_model.", "projector": "multi_modal_projector."}[part] + rest
+
+
+def write_checkpoint(case: Case, folder: Path) -> None:
+    """A llava-hf folder in the released layout, as NumPy alone can write it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights(from_hf(case.config())), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(case.config()))
+    add_tokenizer(folder)
+
+
+def add_tokenizer(folder: Path) -> None:
+    """The tokenizer of the embedded model: its ids fit 576 rows."""
+    shutil.copy(EMBEDDED / "tokenizer.json", folder)
+
+
+def prompt(layout: list[int], rows: int, seed: int) -> Example:
+    """Random tokens: a number n in `layout` stands for n of them, a 0 for a picture."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    tokens, slots, pictures = [1], [TEXT], 0
+    for length in layout:
+        if length:
+            tokens += draw.integers(3, 259, length).tolist()
+            slots += [TEXT] * length
+        else:
+            tokens += [IMAGE_ID] * rows
+            slots += range(pictures * rows, (pictures + 1) * rows)
+            pictures += 1
+    crops = (2 * draw.random((pictures, SIDE, SIDE, 3)) - 1).astype(np.float32) * 2 if pictures else no_crops()
+    return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.zeros(len(tokens), bool), crops)
+
+
+def prompts(rows: int) -> dict[str, Example]:
+    """The ways pictures stand in prompts."""
+    return {
+        "one picture": prompt([5, 0, 7], rows, 1),
+        "two pictures in one prompt": prompt([3, 0, 2, 0, 4], rows, 2),
+        "two pictures in two turns": prompt([4, 0, 9, 6, 0, 5], rows, 3),
+        "text only": prompt([20], rows, 4),
+    }
+
+
+def together(rows: int) -> Batch:
+    """All prompts as one batch: different pictures, different lengths."""
+    return collate(list(prompts(rows).values()), rows)
+
+
+def last_rows(batch: Batch, logits: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The logits at each row's last position."""
+    for row, length in zip(logits, batch.lengths, strict=True):
+        yield row[length - 1]
