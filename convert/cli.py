@@ -19,6 +19,7 @@ def convert(options: ConvertOptions) -> None:
     _check(options)
     say = partial(print, file=sys.stderr)
     from mlx_llava.convert.job import prepare, write
+    from mlx_llava.convert.progress import Progress
 
     job = prepare(options)
     for line in job.lines():
@@ -26,7 +27,7 @@ def convert(options: ConvertOptions) -> None:
     if options.dry_run:
         say("dry run: nothing written")
         return
-    write(job, options.overwrite)
+    write(job, options.overwrite, Progress(job.num_bytes))
     say(f"written to {printable(str(options.mlx_path))}")
 
 

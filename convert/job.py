@@ -17,7 +17,6 @@ from mlx_llava.checkpoint import Quantization, load_tokenizer
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.pictures import with_pictures
-from mlx_llava.convert.progress import Progress
 from mlx_llava.convert.quantize import choose, recipe, uniform
 from mlx_llava.convert.vocabulary import write_tokenizer
 from mlx_llava.convert.weights import DTYPES, Source, outputs, survey, write_weights
@@ -41,12 +40,16 @@ class Job:
     quantized: Mapping[str, Quantization]
     notes: tuple[str, ...]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes to be read."""
+        return sum(tensor.num_bytes for tensor in self.source.tensors.values())
+
     def lines(self) -> Iterator[str]:
         """The plan, for a person."""
-        read = sum(t.num_bytes for t in self.source.tensors.values())
         written = sum(o.num_bytes for o in outputs(self.source, self.dtype, self.quantized))
         count = len(self.source.tensors)
-        yield f"{self.folder}: {count} tensors, {read / 1e9:.2f} GB; {self.source.dropped} dropped on purpose"
+        yield f"{self.folder}: {count} tensors, {self.num_bytes / 1e9:.2f} GB; {self.source.dropped} dropped on purpose"
         bits = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
         kept = str(self.dtype).removeprefix("mlx.core.")
         yield f"{written / 1e9:.2f} GB as {kept}" + (
@@ -79,20 +82,23 @@ def prepare(options: ConvertOptions) -> Job:
     return Job(options, folder, source, dtype, quantized, tuple(_notes(folder, values)))
 
 
-def write(job: Job, overwrite: bool) -> None:
-    """Build the folder aside, then rename it into place; a failure leaves what was there."""
+def write(job: Job, overwrite: bool = False, progress: Callable[[int], object] = lambda num_bytes: None) -> None:
+    """Build the folder aside, then rename it into place; a failure leaves what was there.
+
+    `progress` gets the number of bytes whenever some have been read and written.
+    """
     target = job.options.mlx_path.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _fill(aside, job)
+        _fill(aside, job, progress)
         aside.chmod(0o755)
         _swap(aside, target, overwrite)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fill(folder: Path, job: Job) -> None:
+def _fill(folder: Path, job: Job, progress: Callable[[int], object]) -> None:
     write_tokenizer(job.folder, folder)
     load_tokenizer(folder, job.source.config)
     values = to_hf(job.source.config)
@@ -100,8 +106,7 @@ def _fill(folder: Path, job: Job) -> None:
     values["quantization"] = {path: asdict(packing) for path, packing in job.quantized.items()}
     (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n")
     (folder / "README.md").write_text("# Converted by mlx-llava\n\n" + "".join(f"- {line}\n" for line in job.lines()))
-    total = sum(tensor.num_bytes for tensor in job.source.tensors.values())
-    write_weights(folder, job.source, job.dtype, job.quantized, Progress(total))
+    write_weights(folder, job.source, job.dtype, job.quantized, progress)
 
 
 def _swap(aside: Path, target: Path, overwrite: bool) -> None:

@@ -87,7 +87,7 @@ def write_weights(
     source: Source,
     dtype: mx.Dtype,
     quantized: Mapping[str, Quantization],
-    progress: Callable[[int], None],
+    progress: Callable[[int], object],
 ) -> None:
     """Read, cast, pack and write every tensor, some rows at a time; `progress` gets the bytes read."""
     with Reader() as reader, Writer(folder, outputs(source, dtype, quantized)) as writer:

@@ -4,6 +4,7 @@ Each read states the default and the range; `finish` refuses the keys that nobod
 """
 
 import json
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,20 @@ MAX_BYTES = 16 * 2**20  # a config is a few kB; a larger file is not one
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; ConfigError when it is missing, too large, or not an object."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MB", "Is this the right file?")
-        values = json.loads(path.read_bytes().decode("utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for its writer, /dev/zero has no end
+            raise ConfigError(f"{path}: not a regular file", "Download the file again.")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", "A checkpoint folder has a config.json.") from None
-    except (ValueError, RecursionError):
-        raise ConfigError(f"{path}: not a JSON file in UTF-8", "Download the file again.") from None
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MB", "Is this the right file?")
+    try:
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply", "Download the file again.") from None
+    except ValueError as error:  # not UTF-8, not JSON, or a key that stands twice
+        raise ConfigError(f"{path}: not valid JSON: {error}", "Download the file again.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a JSON object", "Download the file again.")
     return values
@@ -55,7 +63,7 @@ class Section:
         return value
 
     def real(self, key: str, default: float | None, low: float, high: float) -> float:
-        """A number within `low..high`."""
+        """A number within `low..high`; NaN is within no range."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not low <= value <= high:
             raise self.error(key, value, f"a number from {low:g} to {high:g}")
@@ -82,7 +90,7 @@ class Section:
             raise self.error(key, value, "a string")
         return value
 
-    def wholes(self, key: str, default: int, low: int, high: int) -> tuple[int, ...]:
+    def wholes(self, key: str, default: int | None, low: int, high: int) -> tuple[int, ...]:
         """A whole number within `low..high`, or a list of up to 64 of them."""
         value = self.get(key, default)
         values = value if isinstance(value, list) else [value]
@@ -107,8 +115,8 @@ class Section:
     def must(self, key: str, *allowed: object) -> None:
         """A key for which only some values are implemented; absent is fine."""
         value = self.get(key)
-        if value is not None and not any(value is a or (value == a and type(value) is type(a)) for a in allowed):
-            raise self.error(key, value, " or ".join(str(a) for a in allowed) or "absent")
+        if value is not None and not any(value == a and type(value) is type(a) for a in allowed):
+            raise self.error(key, value, " or ".join(map(short, allowed)) or "absent")
 
     def finish(self, harmless: Collection[str] = ()) -> None:
         """Refuse keys that were neither read nor are known to change no answer; a null asks for nothing."""
@@ -118,7 +126,7 @@ class Section:
             if value is not None and key not in self.seen and key not in harmless
         ]
         if unknown:
-            keys = ", ".join(map(_short, unknown[:5]))
+            keys = ", ".join(map(short, unknown[:5]))
             raise ConfigError(
                 f"{self.where}: {keys}: not implemented here, and it may change the answers",
                 "Remove the key only if you know that it has no effect.",
@@ -126,12 +134,27 @@ class Section:
 
     def error(self, key: str, value: object, wanted: str) -> ConfigError:
         """The error for a value out of its range."""
+        if value is None:
+            return ConfigError(f"{self.where}: {key} is missing", f"It must be {wanted}.")
         return ConfigError(
-            f"{self.where}: {key} is {_short(value)}",
+            f"{self.where}: {key} is {short(value)}",
             f"It must be {wanted}; nothing else is implemented here.",
         )
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
+def short(value: object) -> str:
+    """A value as JSON spells it, on one line of at most 60 characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=True, default=str)
+    except RecursionError:
+        return "nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"{short(key)} stands twice")
+        table[key] = value
+    return table

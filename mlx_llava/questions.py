@@ -35,10 +35,7 @@ class QuestionFile:
 
 def answer_file(files: QuestionFile, new_chat: Callable[[], Chat], sampling: Sampling, model_id: str) -> int:
     """Answer every row that has no answer yet, appending a line for each; the exit code."""
-    rows = _read_lines(files.questions, may_be_torn=False)
-    for number, row in enumerate(rows, 1):
-        if "question_id" not in row:
-            raise UsageError(f"{files.questions}: row {number} has no question_id", "Give every row an id of its own.")
+    rows = _read_questions(files.questions)
     earlier = _read_lines(files.answers, may_be_torn=True) if files.answers.exists() else []
     answered = {row.get("question_id") for row in earlier if "text" in row}
     waiting = [row for row in rows if row["question_id"] not in answered]
@@ -103,6 +100,19 @@ def _text(chat: Chat, tokens: Sequence[Token]) -> str:
     stop_text = StopText(chat.template.stop)
     ids = [token.id for token in tokens if token.id not in chat.stop_ids]
     return stop_text.add(chat.checkpoint.tokenizer.decode(ids)) + stop_text.held
+
+
+def _read_questions(path: Path) -> list[dict[str, Any]]:
+    rows = _read_lines(path, may_be_torn=False)
+    seen: set[str | int] = set()
+    for number, row in enumerate(rows, 1):
+        question_id = row.get("question_id")
+        if not isinstance(question_id, str | int):
+            raise UsageError(f"{path}: row {number} has no question_id", "Give every row an id, a number or a string.")
+        if question_id in seen:
+            raise UsageError(f"{path}: question_id {question_id} stands twice", "Give every row an id of its own.")
+        seen.add(question_id)
+    return rows
 
 
 def _read_lines(path: Path, may_be_torn: bool) -> list[dict[str, Any]]:

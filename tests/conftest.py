@@ -24,7 +24,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path
         if source not in done:
             done[source] = tmp_path_factory.mktemp("converted") / "model"
             options = ConvertOptions(hf_path=str(source), mlx_path=done[source], dtype="float32")
-            write(prepare(options), overwrite=False)
+            write(prepare(options))
         return done[source]
 
     return convert

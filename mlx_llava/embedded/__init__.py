@@ -26,5 +26,5 @@ def converted() -> Path:
     if not folder.is_dir():
         options = ConvertOptions(hf_path=os.fspath(CHECKPOINT), mlx_path=folder)
         with contextlib.suppress(ConversionError):  # another process was faster
-            write(prepare(options), overwrite=False)
+            write(prepare(options))
     return folder

@@ -1,0 +1,231 @@
+"""`mlx-llava ask` as a program: what it prints where, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spine import EMBEDDED
+
+from mlx_llava import generate
+from mlx_llava.ask import AskOptions, ask
+from mlx_llava.errors import ImageError, LlavaError, UsageError
+from mlx_llava.options import parse
+
+ONE, THREE = EMBEDDED / "examples" / "one_shape.png", EMBEDDED / "examples" / "three_shapes.png"
+QUESTION = "What color is the circle?"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(converted: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -> Run:
+    """Ask in this process: exit code, stdout, stderr."""
+    model = str(converted(EMBEDDED))
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = ask(parse(AskOptions, "mlx-llava ask", ["--model", model, *map(str, arguments)]))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_stdout_holds_the_answer_and_nothing_else(run: Run) -> None:
+    assert run(ONE, QUESTION) == (0, "red\n", "")
+    assert run("--no-stream", ONE, QUESTION) == (0, "red\n", "")
+
+
+def test_statistics_go_to_stderr(run: Run) -> None:
+    code, out, err = run("--stats", ONE, QUESTION)
+    assert (code, out) == (0, "red\n")
+    assert "107 prompt tokens (64 of pictures), 2 out, stop" in err
+
+
+def test_pictures_may_be_named_by_the_flag_and_in_any_order(run: Run) -> None:
+    assert run(QUESTION, "--image", ONE)[1] == run("-a", ONE, QUESTION)[1] == run(QUESTION, ONE)[1] == "red\n"
+
+
+def test_the_question_may_come_on_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "question").write_text(QUESTION + "\n")
+    with (tmp_path / "question").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run(ONE)[1] == "red\n"
+
+
+def test_json_counts_what_was_computed(run: Run) -> None:
+    facts = json.loads(run("--json", "--seed", "7", ONE, QUESTION)[1])
+    assert (facts["text"], facts["finish"], facts["seed"]) == ("red", "stop", 7)
+    assert facts["counts"] == {"image": 64, "prompt": 107, "prefilled": 107, "output": 2}
+    assert facts["timing"].keys() == {"load", "vision", "prefill", "first_token", "tokens_per_second"}
+    assert facts["images"][0]["path"] == str(ONE)
+    assert facts["peak_memory"] > 0
+    assert "prompt_ids" not in facts
+
+
+def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) -> None:
+    facts = json.loads(run("--logprobs", ONE, THREE, "Is it red?", "--max-tokens", "3")[1])
+    assert facts["prompt_ids"].count(530) == 2 * 64  # the image token, once for each feature row
+    assert len(facts["prompt_ids"]) == facts["counts"]["prompt"]
+    for token in facts["tokens"]:
+        assert len(token["top"]) == 5
+        assert token["top"][0] == {key: token[key] for key in ("id", "text", "logprob")}  # greedy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["missing.png", QUESTION], ImageError, "missing.png: no such picture"),
+        (["one", "two"], UsageError, "2 questions"),
+        ([""], UsageError, "no question"),
+        (["--temp", "-1", QUESTION], UsageError, "--temp -1"),
+        (["--top-p", "0", QUESTION], UsageError, "--top-p 0"),
+        (["--max-tokens", "0", QUESTION], UsageError, "--max-tokens 0"),
+        (["--max-kv-size", "64", "--kv-bits", "8", QUESTION], UsageError, "exclude each other"),
+        (["--template", "none", QUESTION], UsageError, "no template none"),
+        (["--questions", "q.jsonl"], UsageError, "--questions and --answers go together"),
+        (["--colour", QUESTION], UsageError, "--colour"),
+        (["--seed", "x", QUESTION], UsageError, "--seed"),
+    ],
+)
+def test_wrong_input_is_told_in_two_lines(run: Run, arguments: list[str], error: type[LlavaError], words: str) -> None:
+    with pytest.raises(error) as told:
+        run(*arguments)
+    assert words in told.value.problem
+    assert "\n" not in told.value.problem + told.value.advice
+    assert told.value.advice
+
+
+# ---------------------------------------------------------------- question files
+
+
+def write_questions(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_answers(path: Path) -> dict[Any, dict[str, Any]]:
+    return {row["question_id"]: row for row in map(json.loads, path.read_text().splitlines())}
+
+
+EXAMPLES = [json.loads(line) for line in (EMBEDDED / "examples" / "questions.jsonl").read_text().splitlines()]
+SINGLE = [record for record in EXAMPLES if len(record["turns"]) == 1]
+
+
+def test_a_file_of_questions_gets_each_picture_s_own_answer(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"question_id": n, "image": record["image"], "text": record["turns"][0]["question"]}
+        for n, record in enumerate(SINGLE)
+    ]
+    write_questions(tmp_path / "q.jsonl", rows)
+    files = ("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / "a.jsonl")
+    code, out, _ = run(*files, "--image-folder", EMBEDDED / "examples", "--look", "exact", "--batch-size", "5")
+    assert (code, out) == (0, "")
+    answers = read_answers(tmp_path / "a.jsonl")
+    assert [answers[n]["text"] for n in range(len(rows))] == [record["turns"][0]["answer"] for record in SINGLE]
+    assert answers[0]["prompt"] == rows[0]["text"]
+
+
+def test_a_failing_row_is_recorded_and_tried_again_by_the_next_run(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"question_id": "a", "image": "later.png", "text": QUESTION},
+        {"question_id": "b", "image": "one_shape.png", "text": QUESTION},
+        {"question_id": "c", "text": 5},
+    ]
+    (tmp_path / "one_shape.png").write_bytes(ONE.read_bytes())
+    write_questions(tmp_path / "q.jsonl", rows)
+    files = ("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / "a.jsonl")
+    code, _, err = run(*files)
+    assert code == 6
+    assert "question a: " in err
+    answers = read_answers(tmp_path / "a.jsonl")
+    assert "later.png" in answers["a"]["error"]
+    assert answers["b"]["text"] == "red"
+
+    (tmp_path / "later.png").write_bytes(ONE.read_bytes())
+    with (tmp_path / "a.jsonl").open("a") as torn:
+        torn.write('{"question_id": "d", "te')  # killed while writing
+    code, _, err = run(*files)
+    assert code == 6  # c is still wrong
+    assert "2 of 3 questions to answer" in err
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("text") for line in lines if '"a"' in line] == [None, "red"]
+    assert sum('"b"' in line for line in lines) == 1
+
+
+def test_the_same_question_id_twice_is_refused(run: Run, tmp_path: Path) -> None:
+    write_questions(tmp_path / "q.jsonl", [{"question_id": 1, "text": "a"}, {"question_id": 1, "text": "b"}])
+    with pytest.raises(UsageError, match="question_id 1 stands twice"):
+        run("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / "a.jsonl")
+
+
+# ---------------------------------------------------------------- as a process
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mlx_llava", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_the_embedded_model_answers_without_being_asked_for(tmp_path: Path) -> None:
+    environment = {**os.environ, "MLX_LLAVA_HOME": str(tmp_path)}
+    for _ in range(2):  # converted on first use, found on the second
+        process = start("ask", ONE, QUESTION, env=environment)
+        out, err = process.communicate()
+        assert (process.returncode, out) == (0, "red\n"), err
+    assert len([*(tmp_path / "cache").iterdir()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nonsense"], 2, "no command 'nonsense'"),
+        (["ask", "--nonsense"], 2, "--nonsense"),
+        (["ask", "missing.png", "What?"], 4, "missing.png"),
+        (["ask", "--model", "no-such-folder", "What?"], 3, "no-such-folder"),
+    ],
+)
+def test_errors_end_with_their_exit_code_and_two_lines(arguments: list[str], code: int, words: str) -> None:
+    process = start(*arguments)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (code, "")
+    assert words in err
+    assert len(err.splitlines()) == 2
+
+
+def test_a_reader_that_is_gone_ends_the_program_quietly(converted: Callable[[Path], Path]) -> None:
+    process = start("ask", "--model", converted(EMBEDDED), ONE, QUESTION)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_a_full_disk_behind_stdout_is_an_error(converted: Callable[[Path], Path]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "mlx_llava", "ask", "--model", str(converted(EMBEDDED)), str(ONE), QUESTION]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_ctrl_c_keeps_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    whole = generate.stream
+
+    def interrupted(*arguments: Any) -> Iterator[generate.Token]:
+        for n, token in enumerate(whole(*arguments)):
+            if n == 3:
+                signal.raise_signal(signal.SIGINT)
+            yield token
+
+    monkeypatch.setattr(generate, "stream", interrupted)
+    code, out, err = run(*flags, ONE, "Describe the image.")
+    assert (code, err) == (130, "")
+    assert (json.loads(out)["text"] if flags else out.rstrip()) == "There is a"
+    assert not flags or json.loads(out)["finish"] == "cancelled"

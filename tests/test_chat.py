@@ -1,0 +1,200 @@
+"""Conversations with the embedded model."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spine import EMBEDDED
+
+from mlx_llava import generate
+from mlx_llava.chat import Chat, Picture, StopText
+from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.generate import CacheOptions, Sampling
+
+EXAMPLES = EMBEDDED / "examples"
+CONVERSATIONS = [json.loads(line) for line in (EXAMPLES / "questions.jsonl").read_text().splitlines()]
+
+
+def picture(checkpoint: Checkpoint, name: str) -> Picture:
+    return Picture.open(EXAMPLES / name, name, checkpoint.config.picture, "exact")
+
+
+def say(chat: Chat, *arguments: Any) -> str:
+    return "".join(piece.text for piece in chat.ask(*arguments))
+
+
+@pytest.mark.parametrize("record", CONVERSATIONS, ids=lambda r: f"{r['image']}-{r['kind']}")
+def test_answers_are_those_of_transformers(embedded: Checkpoint, record: dict[str, Any]) -> None:
+    chat, pictures = Chat(embedded), [picture(embedded, record["image"])]
+    for turn in record["turns"]:
+        assert say(chat, turn["question"], pictures) == turn["answer"]
+        assert [token.id for token in chat.answer.tokens] == turn["output_ids"]
+        assert len(chat.answer.prompt_ids) == turn["prompt_tokens"]
+        pictures = []
+
+
+def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    say(chat, "How many shapes are there?", [picture(embedded, "one_shape.png")])
+    first = chat.answer
+    assert first.prefilled_tokens == len(first.prompt_ids) == 107
+    say(chat, "What color is the circle?")
+    second = chat.answer
+    assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
+    assert second.prefilled_tokens == len(second.prompt_ids) - len(first.prompt_ids) - len(first.tokens)
+
+
+def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat, shown = Chat(embedded), picture(embedded, "one_shape.png")
+    features = chat.features(shown)
+    say(chat, "How many shapes are there?", [shown])
+    say(chat, "And here?", [picture(embedded, "one_shape.png")])  # opened again, equal pixels
+    assert chat.features(shown) is features
+
+
+def test_two_pictures_of_one_size_are_told_apart_by_the_cache(embedded: Checkpoint) -> None:
+    answers = []
+    for names in (["one_shape.png", "three_shapes.png"], ["three_shapes.png"]):
+        chat = Chat(embedded)
+        for name in names:
+            chat.turns, chat.pictures = [], []  # a new conversation on the kept cache
+            answers.append(say(chat, "Describe the image.", [picture(embedded, name)]))
+    assert answers[1] == answers[2] != answers[0]
+
+
+def test_packed_keys_and_values_give_the_same_answer(embedded: Checkpoint) -> None:
+    chat = Chat(embedded, cache=CacheOptions(bits=8))
+    assert say(chat, "What color is the circle?", [picture(embedded, "one_shape.png")]) == "red"
+    assert say(chat, "How many shapes are there?") == "one"
+
+
+def test_a_bounded_cache_holds_no_more_than_it_may(embedded: Checkpoint) -> None:
+    chat = Chat(embedded, cache=CacheOptions(max_size=64))
+    say(chat, "Describe the image.", [picture(embedded, "three_shapes.png")])
+    assert {layer.keys.shape[2] for layer in chat._cache.layers} == {64}
+    say(chat, "How many shapes are there?")
+    assert chat.answer.prefilled_tokens < 64  # it goes on from where it stands
+    chat.turns.pop()
+    say(chat, "What color is the circle?")
+    assert chat.answer.prefilled_tokens == len(chat.answer.prompt_ids)  # what was forgotten cannot be taken back
+
+
+def test_a_cache_is_bounded_or_packed_but_not_both(embedded: Checkpoint) -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        Chat(embedded, cache=CacheOptions(max_size=64, bits=8))
+
+
+def test_a_stopped_answer_is_kept_as_far_as_it_got(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    pieces = chat.ask("Describe the image.", [picture(embedded, "one_shape.png")])
+    said = next(pieces).text + next(pieces).text
+    pieces.close()
+    assert chat.answer.finish == "cancelled"
+    assert chat.turns[-1].answer == chat.answer.text == said
+    kept = say(chat, "What color is the circle?")
+    fresh = Chat(embedded)
+    fresh.turns, fresh.pictures = chat.turns[:1], chat.pictures
+    assert say(fresh, "What color is the circle?") == kept
+
+
+def test_an_answer_ends_at_max_tokens(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    say(chat, "Describe the image.", [picture(embedded, "one_shape.png")], Sampling(max_tokens=3))
+    assert (chat.answer.finish, len(chat.answer.tokens)) == ("length", 3)
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_it_is_computed(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    with pytest.raises(LimitError, match=r"the prompt is \d+ tokens, the limit 512"):
+        next(chat.ask("red " * 500))
+    assert not chat.turns
+
+
+def test_an_answer_never_leaves_the_context(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    room = embedded.config.text.max_position_embeddings
+    say(chat, "red " * 440, (), Sampling(max_tokens=10_000, temperature=50.0, seed=1))
+    assert len(chat.answer.prompt_ids) + len(chat.answer.tokens) <= room
+
+
+def test_equal_seeds_give_equal_answers(embedded: Checkpoint) -> None:
+    def answer(seed: int) -> str:
+        shown = [picture(embedded, "three_shapes.png")]
+        return say(Chat(embedded), "Describe the image.", shown, Sampling(temperature=5.0, max_tokens=20, seed=seed))
+
+    assert answer(1) == answer(1) != answer(2)
+
+
+def test_top_alternatives_are_the_likeliest_tokens(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    [*chat.ask("What color is the circle?", [picture(embedded, "one_shape.png")], Sampling(), 5)]
+    for token in chat.answer.tokens:
+        likeliest, logprobs = zip(*token.top, strict=True)
+        assert (likeliest[0], logprobs[0]) == (token.id, token.logprob)  # greedy
+        assert list(logprobs) == sorted(logprobs, reverse=True)
+
+
+def test_a_question_can_be_about_text_alone(embedded: Checkpoint) -> None:
+    chat = Chat(embedded)
+    say(chat, "What color is the circle?")
+    assert chat.answer.image_tokens == 0
+
+
+def test_a_system_prompt_replaces_that_of_the_template(embedded: Checkpoint) -> None:
+    chat = Chat(embedded, system="Be brief.")
+    say(chat, "red", (), Sampling(max_tokens=1))
+    assert embedded.tokenizer.decode(chat.answer.prompt_ids) == "Be brief. USER: red ASSISTANT:"
+
+
+def test_an_unknown_template_is_refused_with_the_known_ones(embedded: Checkpoint) -> None:
+    with pytest.raises(UsageError, match="vicuna_v1"):
+        Chat(embedded, template="nonsense")
+
+
+def test_a_chat_lives_on_the_thread_that_loaded_its_model(embedded: Checkpoint) -> None:
+    answers = []
+
+    def work() -> None:
+        checkpoint = load(embedded.folder)
+        answers.append(say(Chat(checkpoint), "What color is the circle?", [picture(checkpoint, "one_shape.png")]))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert answers == ["red"]
+
+
+def test_a_loaded_model_answers_on_another_thread(embedded: Checkpoint) -> None:
+    chat, answers = Chat(embedded), []
+    shown = [picture(embedded, "one_shape.png")]
+    thread = threading.Thread(target=lambda: answers.append(say(chat, "What color is the circle?", shown)))
+    thread.start()
+    thread.join()
+    assert answers == ["red"]  # nothing of the model was left lazy
+
+
+@given(st.text("ab#"), st.integers(1, 5))
+def test_stop_text_does_not_depend_on_how_the_text_arrives(text: str, size: int) -> None:
+    stop = StopText(("###", "ab#"))
+    out = ""
+    for start in range(0, len(text), size):
+        out += stop.add(text[start : start + size])
+        if stop.reached:
+            break
+    else:
+        out += stop.held
+    cuts = [at for at in (text.find("###"), text.find("ab#")) if at >= 0]
+    assert out == text[: min(cuts, default=len(text))]
+
+
+def test_a_template_s_stop_text_ends_an_answer(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = embedded.tokenizer._at_start.encode("red circle###Human").ids
+    tokens = [generate.Token(n) for n in ids]
+    monkeypatch.setattr(generate, "stream", lambda *_: (token for token in tokens))
+    chat = Chat(embedded, template="llava_v0")
+    assert say(chat, "What is this?") == "red circle"
+    assert chat.answer.finish == "stop"
