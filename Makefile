@@ -10,7 +10,7 @@ PLATFORM := cpu,fast-cpu,
 endif
 export TRANSFORMERS_VERBOSITY = error
 
-.PHONY: ask test parity check golden clean
+.PHONY: ask test parity check wheel golden clean
 
 ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
 	$(BIN)/mlx-llava ask --stats mlx_llava/embedded/tiny-llava-hf/examples/two_shapes_wide.png "What color is the square?"
@@ -27,12 +27,17 @@ check: $(VENV)/.check  ## lint, format, types, floors
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+wheel: $(VENV)/bin/python  ## build the wheel and see that it holds everything
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python tests/wheel.py dist/*.whl
+
 golden: $(VENV)/.parity  ## record again what transformers answers
 	$(BIN)/python tests/parity/record.py
 	$(BIN)/python tests/parity/make_pixels_golden.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from mlx_llava.options import optional
+
 Recipe = Literal["mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"]
 
 
@@ -19,23 +21,23 @@ class ConvertOptions:
     """Folder to write. It appears whole or not at all."""
     quantize: Annotated[bool, arg(aliases=["-q"])] = False
     """Pack the weights of the language model."""
-    q_bits: int | None = None
+    q_bits: Annotated[int | None, optional("N")] = None
     """Bits per weight; 4 unless the mode has others. affine: 2, 3, 4, 5, 6, 8."""
-    q_group_size: int | None = None
+    q_group_size: Annotated[int | None, optional("N")] = None
     """Weights that share a scale; 64 for affine: 32, 64, 128."""
     q_mode: Literal["affine", "mxfp4", "nvfp4", "mxfp8"] = "affine"
     """How weights are packed."""
-    q_recipe: Recipe | None = None
+    q_recipe: Annotated[Recipe | None, optional("{mixed_2_6,mixed_3_4,mixed_3_6,mixed_4_6}")] = None
     """Mixed bits, more for the layers that need them; instead of --q-bits."""
     q_tower: bool = False
     """Pack the vision tower and the projector too."""
-    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, optional("{float16,bfloat16,float32}")] = None
     """Number type of what is not packed; the checkpoint's own unless given."""
-    template: str | None = None
+    template: Annotated[str | None, optional("NAME")] = None
     """Prompt template to record; vicuna_v1 for LLaMA, mistral_instruct for Mistral unless given."""
-    vision_tower: str | None = None
+    vision_tower: Annotated[str | None, optional("MODEL")] = None
     """Folder or repository of the CLIP tower, for original checkpoints that do not hold it."""
-    revision: str | None = None
+    revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit on the hub."""
     overwrite: bool = False
     """Replace an existing output folder."""

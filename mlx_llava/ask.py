@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.options import parse
+from mlx_llava.options import optional, parse
 from mlx_llava.program import printable, run
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class AskOptions:
     Without pictures it is a question of text. The question may also come on standard input.
     """
 
-    words: Positional[tuple[str, ...]] = ()
+    words: Annotated[Positional[tuple[str, ...]], optional("PICTURE ... QUESTION")] = ()
     """Pictures, and the question."""
-    model: Annotated[str | None, arg(aliases=["-m"])] = None
+    model: Annotated[str | None, optional("MODEL", "-m")] = None
     """Converted folder, or a repository that holds one; the small model of this package unless given."""
-    revision: str | None = None
+    revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit of the repository."""
-    image: Annotated[tuple[str, ...], arg(aliases=["-a"])] = ()
+    image: Annotated[tuple[str, ...], optional("PICTURE", "-a")] = ()
     """A picture; give it again for several."""
     look: Literal["seen", "exact"] = "seen"
     """How files are read: as a viewer shows them, or exactly as LLaVA was trained and evaluated."""
-    system: Annotated[str | None, arg(aliases=["-s"])] = None
+    system: Annotated[str | None, optional("TEXT", "-s")] = None
     """System prompt, instead of the template's."""
-    template: str | None = None
+    template: Annotated[str | None, optional("NAME")] = None
     """Prompt template, instead of the one recorded at conversion."""
     max_tokens: int = 512
     """Tokens at most."""
@@ -60,11 +60,11 @@ class AskOptions:
     """Choose among tokens with at least this share of the likeliest one's probability."""
     repetition_penalty: float = 1.0
     """Above 1: make the last 20 tokens less likely."""
-    seed: int | None = None
+    seed: Annotated[int | None, optional("N")] = None
     """Start of the random numbers; the one used is in --json and --stats."""
-    max_kv_size: int | None = None
+    max_kv_size: Annotated[int | None, optional("N")] = None
     """Keep this many positions at most; older ones are forgotten."""
-    kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
+    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, optional("{2,3,4,5,6,8}")] = None
     """Pack kept keys and values into this many bits."""
     json: bool = False
     """Print one JSON object instead of the text."""
@@ -74,11 +74,11 @@ class AskOptions:
     """Print counts, times and memory to stderr."""
     stream: bool = True
     """Print the answer whole, not as it comes."""
-    questions: Path | None = None
+    questions: Annotated[Path | None, optional("FILE")] = None
     """JSON lines with question_id, image, text: LLaVA's question files."""
-    answers: Path | None = None
+    answers: Annotated[Path | None, optional("FILE")] = None
     """Where their answers go, a line each; ids that have an answer there are skipped."""
-    image_folder: Path | None = None
+    image_folder: Annotated[Path | None, optional("FOLDER")] = None
     """Where the pictures of --questions lie; beside the file unless given."""
     batch_size: int = 8
     """Questions answered together."""

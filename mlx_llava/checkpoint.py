@@ -16,13 +16,16 @@ from mlx.utils import tree_flatten
 from mlx_llava import backend
 from mlx_llava.config import LlavaConfig
 from mlx_llava.dialects import from_hf
-from mlx_llava.errors import CheckpointError, LimitError, ModelError
-from mlx_llava.keys import Section, read_json
+from mlx_llava.errors import CheckpointError, ConfigError, LimitError, ModelError
+from mlx_llava.keys import Section, read_json, short
 from mlx_llava.models.llava import Llava
 from mlx_llava.prompts.tokens import Tokenizer
 from mlx_llava.shards import Reader, Tensor, read_index
 
 FLOATS = ("F16", "BF16", "F32")
+PACKED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}  # weights, and the scales of the fp modes
+
+Form = tuple[tuple[int, ...], tuple[str, ...]]  # shape, and the dtypes it may have
 # Group size and bits that mx.quantize takes, by mode.
 QUANTIZATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
@@ -63,14 +66,15 @@ def load(folder: Path) -> Checkpoint:
     Raises ModelError where the folder is not a converted one, CheckpointError where anything in it does not
     fit, LimitError where the weights would not fit into memory.
     """
-    values = read_json(folder / "config.json") if folder.is_dir() else {}
-    if "mlx_llava" not in values:
+    path = folder / "config.json"
+    values = read_json(path) if path.exists() else {}
+    if values.get("mlx_llava") is None:
         raise ModelError(
             f"{folder}: not a converted model",
             f"Convert it: python -m mlx_llava.convert --hf-path {folder} --mlx-path NEW_FOLDER",
         )
     config = from_hf(values)
-    quantized = read_quantization(values.get("quantization") or {})
+    quantized = read_quantization(values.get("quantization", {}))
     tokenizer = load_tokenizer(folder, config)
     tensors = read_index(folder)
     model = skeleton(config, quantized)
@@ -95,14 +99,24 @@ def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:
 
 
 def skeleton(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llava:
-    """A model of the right form whose weights are not computed yet."""
+    """A model of the right form whose weights are not computed yet; ConfigError for a layer that cannot be packed."""
     model = Llava(config)
-
-    def settings(path: str, module: nn.Module) -> bool | dict[str, Any]:
-        return vars(quantized[path]) if path in quantized and hasattr(module, "to_quantized") else False
-
-    nn.quantize(model, class_predicate=settings)
+    layers = dict(model.named_modules())
+    for path, packing in quantized.items():
+        if path not in layers or not fits(path, layers[path], packing):
+            raise ConfigError(
+                f"config.json.quantization: {short(path)} cannot be packed in groups of {packing.group_size}",
+                "The table does not belong to this model; convert the checkpoint again.",
+            )
+    nn.quantize(model, class_predicate=lambda path, _: vars(quantized[path]) if path in quantized else False)
     return model
+
+
+def fits(path: str, layer: nn.Module, packing: Quantization) -> bool:
+    """Whether a layer can be packed so: it is a matrix whose rows divide into groups."""
+    if not isinstance(layer, nn.Linear | nn.Embedding) or path.endswith("position_embedding"):  # added as it stands
+        return False
+    return layer.weight.shape[-1] % packing.group_size == 0
 
 
 def read_quantization(values: object) -> dict[str, Quantization]:
@@ -120,21 +134,20 @@ def read_quantization(values: object) -> dict[str, Quantization]:
     return read
 
 
-def parameter_shapes(model: nn.Module) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Shape of every parameter, and whether it holds floating-point numbers; computes none of them."""
+def parameter_shapes(model: nn.Module) -> dict[str, Form]:
+    """Shape of every parameter, and the dtypes it may have in a file; computes none of them."""
     flat: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # pyright: ignore
-    return {name: (x.shape, mx.issubdtype(x.dtype, mx.floating)) for name, x in flat}
+    return {name: (x.shape, PACKED.get(x.dtype, FLOATS)) for name, x in flat}
 
 
-def check_coverage(wanted: Mapping[str, tuple[tuple[int, ...], bool]], found: Mapping[str, Tensor], where: str) -> None:
+def check_coverage(wanted: Mapping[str, Form], found: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError unless `found` fills `wanted` exactly."""
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     wrong = [
-        f"{name} is {tensor.dtype} {list(tensor.shape)}, not {'float' if wanted[name][1] else 'integer'}"
-        f" {list(wanted[name][0])}"
+        f"{name} is {tensor.dtype} {list(tensor.shape)}, not {'/'.join(wanted[name][1])} {list(wanted[name][0])}"
         for name, tensor in found.items()
-        if name in wanted and (tensor.shape != wanted[name][0] or (tensor.dtype in FLOATS) != wanted[name][1])
+        if name in wanted and (tensor.shape != wanted[name][0] or tensor.dtype not in wanted[name][1])
     ]
     for names, what in ((missing, "missing"), (extra, "not part of the model"), (wrong, "of another form")):
         if names:

@@ -4,14 +4,17 @@ Keys left out stand at the defaults of transformers' config classes. A key that 
 not implemented is an error, never ignored. A converted folder's config is llava-hf plus `mlx_llava`.
 """
 
+import re
+from collections.abc import Collection
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from mlx_llava.config import LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
 from mlx_llava.errors import ConfigError
-from mlx_llava.keys import Section
+from mlx_llava.keys import Section, short
 
 FORMAT = 1  # of converted folders: config.json["mlx_llava"]["format"]
+MAX_LAYERS = 512  # LLaMA 405B has 126
 
 # The published towers of original LLaVA checkpoints, whose configs name a tower and nothing more.
 _CLIP_LARGE = VisionConfig(1024, 4096, 24, 16, 224, 14, "quick_gelu", 1e-5)
@@ -36,24 +39,34 @@ PROJECTOR_ACTS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "quic
 # Keys that cannot change a forward pass: training, bookkeeping, and generation defaults that old files carry.
 HARMLESS = frozenset(
     """
-    dtype torch_dtype _name_or_path _attn_implementation architectures transformers_version torchscript use_cache
-    initializer_range initializer_factor bos_token_id pad_token_id sep_token_id cls_token_id
-    unk_token_id mask_token_id decoder_start_token_id ignore_index image_seq_length projection_dim
-    return_dict output_attentions output_hidden_states use_bfloat16 tf_legacy_loss pruned_heads
-    add_cross_attention bad_words_ids begin_suppress_tokens chunk_size_feed_forward
-    cross_attention_hidden_size diversity_penalty do_sample early_stopping
-    encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id id2label label2id is_decoder is_encoder_decoder
-    length_penalty max_length min_length no_repeat_ngram_size num_beam_groups num_beams
+    dtype torch_dtype _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset
+    architectures transformers_version torchscript use_cache initializer_range initializer_factor pretraining_tp
+    bos_token_id pad_token_id sep_token_id cls_token_id unk_token_id mask_token_id decoder_start_token_id
+    ignore_index image_seq_length projection_dim return_dict output_attentions output_hidden_states
+    use_bfloat16 tf_legacy_loss chunk_size_feed_forward diversity_penalty do_sample early_stopping
+    finetuning_task id2label label2id is_decoder length_penalty max_length min_length num_beam_groups num_beams
     num_return_sequences output_scores prefix problem_type remove_invalid_values repetition_penalty
-    return_dict_in_generate suppress_tokens task_specific_params temperature tie_encoder_decoder
-    tokenizer_class top_k top_p typical_p dropout attention_dropout gradient_checkpointing
-    tune_mm_mlp_adapter freeze_mm_mlp_adapter mm_projector_lr mm_vision_tower_lr
-    unfreeze_mm_vision_tower tokenizer_padding_side tokenizer_model_max_length max_sequence_length
-    image_grid_pinpoints image_crop_resolution image_split_resolution s2_scales
-    mm_use_im_patch_token use_mm_proj pretrain_mm_mlp_adapter
+    return_dict_in_generate task_specific_params temperature tie_encoder_decoder tokenizer_class top_k top_p
+    typical_p dropout attention_dropout gradient_checkpointing
     """.split()
 )
+# How an original LLaVA was trained. Its tokenizer may hold `<im_patch>`; no prompt of ours does.
+TRAINING = frozenset(
+    """
+    tune_mm_mlp_adapter freeze_mm_mlp_adapter pretrain_mm_mlp_adapter mm_projector_lr use_mm_proj
+    tune_mm_vision_resampler freeze_mm_vision_resampler unfreeze_mm_vision_tower mm_vision_tower_lr
+    tokenizer_padding_side tokenizer_model_max_length max_sequence_length mm_use_im_patch_token
+    """.split()
+)
+# Keys that ask for nothing at these values, which old files spell out.
+NEUTRAL: dict[str, object] = {
+    "pruned_heads": {},
+    "add_cross_attention": False,
+    "is_encoder_decoder": False,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "partial_rotary_factor": 1.0,
+}
 # Code that a checkpoint would like to run. It is never opened.
 CODE_KEYS = ("auto_map", "model_file", "custom_pipelines", "trust_remote_code")
 
@@ -68,13 +81,18 @@ def from_hf(values: dict[str, Any], vision: VisionConfig | None = None) -> Llava
         top.get(key)
     if "text_config" in top or "vision_config" in top:
         return _from_llava_hf(top)
-    if "mm_vision_tower" in top or "vision_tower" in top:
+    if tower_name(values) is not None:
         return _from_original(top, vision)
-    kind = top.get("model_type", "a text model")
     raise ConfigError(
-        f"config.json: {kind} is not a LLaVA: it has neither text_config nor mm_vision_tower",
+        f"config.json: model_type {short(top.get('model_type'))} without text_config or mm_vision_tower: not a LLaVA",
         "Name a LLaVA-1.5 checkpoint such as llava-hf/llava-1.5-7b-hf.",
     )
+
+
+def tower_name(values: dict[str, Any]) -> object:
+    """What an original LLaVA's config calls its tower; None in any other config."""
+    name = values.get("mm_vision_tower")
+    return values.get("vision_tower") if name is None else name
 
 
 def to_hf(config: LlavaConfig) -> dict[str, Any]:
@@ -110,16 +128,19 @@ def to_hf(config: LlavaConfig) -> dict[str, Any]:
 
 def _from_llava_hf(top: Section) -> LlavaConfig:
     top.must("model_type", "llava")
-    vision = _vision(top.section("vision_config"))
+    # an absent tower is CLIP ViT-L/14 at 336, an empty section CLIPVisionConfig's defaults
+    known = TOWERS["openai/clip-vit-large-patch14-336"]
+    vision = _vision(top.section("vision_config")) if "vision_config" in top else known
     text_keys = top.section("text_config")
     text = _text(text_keys, text_keys.choice("model_type", "llama", tuple(_TEXT_DEFAULTS)))
+    _finish(text_keys)
     if top.flag("tie_word_embeddings", False):
         text = replace(text, tie_word_embeddings=True)
     image_key = "image_token_id" if "image_token_id" in top else "image_token_index"
     config = LlavaConfig(
         vision=vision,
         text=text,
-        feature_layers=_feature_layers(top, "vision_feature_layer", vision),
+        feature_layers=_feature_layers(top, "vision_feature_layer", -2, vision),
         keep_class_token=top.choice("vision_feature_select_strategy", "default", ("default", "full")) == "full",
         projector_act=top.choice("projector_hidden_act", "gelu", PROJECTOR_ACTS),
         projector_bias=top.flag("multimodal_projector_bias", True),
@@ -128,10 +149,9 @@ def _from_llava_hf(top: Section) -> LlavaConfig:
         picture=PictureConfig(side=vision.image_size),
         template="mistral_instruct" if text.model_type == "mistral" else "vicuna_v1",
     )
-    top.get("image_token_index")
+    top.must("image_token_index", config.image_token_id)
     config = _additions(top, config)
-    top.get("quantization")
-    top.finish(HARMLESS)
+    _finish(top, {"vocab_size"})  # released files repeat it; text_config's is the one that counts
     return config
 
 
@@ -139,12 +159,17 @@ def _additions(top: Section, config: LlavaConfig) -> LlavaConfig:
     """What a converted folder's config says beyond llava-hf's keys."""
     if "mlx_llava" not in top:
         return config
+    top.get("quantization")  # read by checkpoint.py
     ours = top.section("mlx_llava")
-    ours.must("format", FORMAT)
+    if ours.get("format") != FORMAT:
+        raise ConfigError(
+            f"config.json: converted by another version (format {short(ours.get('format'))}, not {FORMAT})",
+            "Convert the checkpoint again with this version.",
+        )
     picture = ours.section("picture")
     config = replace(
         config,
-        projector_depth=ours.whole("projector_depth", 2, 1, 8),
+        projector_depth=ours.whole("projector_depth", None, 1, 8),
         template=ours.text("template", None),
         restart_after_image=ours.flag("restart_after_image", False),
         picture=PictureConfig(
@@ -165,58 +190,63 @@ def _from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
     vision = vision or TOWERS.get(name)
     if vision is None:
         raise ConfigError(
-            f"config.json: mm_vision_tower is {name!r}, whose config is not in this folder",
+            f"config.json: mm_vision_tower is {short(name)}, whose config is not in this folder",
             "Give the tower's folder with --vision-tower.",
         )
-    top.must("mm_hidden_size", vision.hidden_size)
-    top.must("mm_use_im_start_end", False)
-    top.must("mm_patch_merge_type", "flat")
-    top.must("mm_resampler_type")
-    top.must("s2", False)
-    top.must("image_aspect_ratio", "square", "pad")
-    kind = top.text("mm_projector_type", "linear")
     model_type = "mistral" if top.get("model_type") == "llava_mistral" else "llama"
-    select = top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch"))
-    fit = "pad" if top.get("image_aspect_ratio") == "pad" else "crop"
     text = _text(top, model_type)
-    return LlavaConfig(
+    config = LlavaConfig(
         vision=vision,
         text=text,
-        feature_layers=_feature_layers(top, "mm_vision_select_layer", vision),
-        keep_class_token=select == "cls_patch",
-        projector_depth=_projector_depth(top, kind),
+        feature_layers=_feature_layers(top, "mm_vision_select_layer", None, vision),
+        keep_class_token=top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch")) == "cls_patch",
+        projector_depth=_projector_depth(top),
         eos_token_ids=top.wholes("eos_token_id", 2, 0, text.vocab_size - 1),
-        picture=PictureConfig(side=vision.image_size, fit=fit),
+        picture=PictureConfig(side=vision.image_size, fit=_fit(top)),
         template="mistral_instruct" if model_type == "mistral" else "vicuna_v1",
         restart_after_image=True,
     )
+    top.must("mm_hidden_size", vision.hidden_size)
+    top.must("mm_use_im_start_end", False)
+    top.must("mm_patch_merge_type", "flat")
+    top.must("s2", False)
+    _finish(top, TRAINING)
+    return config
 
 
-def _projector_depth(top: Section, kind: str) -> int:
+def _fit(top: Section) -> Literal["crop", "pad"]:
+    pad = top.choice("image_aspect_ratio", "square", ("square", "pad")) == "pad"
+    return "pad" if pad else "crop"
+
+
+def _projector_depth(top: Section) -> int:
+    kind = top.text("mm_projector_type", "linear")
     if kind == "linear":
         return 1
-    depth = kind.removeprefix("mlp").removesuffix("x_gelu")  # mlp2x_gelu: two layers
-    if kind != f"mlp{depth}x_gelu" or not depth.isdigit() or not 1 <= int(depth) <= 8:
+    match = re.fullmatch(r"mlp([1-8])x_gelu", kind)  # mlp2x_gelu: two layers
+    if match is None:
         raise top.error("mm_projector_type", kind, "linear or mlpNx_gelu with N from 1 to 8")
-    return int(depth)
+    return int(match[1])
 
 
 def vision_from_hf(values: dict[str, Any]) -> VisionConfig:
-    """The vision tower in a CLIP checkpoint's config.json."""
+    """The vision tower in the config of a CLIP checkpoint, or of its tower alone."""
     top = Section(values, "config.json of the vision tower")
-    return _vision(top.section("vision_config") if "vision_config" in top else top)
+    if top.choice("model_type", None, ("clip", "clip_vision_model")) == "clip_vision_model":
+        return _vision(top)
+    # files older than transformers 4.30 hold the section twice, the short one goes before
+    both = top.section("vision_config").values | top.section("vision_config_dict").values
+    return _vision(Section(both, f"{top.where}.vision_config"))
 
 
 def _vision(keys: Section) -> VisionConfig:
-    """CLIPVisionConfig; where the whole section is absent, llava-hf means CLIP ViT-L/14 at 336."""
-    if not keys.values:
-        return TOWERS["openai/clip-vit-large-patch14-336"]
+    """CLIPVisionConfig."""
     keys.must("model_type", "clip_vision_model")
     keys.must("num_channels", 3)
     config = VisionConfig(
         hidden_size=keys.whole("hidden_size", 768, 1, 2**16),
         intermediate_size=keys.whole("intermediate_size", 3072, 1, 2**18),
-        num_hidden_layers=keys.whole("num_hidden_layers", 12, 1, 1024),
+        num_hidden_layers=keys.whole("num_hidden_layers", 12, 1, MAX_LAYERS),
         num_attention_heads=keys.whole("num_attention_heads", 12, 1, 1024),
         image_size=keys.whole("image_size", 224, 1, 4096),
         patch_size=keys.whole("patch_size", 32, 1, 4096),
@@ -227,31 +257,34 @@ def _vision(keys: Section) -> VisionConfig:
         raise keys.error("num_attention_heads", config.num_attention_heads, "a divisor of hidden_size")
     if config.patch_size > config.image_size:
         raise keys.error("patch_size", config.patch_size, "at most image_size")
-    keys.finish(HARMLESS | {"vocab_size"})
+    _finish(keys, {"vocab_size", "tie_word_embeddings"})
     return config
 
 
 def _text(keys: Section, kind: str) -> TextConfig:
-    """LlamaConfig or MistralConfig."""
+    """LlamaConfig or MistralConfig; the caller reads the rest of the section and finishes it."""
     defaults = _TEXT_DEFAULTS[kind]
     heads = keys.whole("num_attention_heads", 32, 1, 1024)
     hidden = keys.whole("hidden_size", 4096, 1, 2**16)
+    if "head_dim" not in keys and hidden % heads:
+        raise keys.error("num_attention_heads", heads, "a divisor of hidden_size")
+    positions = keys.whole("max_position_embeddings", defaults["positions"], 1, 2**24)
     config = TextConfig(
         model_type=kind,
         vocab_size=keys.whole("vocab_size", 32000, 1, 2**22),
         hidden_size=hidden,
         intermediate_size=keys.whole("intermediate_size", defaults["intermediate"], 1, 2**18),
-        num_hidden_layers=keys.whole("num_hidden_layers", 32, 1, 1024),
+        num_hidden_layers=keys.whole("num_hidden_layers", 32, 1, MAX_LAYERS),
         num_attention_heads=heads,
         num_key_value_heads=keys.whole("num_key_value_heads", defaults["kv"] or heads, 1, heads),
         head_dim=keys.whole("head_dim", hidden // heads, 2, 4096),
-        max_position_embeddings=keys.whole("max_position_embeddings", defaults["positions"], 1, 2**24),
+        max_position_embeddings=positions,
         rms_norm_eps=keys.real("rms_norm_eps", 1e-6, 0.0, 1.0),
         attention_bias=keys.flag("attention_bias", False),
         mlp_bias=keys.flag("mlp_bias", False),
         sliding_window=_window(keys, defaults["window"]) if kind == "mistral" else None,
         tie_word_embeddings=keys.flag("tie_word_embeddings", False),
-        rope=_rope(keys),
+        rope=_rope(keys, positions),
     )
     if heads % config.num_key_value_heads:
         raise keys.error("num_key_value_heads", config.num_key_value_heads, "a divisor of num_attention_heads")
@@ -261,42 +294,51 @@ def _text(keys: Section, kind: str) -> TextConfig:
         keys.must("attention_bias", False)
         keys.must("mlp_bias", False)
     keys.must("hidden_act", "silu")
-    keys.must("pretraining_tp", 1)
     keys.get("eos_token_id")  # read by the caller
-    keys.finish(HARMLESS)
     return config
 
 
 def _window(keys: Section, default: int) -> int | None:
     """A null window means none, an absent one the default."""
     if keys.values.get("sliding_window", default) is None:
-        keys.get("sliding_window")
         return None
     return keys.whole("sliding_window", default, 1, 2**24)
 
 
-def _rope(keys: Section) -> RopeConfig:
+def _rope(keys: Section, positions: int) -> RopeConfig:
     """`rope_theta` and `rope_scaling` of old files, or `rope_parameters` of transformers 5."""
-    theta = keys.get("rope_theta", 10000.0)
-    old, new = keys.section("rope_scaling"), keys.section("rope_parameters")
-    rope = new if new.values else old
-    kind_key = "rope_type" if "rope_type" in rope else "type"
-    kind = rope.choice(kind_key, "default", ("default", "linear", "llama3"))
-    rope.get("type")
-    config = RopeConfig(
-        rope_type=kind,
-        rope_theta=Section({"rope_theta": rope.get("rope_theta", theta)}, rope.where).real("rope_theta", None, 1, 1e12),
-        factor=rope.real("factor", 1.0 if kind == "default" else None, 1.0, 1e6),
-        low_freq_factor=rope.real("low_freq_factor", 1.0, 1e-6, 1e6),
-        high_freq_factor=rope.real("high_freq_factor", 4.0, 1e-6, 1e6),
-        original_max_position_embeddings=rope.whole("original_max_position_embeddings", 8192, 1, 2**24),
-    )
+    theta = keys.real("rope_theta", 10000.0, 1, 1e12)
+    rope = keys.section("rope_parameters")
+    if rope.values:
+        keys.must("rope_scaling", {}, rope.values)
+    else:
+        rope = keys.section("rope_scaling")
+    kind = rope.choice("rope_type" if "rope_type" in rope else "type", "default", tuple(ROPE_KEYS))
+    rope.must("type", kind)
     rope.must("partial_rotary_factor", 1.0)
+    config = RopeConfig(kind, rope.real("rope_theta", theta, 1, 1e12))
+    if kind != "default":
+        config = replace(config, factor=rope.real("factor", None, 1.0, 1e6))
+    if kind == "llama3":
+        low = rope.real("low_freq_factor", None, 1e-6, 1e6)
+        config = replace(
+            config,
+            low_freq_factor=low,
+            high_freq_factor=rope.real("high_freq_factor", None, low * 1.001, 1e9),  # a blend needs a distance
+            original_max_position_embeddings=rope.whole("original_max_position_embeddings", positions, 1, 2**24),
+        )
     rope.finish()
     return config
 
 
-def _feature_layers(keys: Section, key: str, vision: VisionConfig) -> tuple[int, ...]:
+def _feature_layers(keys: Section, key: str, default: int | None, vision: VisionConfig) -> tuple[int, ...]:
     """Indices into the tower's hidden states: entry 0 is the embedding, the last the final block's output."""
     depth = vision.num_hidden_layers
-    return keys.wholes(key, -2, -depth - 1, depth)
+    return keys.wholes(key, default, -depth - 1, depth)
+
+
+def _finish(keys: Section, harmless: Collection[str] = ()) -> None:
+    """Refuse what is neither read, harmless, nor asking for nothing."""
+    for key, nothing in NEUTRAL.items():
+        keys.must(key, nothing)
+    keys.finish(HARMLESS.union(harmless))

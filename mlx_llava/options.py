@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -18,6 +18,11 @@ STYLE = (
     tyro.conf.DisallowNone,  # an optional flag is left out, not given the word None
     tyro.conf.PositionalMetavarFromFieldName,
 )
+
+
+def optional(metavar: str, *aliases: str) -> Any:
+    """A flag without a value of its own: help shows `metavar`, and what happens without it is in its docstring."""
+    return tyro.conf.arg(metavar=metavar, aliases=aliases, help_behavior_hint="")
 
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:

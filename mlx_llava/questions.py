@@ -37,8 +37,9 @@ def answer_file(files: QuestionFile, new_chat: Callable[[], Chat], sampling: Sam
     """Answer every row that has no answer yet, appending a line for each; the exit code."""
     rows = _read_questions(files.questions)
     earlier = _read_lines(files.answers, may_be_torn=True) if files.answers.exists() else []
-    answered = {row.get("question_id") for row in earlier if "text" in row}
-    waiting = [row for row in rows if row["question_id"] not in answered]
+    # the prompt too: MME asks two questions under one id
+    answered = {(row.get("question_id"), row.get("prompt")) for row in earlier if "text" in row}
+    waiting = [row for row in rows if (row["question_id"], row.get("text")) not in answered]
     _say(f"{len(waiting)} of {len(rows)} questions to answer")
     failed = 0
     with files.answers.open("a", encoding="utf-8") as out:
@@ -104,14 +105,9 @@ def _text(chat: Chat, tokens: Sequence[Token]) -> str:
 
 def _read_questions(path: Path) -> list[dict[str, Any]]:
     rows = _read_lines(path, may_be_torn=False)
-    seen: set[str | int] = set()
     for number, row in enumerate(rows, 1):
-        question_id = row.get("question_id")
-        if not isinstance(question_id, str | int):
+        if not isinstance(row.get("question_id"), str | int):
             raise UsageError(f"{path}: row {number} has no question_id", "Give every row an id, a number or a string.")
-        if question_id in seen:
-            raise UsageError(f"{path}: question_id {question_id} stands twice", "Give every row an id of its own.")
-        seen.add(question_id)
     return rows
 
 

@@ -1,0 +1,17 @@
+"""Ask the model of this package about one of its pictures: `python examples/ask_a_picture.py`."""
+
+from mlx_llava.chat import Chat, Picture
+from mlx_llava.checkpoint import load
+from mlx_llava.embedded import PICTURE, converted
+
+checkpoint = load(converted())
+chat = Chat(checkpoint)
+picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "seen")
+
+for piece in chat.ask("Describe the image.", [picture]):
+    print(piece.text, end="", flush=True)
+print()
+
+for piece in chat.ask("How many shapes are there?"):  # the picture and the first answer are still in the cache
+    print(piece.text, end="", flush=True)
+print(f"\n{chat.answer.prefilled_tokens} of {len(chat.answer.prompt_ids)} tokens were new")

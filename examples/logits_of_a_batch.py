@@ -1,0 +1,21 @@
+"""Logits of two prompts with different pictures and lengths, in one batch: `python examples/logits_of_a_batch.py`."""
+
+from mlx_llava.chat import Chat, Picture
+from mlx_llava.checkpoint import load
+from mlx_llava.embedded import PICTURE, converted
+from mlx_llava.inputs import collate
+from mlx_llava.prompts.templates import Turn
+
+checkpoint = load(converted())
+chat = Chat(checkpoint)
+picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "exact")
+
+rows = [
+    chat.encode([Turn("What color is the square?", num_images=1)], [picture]),
+    chat.encode([Turn("How many shapes are there?")], []),
+]
+batch = collate(rows, checkpoint.config.rows_per_crop)  # padded on the right
+logits = checkpoint.model(batch)
+for row, length in zip(logits, batch.lengths.tolist(), strict=True):
+    next_token = int(row[length - 1].argmax().item())  # pyright: ignore[reportArgumentType]
+    print(length, "tokens, next:", repr(checkpoint.tokenizer.piece(next_token)))

@@ -1,0 +1,33 @@
+"""What the CPU backend does differently gives the same numbers."""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from mlx_llava.backend import FEW_ROWS, CPUQuantizedLinear, memory_limit, on_cpu, suit
+
+
+@pytest.mark.parametrize("settings", [(64, 4, "affine"), (32, 8, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4")])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_unpacked_product_equals_the_packed_one(settings: tuple[int, int, str], bias: bool) -> None:
+    packed = nn.QuantizedLinear.from_linear(nn.Linear(128, 96, bias=bias), *settings)
+    for rows in (1, FEW_ROWS, FEW_ROWS + 1, 40):
+        x = mx.random.normal((2, rows, 128))
+        ours, theirs = np.array(CPUQuantizedLinear(packed)(x)), np.array(packed(x))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)  # fp32, sums in another order
+
+
+@pytest.mark.skipif(not on_cpu(), reason="on a GPU the model stays as it was loaded")
+def test_on_the_cpu_a_model_computes_in_float32() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.QuantizedLinear(64, 64))
+    model.set_dtype(mx.float16)
+    suit(model)
+    assert [type(layer) for layer in model.layers] == [nn.Linear, CPUQuantizedLinear]
+    assert model(mx.zeros((1, 64))).dtype == mx.float32
+    assert model.layers[0].weight.dtype == mx.float32
+    assert model.layers[1].weight.dtype == mx.uint32
+
+
+def test_the_memory_limit_is_a_plausible_number_of_bytes() -> None:
+    assert 2**28 < memory_limit() < 2**45

@@ -1,0 +1,58 @@
+"""Starting is quick because nothing is loaded before it is needed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "mlx", "mlx_lm", "transformers", "tokenizers", "textual", "PIL", "tyro", "huggingface_hub")
+PROBE = """
+import sys
+sys.argv = ["mlx-llava", *sys.argv[1:]]
+from mlx_llava.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code in (0, None), stop.code
+print(",".join(name for name in {names} if name in sys.modules), file=sys.stderr)
+"""
+
+
+def loaded(*arguments: str) -> tuple[str, set[str]]:
+    """What a command prints, and which heavy packages it loaded."""
+    command = [sys.executable, "-c", PROBE.format(names=HEAVY), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout, set(done.stderr.split()[-1].split(",")) if done.stderr.split() else set()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",)])
+def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    out, heavy = loaded(*arguments)
+    assert "mlx-llava" in out
+    assert heavy == set()
+
+
+@pytest.mark.parametrize("command", ["ask", "convert", "doctor"])
+def test_the_help_of_a_command_loads_no_model_code(command: str) -> None:
+    out, heavy = loaded(command, "--help")
+    assert f"mlx_llava.{command}" in out or f"mlx-llava {command}" in out
+    assert heavy <= {"tyro"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fast BLAS is loaded on Linux only")
+def test_the_fast_blas_is_loaded_before_mlx_and_can_be_switched_off() -> None:
+    code = (
+        "import sys, mlx_llava, mlx_llava.blas as b; assert 'mlx' not in sys.modules; "
+        "print(any('mkl_rt' in l or 'openblas.so' in l for l in open('/proc/self/maps')), b.name_of_blas())"
+    )
+
+    def run(switch: str) -> tuple[str, str]:
+        environment = {**os.environ, "MLX_LLAVA_FAST_BLAS": switch}
+        mapped, name = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split(" ", 1)
+        return mapped, name
+
+    on, off = run("1"), run("0")
+    assert on[0] == str("reference" not in on[1])  # what it says is what is there
+    assert off[0] == "False"
+    assert "reference" in off[1]
