@@ -141,7 +141,7 @@ class Chat:
         embeddings = self.embed(example, shown, start)
         answer.vision = time.perf_counter() - started
         try:
-            yield from self._pieces(example.tokens[start:], embeddings, sampling, num_top, started)
+            yield from self._pieces(example.tokens, embeddings, sampling, num_top, started)
         finally:
             self._cache.settle([*keys, *(token.id for token in answer.tokens)])
             self.turns.append(replace(turn, answer=answer.text))

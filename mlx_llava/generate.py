@@ -104,16 +104,17 @@ def stream(
     """Tokens after a prompt, without end but for `max_tokens`; leaves the prompt and them in the cache.
 
     Args:
-        tokens: ids `[T]`, for the repetition penalty.
-        embeddings: what the decoder sees instead `[T, D]`.
+        tokens: ids of the whole prompt `[T]`, for the repetition penalty.
+        embeddings: what the decoder sees of the positions that the cache does not hold yet `[new, D]`.
         num_top: how many of the likeliest tokens to report beside each.
     """
+    kept = len(tokens) - len(embeddings)
     steps = generate_step(
-        tokens,
+        tokens[kept:],
         model,
         max_tokens=sampling.max_tokens,
         sampler=_sampler(sampling),
-        logits_processors=_processors(sampling),
+        logits_processors=_processors(sampling, tokens[:kept]),
         prompt_cache=cache.layers,
         prefill_step_size=PREFILL,
         kv_bits=cache.options.bits,
@@ -169,9 +170,14 @@ def _sampler(sampling: Sampling) -> Sampler:
     return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=sampling.top_k)
 
 
-def _processors(sampling: Sampling) -> list[LogitsProcessor]:
-    penalty = sampling.repetition_penalty
-    return make_logits_processors(repetition_penalty=penalty if penalty != 1.0 else None)
+def _processors(sampling: Sampling, before: mx.array | None = None) -> list[LogitsProcessor]:
+    """mlx-lm's penalty; `before` are ids that it would not see, because the cache holds them already."""
+    if sampling.repetition_penalty == 1.0:
+        return []
+    penalties = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
+    if before is None:
+        return penalties
+    return [lambda ids, logits, p=p: p(mx.concatenate([before, ids]), logits) for p in penalties]
 
 
 def _group_size(model: Vicuna) -> int:

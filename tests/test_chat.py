@@ -129,6 +129,16 @@ def test_equal_seeds_give_equal_answers(embedded: Checkpoint) -> None:
     assert answer(1) == answer(1) != answer(2)
 
 
+def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: Checkpoint) -> None:
+    shown, strong = [picture(embedded, "three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
+    kept = Chat(embedded)
+    say(kept, "How many shapes are there?", shown)
+    fresh = Chat(embedded)
+    fresh.turns, fresh.pictures = kept.turns[:], kept.pictures
+    assert say(kept, "Why?", (), strong) == say(fresh, "Why?", (), strong)
+    assert kept.answer.prefilled_tokens < 20 < fresh.answer.prefilled_tokens  # fewer than the penalty looks at
+
+
 def test_top_alternatives_are_the_likeliest_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
     [*chat.ask("What color is the circle?", [picture(embedded, "one_shape.png")], Sampling(), 5)]
