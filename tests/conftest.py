@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network
 
@@ -13,6 +14,9 @@ from spine import CASES, EMBEDDED, write_checkpoint
 from mlx_llava.checkpoint import Checkpoint, load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
+
+settings.register_profile("ours", deadline=None)  # speed is shown in benchmarks/
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
