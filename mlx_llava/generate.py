@@ -174,10 +174,11 @@ def _processors(sampling: Sampling, before: mx.array | None = None) -> list[Logi
     """mlx-lm's penalty; `before` are ids that it would not see, because the cache holds them already."""
     if sampling.repetition_penalty == 1.0:
         return []
-    penalties = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
+    (penalty,) = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
     if before is None:
-        return penalties
-    return [lambda ids, logits, p=p: p(mx.concatenate([before, ids]), logits) for p in penalties]
+        return [penalty]
+    earlier = before
+    return [lambda ids, logits: penalty(mx.concatenate([earlier, ids]), logits)]
 
 
 def _group_size(model: Vicuna) -> int:
