@@ -113,7 +113,7 @@ def stream(
         tokens[kept:],
         model,
         max_tokens=sampling.max_tokens,
-        sampler=_sampler(sampling),
+        sampler=_sampler(sampling, model),
         logits_processors=_processors(sampling, tokens[:kept]),
         prompt_cache=cache.layers,
         prefill_step_size=PREFILL,
@@ -141,7 +141,7 @@ def batch(
     from mlx_lm.models.cache import make_prompt_cache
 
     mx.random.seed(sampling.seed)
-    generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling))
+    generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling, model))
     caches = [make_prompt_cache(model) for _ in prompts]
     for prompt, layers in zip(prompts, caches, strict=True):
         _prefill(model, prompt.embeddings[:-1], layers)
@@ -166,8 +166,9 @@ def _prefill(model: Vicuna, embeddings: mx.array, layers: list[Any]) -> None:
         mx.eval([layer.state for layer in layers])
 
 
-def _sampler(sampling: Sampling) -> Sampler:
-    return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=sampling.top_k)
+def _sampler(sampling: Sampling, model: Vicuna) -> Sampler:
+    top_k = sampling.top_k if sampling.top_k < model.vocab_size else 0  # all of them is no choice at all
+    return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=top_k)
 
 
 def _processors(sampling: Sampling, before: mx.array | None = None) -> list[LogitsProcessor]:

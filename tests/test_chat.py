@@ -129,6 +129,13 @@ def test_equal_seeds_give_equal_answers(embedded: Checkpoint) -> None:
     assert answer(1) == answer(1) != answer(2)
 
 
+def test_choosing_among_more_tokens_than_there_are_is_choosing_among_all(embedded: Checkpoint) -> None:
+    def answer(top_k: int) -> str:
+        return say(Chat(embedded), "red", (), Sampling(temperature=9.0, top_k=top_k, max_tokens=9, seed=1))
+
+    assert answer(10_000) == answer(576) == answer(0)
+
+
 def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: Checkpoint) -> None:
     shown, strong = [picture(embedded, "three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
     kept = Chat(embedded)

@@ -123,6 +123,7 @@ class Vicuna(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
+        self.vocab_size = config.vocab_size
         self.sliding_window = config.sliding_window
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = [DecoderLayer(config) for _ in range(config.num_hidden_layers)]
