@@ -2,18 +2,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-ifeq ($(shell uname),Linux)
-PLATFORM := cpu,
-endif
+TINY := mlx_llava/embedded/tiny-llava-hf
+# MLX's backend: part of its wheel on macOS, an extra on Linux.
 ifeq ($(shell uname)-$(shell uname -m),Linux-x86_64)
-PLATFORM := cpu,fast-cpu,
+PLATFORM := cpu,fast-cpu
+else ifeq ($(shell uname),Linux)
+PLATFORM := cpu
+else
+PLATFORM := metal
 endif
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 export TRANSFORMERS_VERBOSITY = error
 
 .PHONY: ask test parity check wheel golden clean
 
 ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
-	$(BIN)/mlx-llava ask --stats mlx_llava/embedded/tiny-llava-hf/examples/two_shapes_wide.png "What color is the square?"
+	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --overwrite
+	$(BIN)/mlx-llava ask --model out/tiny --stats $(TINY)/examples/two_shapes_wide.png "What color is the square?"
 
 test: $(VENV)/.test  ## every test that needs no torch
 	$(BIN)/python -m pytest tests --ignore=tests/parity
@@ -37,26 +42,26 @@ golden: $(VENV)/.parity  ## record again what transformers answers
 	$(BIN)/python tests/parity/make_pixels_golden.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist out
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 # One stamp for each set of extras; a change of pyproject.toml installs again.
-$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM:,=)]"
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) ".[$(PLATFORM)]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test]"
+	$(INSTALL) ".[$(PLATFORM),test]"
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test,parity]"
+	$(INSTALL) ".[$(PLATFORM),test,parity]"
 	touch $@
 
 # types are checked with the parity extras in place: tests/parity is code too
 $(VENV)/.check: $(VENV)/.parity
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PLATFORM)test,parity,check]"
+	$(INSTALL) ".[$(PLATFORM),test,parity,check]"
 	touch $@

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
+BATCH_SIZE = 8  # questions of a file
+EMBEDDED = "embedded"  # what reports call the model of this package
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class AskOptions:
     seed: Annotated[int | None, optional("N")] = None
     """Start of the random numbers; the one used is in --json and --stats."""
     max_kv_size: Annotated[int | None, optional("N")] = None
-    """Keep this many positions at most; older ones are forgotten."""
+    """Keep this many positions at most; the model no longer sees older ones, the first four aside."""
     kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, optional("{2,3,4,5,6,8}")] = None
     """Pack kept keys and values into this many bits."""
     json: bool = False
@@ -80,8 +82,8 @@ class AskOptions:
     """Where their answers go, a line each; ids that have an answer there are skipped."""
     image_folder: Annotated[Path | None, optional("FOLDER")] = None
     """Where the pictures of --questions lie; beside the file unless given."""
-    batch_size: int = 8
-    """Questions answered together."""
+    batch_size: Annotated[int | None, optional("N")] = None
+    """Questions of a file that are answered together; 8 unless given."""
 
 
 def main() -> None:
@@ -91,35 +93,39 @@ def main() -> None:
 
 def ask(options: AskOptions) -> int:
     """Answer; the exit code."""
-    _check(options)
+    check(options)
     if options.questions is not None and options.answers is not None:
         return _answer_file(options, options.questions, options.answers)
-    pictures, question = _sort(options)
+    names, question = _sort(options)
     checkpoint, load_seconds = _load(options)
+    from mlx_llava import report
     from mlx_llava.chat import Chat, Picture
     from mlx_llava.generate import CacheOptions
 
-    looks = [Picture.open(Path(name), name, checkpoint.config.picture, options.look) for name in pictures]
+    pictures = [Picture.open(Path(name), name, checkpoint.config.picture, options.look) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
-    code = _answer(options, chat, question, looks, sampling)
-    facts = report(options, chat, looks, sampling, load_seconds)
+    code = _answer(options, chat, question, pictures, sampling)
+    facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
-        print(json.dumps(facts, ensure_ascii=False))  # noqa: T201
+        more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
+        print(json.dumps({**facts, "images": report.images(pictures, options.look), **more}))  # noqa: T201
     if options.stats:
-        print(printable(stats_line(facts)), file=sys.stderr)  # noqa: T201
+        print(printable(report.stats_line(facts)), file=sys.stderr)  # noqa: T201
     return code
 
 
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
-    checkpoint, _ = _load(options)
-    from mlx_llava.chat import Chat
-    from mlx_llava.questions import QuestionFile, answer_file
+    from mlx_llava.questions import QuestionFile, answer_rows, waiting_rows
 
     folder = options.image_folder or questions.parent
-    files = QuestionFile(questions, answers, folder, options.look, options.batch_size)
+    files = QuestionFile(questions, answers, folder, options.look, options.batch_size or BATCH_SIZE)
+    rows = waiting_rows(files)  # before the model: a wrong file is told at once
+    checkpoint, _ = _load(options)
+    from mlx_llava.chat import Chat
+
     new_chat = partial(Chat, checkpoint, options.template, options.system)
-    return answer_file(files, new_chat, sampling_of(options), options.model or "embedded")
+    return answer_rows(rows, files, new_chat, sampling_of(options), options.model or EMBEDDED)
 
 
 def _answer(options: AskOptions, chat: "Chat", question: str, pictures: "list[Picture]", sampling: "Sampling") -> int:
@@ -138,11 +144,8 @@ def _answer(options: AskOptions, chat: "Chat", question: str, pictures: "list[Pi
     return code
 
 
-def _check(options: AskOptions) -> None:
-    if (options.questions is None) != (options.answers is None):
-        raise UsageError("--questions and --answers go together", "Give both.")
-    if options.questions is not None and (options.words or options.image):
-        raise UsageError("a question and --questions", "Put the question into the file, or leave --questions out.")
+def check(options: AskOptions) -> None:
+    """Raise UsageError for values out of range and flags that do not go together."""
     ranges = (
         ("--max-tokens", options.max_tokens, 1, 2**20),
         ("--temp", options.temp, 0, 100),
@@ -150,53 +153,81 @@ def _check(options: AskOptions) -> None:
         ("--top-k", options.top_k, 0, 2**20),
         ("--min-p", options.min_p, 0, 1),
         ("--repetition-penalty", options.repetition_penalty, 1e-3, 1e3),
-        ("--seed", options.seed or 0, 0, 2**63 - 1),
-        ("--max-kv-size", options.max_kv_size or 8, 8, 2**24),
+        ("--seed", options.seed, 0, 2**63 - 1),
+        ("--max-kv-size", options.max_kv_size, 8, 2**24),
         ("--batch-size", options.batch_size, 1, 1024),
     )
     for flag, value, low, high in ranges:
-        if not low <= value <= high:
-            raise UsageError(f"{flag} {value}", f"Give a number from {low:g} to {high:g}.")
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{flag} {value} is out of range", f"Give a number from {low:g} to {high:g}.")
+    if (options.questions is None) != (options.answers is None):
+        raise UsageError("--questions and --answers go together", "Give both.")
+    one, many = ("a single question", "--questions"), ("--questions", "a single question")
+    mine, other = many if options.questions else one
+    for flag, given in _flags_of(options, other):
+        if given:
+            raise UsageError(f"{flag} belongs to {other}, not to {mine}", f"Leave {flag} out.")
+    if options.revision and not options.model:
+        raise UsageError("--revision without --model", "Name the repository with --model.")
+
+
+def _flags_of(options: AskOptions, kind: str) -> list[tuple[str, object]]:
+    """The flags that only a single question, or only a file of them, can heed."""
+    if kind == "--questions":
+        return [("--image-folder", options.image_folder), ("--batch-size", options.batch_size)]
+    return [
+        ("a question", options.words or options.image),
+        ("--json", options.json),
+        ("--logprobs", options.logprobs),
+        ("--stats", options.stats),
+        ("--no-stream", not options.stream),
+        ("--max-kv-size", options.max_kv_size),
+        ("--kv-bits", options.kv_bits),
+    ]
 
 
 def _sort(options: AskOptions) -> tuple[list[str], str]:
     """Which words are pictures, and which one is the question."""
-    pictures = [word for word in options.words if _names_picture(word)]
     questions = [word for word in options.words if not _names_picture(word)]
+    if not questions:  # "Is this like cat.png": no file, and nobody names pictures so
+        questions = [word for word in options.words if " " in word and not _is_file(word)]
     if len(questions) > 1:
         raise UsageError(
-            f"{len(questions)} questions: {questions[0]!r} and {questions[1]!r}", "Put the question into quotes."
+            f"{len(questions)} questions: {questions[0][:60]!r} and {questions[1][:60]!r}",
+            "Put the question into quotes.",
         )
-    if not questions and not sys.stdin.isatty():
-        questions = [sys.stdin.read().strip()]
-    if not questions or not questions[0]:
-        raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
-    pictures = [*options.image, *pictures]
+    pictures = [*options.image, *(word for word in options.words if word not in questions)]
     for name in pictures:
-        if not Path(name).expanduser().exists():
+        if not _is_file(name):
             raise ImageError(f"{name}: no such picture", "Check the path.")
-    return [str(Path(name).expanduser()) for name in pictures], questions[0]
+    question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
+    if not question:
+        raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
+    return [str(Path(name).expanduser()) for name in pictures], question
 
 
 def _names_picture(word: str) -> bool:
     """A file, or a name that ends like one: a picture that is missing is no question."""
-    path = Path(word[:1024])
-    return (path.suffix.lower() in PICTURES and " " not in path.suffix) or ("\n" not in word and path.is_file())
+    return word.lower().endswith(PICTURES) or _is_file(word)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
+        return False
 
 
 def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
     started = time.perf_counter()
     if options.model is None:
-        from mlx_llava.embedded import converted
+        from mlx_llava.embedded import load_embedded
 
-        folder = converted()
-    else:
-        from mlx_llava.hub import fetch
-
-        folder = fetch(options.model, options.revision)
+        return load_embedded(), time.perf_counter() - started
     from mlx_llava.checkpoint import load
+    from mlx_llava.hub import fetch
 
-    checkpoint = load(folder)
+    checkpoint = load(fetch(options.model, options.revision))
     return checkpoint, time.perf_counter() - started
 
 
@@ -212,62 +243,6 @@ def sampling_of(options: AskOptions) -> "Sampling":
         min_p=options.min_p,
         repetition_penalty=options.repetition_penalty,
         seed=random.SystemRandom().randrange(2**31) if options.seed is None else options.seed,
-    )
-
-
-def report(
-    options: AskOptions, chat: "Chat", pictures: "list[Picture]", sampling: "Sampling", load_seconds: float
-) -> dict[str, Any]:
-    """What --json prints; seconds, bytes, and counts of tokens."""
-    import mlx.core as mx
-
-    answer, tokenizer = chat.answer, chat.checkpoint.tokenizer
-    facts: dict[str, Any] = {
-        "schema": 1,
-        "text": answer.text,
-        "finish": answer.finish,
-        "counts": {
-            "image": answer.image_tokens,
-            "prompt": len(answer.prompt_ids),
-            "prefilled": answer.prefilled_tokens,
-            "output": len(answer.tokens),
-        },
-        "timing": {
-            "load": load_seconds,
-            "vision": answer.vision,
-            "prefill": answer.prefill,
-            "first_token": answer.first_token,
-            "tokens_per_second": answer.tokens_per_second,
-        },
-        "peak_memory": mx.get_peak_memory(),
-        "seed": sampling.seed,
-        "model": options.model or "embedded",
-        "images": [
-            {"path": p.name, "sha256": p.identity, "size": list(p.size), "look": options.look} for p in pictures
-        ],
-    }
-    if options.logprobs:
-        facts["prompt_ids"] = answer.prompt_ids
-        facts["tokens"] = [
-            {
-                "id": token.id,
-                "text": tokenizer.piece(token.id),
-                "logprob": token.logprob,
-                "top": [{"id": n, "text": tokenizer.piece(n), "logprob": logprob} for n, logprob in token.top],
-            }
-            for token in answer.tokens
-        ]
-    return facts
-
-
-def stats_line(facts: dict[str, Any]) -> str:
-    """The counts and times of a report, for a person."""
-    counts, timing = facts["counts"], facts["timing"]
-    return (
-        f"{counts['prompt']} prompt tokens ({counts['image']} of pictures), {counts['output']} out, {facts['finish']}; "
-        f"load {timing['load']:.2f} s, vision {timing['vision']:.2f} s, prefill {timing['prefill']:.2f} s, "
-        f"first token {timing['first_token']:.2f} s, {timing['tokens_per_second']:.1f} tokens/s; "
-        f"peak {facts['peak_memory'] / 1e9:.2f} GB; seed {facts['seed']}"
     )
 
 

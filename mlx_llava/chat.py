@@ -5,7 +5,7 @@ and the KV cache, so that a further question computes its own tokens only.
 """
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ import numpy as np
 from mlx_llava import generate
 from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.config import PictureConfig
-from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.errors import LimitError
 from mlx_llava.generate import CacheOptions, KeptCache, Sampling, Token
 from mlx_llava.images.pixels import Look, crop, identity, open_picture
 from mlx_llava.inputs import TEXT, Example, no_crops
-from mlx_llava.prompts.templates import TEMPLATES, Turn
+from mlx_llava.prompts.templates import Turn
+from mlx_llava.prompts.templates import template as prompt_template
 from mlx_llava.prompts.tokens import Detokenizer
 
 Finish = Literal["stop", "length", "cancelled"]
@@ -42,7 +43,7 @@ class Picture:
     def open(cls, source: Path | bytes, name: str, config: PictureConfig, look: Look) -> "Picture":
         """Read a picture file; ImageError where that cannot be done."""
         image = open_picture(source, look)
-        return cls(name, identity(image), image.size, crop(image, config))
+        return cls(name, identity(image), image.size, crop(image, config, name))
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,8 @@ class Chat:
         system: str | None = None,
         cache: CacheOptions = CacheOptions(),
     ) -> None:
-        name = template or checkpoint.config.template
-        if name not in TEMPLATES:
-            raise UsageError(f"no template {name}", "Use one of " + ", ".join(TEMPLATES) + ".")
         self.checkpoint = checkpoint
-        self.template = TEMPLATES[name]
+        self.template = prompt_template(template or checkpoint.config.template)
         self.system = system
         specials = checkpoint.tokenizer.special_ids
         self.stop_ids = checkpoint.stop_ids | {specials[s] for s in self.template.stop if s in specials}
@@ -122,13 +120,13 @@ class Chat:
 
     def ask(
         self, question: str, pictures: Sequence[Picture] = (), sampling: Sampling = Sampling(), num_top: int = 0
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Pieces of the answer as they come; `self.answer` tells the rest.
 
-        The turn joins the conversation when the iterator ends or is closed, with the answer as far as it got.
+        The turn joins the conversation when the iterator ends or is closed, with the answer as far as it got, unless
+        nothing was said.
         Raises LimitError, before anything is computed, when the prompt does not fit into the context.
         """
-        started = time.perf_counter()
         turn = Turn(question, len(pictures))
         shown = [*self.pictures, *pictures]
         example = self.encode([*self.turns, turn], shown)
@@ -138,14 +136,16 @@ class Chat:
         keys = self._keys(example, shown)
         start = self._cache.resume(keys)
         answer.prefilled_tokens = len(keys) - start
+        started = time.perf_counter()
         embeddings = self.embed(example, shown, start)
         answer.vision = time.perf_counter() - started
         try:
             yield from self._pieces(example.tokens, embeddings, sampling, num_top, started)
         finally:
             self._cache.settle([*keys, *(token.id for token in answer.tokens)])
-            self.turns.append(replace(turn, answer=answer.text))
-            self.pictures = shown
+            if answer.tokens:
+                self.turns.append(replace(turn, answer=answer.text))
+                self.pictures = shown
 
     def encode(self, turns: Sequence[Turn], pictures: Sequence[Picture]) -> Example:
         """The prompt that asks for the answer of the last turn."""

@@ -4,6 +4,8 @@ import importlib
 import sys
 
 from mlx_llava import __version__
+from mlx_llava.errors import UsageError
+from mlx_llava.program import run
 
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
@@ -17,19 +19,19 @@ EXAMPLE = "mlx-llava ask photo.jpg 'What is this?'"
 def main() -> None:
     """Run the command named first; show the commands when there is none."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help", "help"):
-        print(help_text())  # noqa: T201
-    elif name in ("-V", "--version"):
-        print(f"mlx-llava {__version__}")  # noqa: T201
-    elif name in COMMANDS:
+    if name in COMMANDS:
         sys.argv = [f"mlx-llava {name}", *arguments]
-        importlib.import_module(COMMANDS[name][0]).main()
+        run(lambda: importlib.import_module(COMMANDS[name][0]).main())
+    run(lambda: _show(name))
+
+
+def _show(name: str) -> None:
+    if name in ("-V", "--version"):
+        print(f"mlx-llava {__version__}")  # noqa: T201
+    elif name in ("-h", "--help", "help"):
+        print(help_text())  # noqa: T201
     else:
-        print(  # noqa: T201
-            f"mlx-llava: error: no command {name!r}\nUse one of {', '.join(COMMANDS)}, or see mlx-llava --help.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        raise UsageError(f"no command {name!r}", f"Use one of {', '.join(COMMANDS)}, or see mlx-llava --help.")
 
 
 def help_text() -> str:

@@ -69,6 +69,8 @@ class KeptCache:
     def __init__(self, model: Vicuna, options: CacheOptions) -> None:
         if options.max_size is not None and options.bits is not None:
             raise UsageError("--max-kv-size and --kv-bits exclude each other", "Leave one out.")
+        if options.bits is not None and not _group_size(model):
+            raise UsageError("--kv-bits: the heads of this model do not divide into groups of 32", "Leave it out.")
         self.model = model
         self.options = options
         self.keys: list[Hashable] = []
@@ -89,8 +91,15 @@ class KeptCache:
         return common
 
     def settle(self, keys: Sequence[Hashable]) -> None:
-        """Note what stands in the cache after `keys` were fed, the last of them perhaps not."""
-        self.keys = list(keys[: self.layers[0].offset])
+        """Note what stands in the cache after `keys` were fed, the last of them perhaps not.
+
+        An error in the middle may leave the layers at odds, or with a token that nobody saw: then nothing stands.
+        """
+        fed = {layer.offset for layer in self.layers}
+        if len(fed) != 1 or max(fed) > len(keys):
+            self.keys, self.layers = [], []
+        else:
+            self.keys = list(keys[: max(fed)])
 
 
 def stream(
@@ -138,8 +147,6 @@ def batch(
 
     Each prompt has its own `max_tokens`, which holds instead of the sampling's.
     """
-    from mlx_lm.models.cache import make_prompt_cache
-
     mx.random.seed(sampling.seed)
     generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling, model))
     caches = [make_prompt_cache(model) for _ in prompts]
@@ -184,7 +191,7 @@ def _processors(sampling: Sampling, before: mx.array | None = None) -> list[Logi
 
 def _group_size(model: Vicuna) -> int:
     dim = model.layers[0].self_attn.head_dim
-    return next((size for size in (64, 32) if dim % size == 0), 64)
+    return next((size for size in (64, 32) if dim % size == 0), 0)
 
 
 def _token(token: int, logprobs: mx.array, num_top: int) -> Token:

@@ -26,24 +26,23 @@ def optional(metavar: str, *aliases: str) -> Any:
 
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
-    """Read a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags."""
-    complaint = io.StringIO()
+    """Read a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags.
+
+    Words may stand before, between and after the flags; they go to the field `words`.
+    """
+    complaint, given = io.StringIO(), sys.argv[1:] if arguments is None else arguments
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                options,
-                prog=program,
-                args=sys.argv[1:] if arguments is None else arguments,
-                config=(
-                    tyro.conf.FlagCreatePairsOff,
-                    tyro.conf.UseAppendAction,
-                    tyro.conf.PositionalMetavarFromFieldName,
-                ),
-            )
+            read, rest = tyro.cli(options, prog=program, args=given, config=STYLE, return_unknown_args=True)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UsageError(_first_sentence(complaint.getvalue()), f"See {program} --help.") from None
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
+    if unknown:
+        raise UsageError(f"{', '.join(unknown[:5])}: not an option of this program", f"See {program} --help.")
+    values = vars(read)
+    return options(**{**values, "words": (*values["words"], *rest)}) if rest else read
 
 
 def _first_sentence(box: str) -> str:

@@ -4,13 +4,14 @@
 130 Ctrl-C, 141 the reader of a pipe is gone.
 """
 
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from mlx_llava.errors import LlavaError
+from mlx_llava.errors import LimitError, LlavaError
 
 KEPT = "\n\t\u200c\u200d"  # the last two join letters, and emoji
 DEBUG = "MLX_LLAVA_DEBUG"  # set to 1 to see the traceback of an error
@@ -18,27 +19,47 @@ DEBUG = "MLX_LLAVA_DEBUG"  # set to 1 to see the traceback of an error
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a program and exit; errors go to stderr as one line what and one line what to do."""
+    _open_streams()
     sys.exit(_finish(_attempt(main)))
+
+
+def _open_streams() -> None:
+    """Make standard streams bear any text, and replace closed ones."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    for stream, how in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=how)
 
 
 def _attempt(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
-    except LlavaError as error:
-        _say(error.problem, error.advice)
-        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
         return 141
-    except OSError as error:
+    except (LlavaError, OSError, MemoryError, RuntimeError) as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        _say(explained.problem, explained.advice)
+        return explained.exit_code
+
+
+def _explain(error: Exception) -> LlavaError | None:
+    """An error as its reader should see it; None for one that nobody foresaw."""
+    if isinstance(error, LlavaError):
+        return error
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
-        return 1
-    except MemoryError:
-        _say("out of memory", "Close other programs, or convert the model with fewer bits.")
-        return 5
+        return LlavaError(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
+    # MLX tells of memory by a RuntimeError
+    if isinstance(error, MemoryError) or "alloc" in str(error).lower() or "memory" in str(error).lower():
+        return LimitError("out of memory", "Close other programs, or convert the model with fewer bits.")
+    return None
 
 
 def _say(problem: str, advice: str) -> None:

@@ -7,7 +7,7 @@ again. The keys are those of LLaVA's llava/eval/model_vqa.py.
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,40 @@ class QuestionFile:
     batch_size: int
 
 
-def answer_file(files: QuestionFile, new_chat: Callable[[], Chat], sampling: Sampling, model_id: str) -> int:
-    """Answer every row that has no answer yet, appending a line for each; the exit code."""
-    rows = _read_questions(files.questions)
-    earlier = _read_lines(files.answers, may_be_torn=True) if files.answers.exists() else []
+def waiting_rows(files: QuestionFile) -> list[dict[str, Any]]:
+    """The rows that have no answer yet; UsageError where a file is not what it should be."""
+    rows = _read_lines(files.questions, may_be_torn=False)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("question_id"), str | int):
+            raise UsageError(f"{files.questions}: row {number} has no question_id", "Give every row an id.")
+    answers = files.answers
+    if answers.exists() and (not answers.is_file() or answers.samefile(files.questions)):
+        raise UsageError(f"{answers}: not a file of answers", "Name a new file, or one that an earlier run wrote.")
+    earlier = _read_lines(answers, may_be_torn=True) if answers.exists() else []
     # the prompt too: MME asks two questions under one id
     answered = {(row.get("question_id"), row.get("prompt")) for row in earlier if "text" in row}
     waiting = [row for row in rows if (row["question_id"], row.get("text")) not in answered]
     _say(f"{len(waiting)} of {len(rows)} questions to answer")
+    return waiting
+
+
+def answer_rows(
+    rows: Sequence[dict[str, Any]],
+    files: QuestionFile,
+    new_chat: Callable[[], Chat],
+    sampling: Sampling,
+    model_id: str,
+) -> int:
+    """Append an answer, or an error, for every row; the exit code."""
     failed = 0
     with files.answers.open("a", encoding="utf-8") as out:
         _end_torn_line(files.answers, out)
-        for start in range(0, len(waiting), files.batch_size):
-            for result in _answer(waiting[start : start + files.batch_size], files, new_chat, sampling):
+        for start in range(0, len(rows), files.batch_size):
+            for result in _answer(rows[start : start + files.batch_size], files, new_chat, sampling):
                 failed += "error" in result
-                out.write(json.dumps({**result, "model_id": model_id}, ensure_ascii=False) + "\n")
+                out.write(json.dumps({**result, "model_id": model_id}) + "\n")
             out.flush()
-            _say(f"{min(start + files.batch_size, len(waiting))} of {len(waiting)} done")
+            _say(f"{min(start + files.batch_size, len(rows))} of {len(rows)} done")
     if failed:
         _say(f"{failed} failed; each is in {files.answers} with its error, and is tried again by the next run")
     return SOME_FAILED if failed else 0
@@ -71,25 +88,26 @@ def _answer(
             ready.append((row, prompt))
     if not ready:
         return
-    stops = chat.stop_ids
-    answers = generate.batch(chat.checkpoint.model.language_model, [prompt for _, prompt in ready], sampling, stops)
+    answers = generate.batch(
+        chat.checkpoint.model.language_model, [prompt for _, prompt in ready], sampling, chat.stop_ids
+    )
     for (row, _), tokens in zip(ready, answers, strict=True):
+        text, stopped = _text(chat, tokens)
+        finish = "stop" if stopped or tokens[-1].id in chat.stop_ids else "length"
         yield {
             "question_id": row["question_id"],
             "prompt": row["text"],
-            "text": _text(chat, tokens),
-            "metadata": {"finish": "stop" if tokens[-1].id in stops else "length", "output_tokens": len(tokens)},
+            "text": text,
+            "metadata": {"finish": finish, "output_tokens": len(tokens), **asdict(sampling)},
         }
 
 
 def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sampling) -> Prompt:
     """One row's prompt, with what it shows."""
-    text, names = row.get("text"), row.get("image") or []
-    names = [names] if isinstance(names, str) else names
+    text, names = row.get("text"), row.get("image")
+    names = [] if names is None else [names] if isinstance(names, str) else names
     if not isinstance(text, str) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise PromptError(
-            f"question {row['question_id']}: text or image is not text", "Give text a string, and image a file name."
-        )
+        raise PromptError("text or image is not text", "Give text a string, and image a file name.")
     config = chat.checkpoint.config
     pictures = [Picture.open(files.image_folder / name, name, config.picture, files.look) for name in names]
     example = chat.encode([Turn(text, len(pictures))], pictures)
@@ -97,18 +115,12 @@ def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sam
     return Prompt(example.tokens.tolist(), chat.embed(example, pictures), room)
 
 
-def _text(chat: Chat, tokens: Sequence[Token]) -> str:
+def _text(chat: Chat, tokens: Sequence[Token]) -> tuple[str, bool]:
+    """The text up to a stop text of the template, and whether there was one."""
     stop_text = StopText(chat.template.stop)
     ids = [token.id for token in tokens if token.id not in chat.stop_ids]
-    return stop_text.add(chat.checkpoint.tokenizer.decode(ids)) + stop_text.held
-
-
-def _read_questions(path: Path) -> list[dict[str, Any]]:
-    rows = _read_lines(path, may_be_torn=False)
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("question_id"), str | int):
-            raise UsageError(f"{path}: row {number} has no question_id", "Give every row an id, a number or a string.")
-    return rows
+    text = stop_text.add(chat.checkpoint.tokenizer.decode(ids))
+    return text + stop_text.held, stop_text.reached
 
 
 def _read_lines(path: Path, may_be_torn: bool) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def run(converted: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         code = ask(parse(AskOptions, "mlx-llava ask", ["--model", model, *map(str, arguments)]))
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, err
 
     return call
 
@@ -48,6 +50,23 @@ def test_statistics_go_to_stderr(run: Run) -> None:
 
 def test_pictures_may_be_named_by_the_flag_and_in_any_order(run: Run) -> None:
     assert run(QUESTION, "--image", ONE)[1] == run("-a", ONE, QUESTION)[1] == run(QUESTION, ONE)[1] == "red\n"
+
+
+def test_flags_may_stand_between_the_words(run: Run) -> None:
+    for words in (
+        [ONE, "--max-tokens", "4", QUESTION],
+        [QUESTION, "--max-tokens", "4", ONE],
+        ["--stats", QUESTION, ONE],
+    ):
+        assert run(*words)[1] == "red\n"
+
+
+def test_a_long_question_is_no_path(run: Run) -> None:
+    assert run(ONE, "What color is the circle? " * 12)[0] == 0
+
+
+def test_a_question_may_end_like_a_picture_s_name(run: Run) -> None:
+    assert run(ONE, "Is this like cat.png", "--max-tokens", "2")[0] == 0
 
 
 def test_the_question_may_come_on_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,8 +105,12 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
         (["--top-p", "0", QUESTION], UsageError, "--top-p 0"),
         (["--max-tokens", "0", QUESTION], UsageError, "--max-tokens 0"),
         (["--max-kv-size", "64", "--kv-bits", "8", QUESTION], UsageError, "exclude each other"),
-        (["--template", "none", QUESTION], UsageError, "no template none"),
+        (["--template", "none", QUESTION], UsageError, "no prompt template 'none'"),
+        (["--max-kv-size", "0", QUESTION], UsageError, "--max-kv-size 0"),
         (["--questions", "q.jsonl"], UsageError, "--questions and --answers go together"),
+        (["--questions", "q", "--answers", "a", "--stats"], UsageError, "--stats belongs to a single question"),
+        (["--questions", "q", "--answers", "a", QUESTION], UsageError, "a question belongs to a single question"),
+        (["--batch-size", "4", QUESTION], UsageError, "--batch-size belongs to --questions"),
         (["--colour", QUESTION], UsageError, "--colour"),
         (["--seed", "x", QUESTION], UsageError, "--seed"),
     ],
@@ -179,7 +202,29 @@ def test_the_embedded_model_answers_without_being_asked_for(tmp_path: Path) -> N
         process = start("ask", ONE, QUESTION, env=environment)
         out, err = process.communicate()
         assert (process.returncode, out) == (0, "red\n"), err
-    assert len([*(tmp_path / "cache").iterdir()]) == 1
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    process = start("ask", ONE, QUESTION, env=environment)
+    assert process.communicate()[0] == "red\n"  # made anew
+
+
+def test_odd_names_and_closed_streams_are_borne(converted: Callable[[Path], Path], tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    Path(name).write_bytes(ONE.read_bytes())
+    model = converted(EMBEDDED)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONUTF8": "0"}
+    for command in ("ask --json --model {} {}", "ask --model {} {} >&-", "ask --model {} {} <&-", "--help | true"):
+        line = command.format(shlex.quote(str(model)), f"{shlex.quote(name)} {shlex.quote(QUESTION)}")
+        call = f"{shlex.quote(sys.executable)} -m mlx_llava {line}"
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, env=environment, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
+@pytest.mark.parametrize("answers", ["q.jsonl", "/dev/null"])
+def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: str) -> None:
+    write_questions(tmp_path / "q.jsonl", [{"question_id": 1, "text": "a"}])
+    with pytest.raises(UsageError, match="not a file of answers"):
+        run("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / answers)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +234,8 @@ def test_the_embedded_model_answers_without_being_asked_for(tmp_path: Path) -> N
         (["ask", "--nonsense"], 2, "--nonsense"),
         (["ask", "missing.png", "What?"], 4, "missing.png"),
         (["ask", "--model", "no-such-folder", "What?"], 3, "no-such-folder"),
+        (["ask", "red " * 500], 5, "the limit 512"),
+        (["ask", "--model", "no/such", "What?"], 7, "HF_HUB_OFFLINE"),
     ],
 )
 def test_errors_end_with_their_exit_code_and_two_lines(arguments: list[str], code: int, words: str) -> None:
@@ -208,6 +255,7 @@ def test_a_reader_that_is_gone_ends_the_program_quietly(converted: Callable[[Pat
     assert process.wait() == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 def test_a_full_disk_behind_stdout_is_an_error(converted: Callable[[Path], Path]) -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "mlx_llava", "ask", "--model", str(converted(EMBEDDED)), str(ONE), QUESTION]

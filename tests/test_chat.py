@@ -14,6 +14,8 @@ from mlx_llava.chat import Chat, Picture, StopText
 from mlx_llava.checkpoint import Checkpoint, load
 from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.generate import CacheOptions, Sampling
+from mlx_llava.models.llava import Llava
+from mlx_llava.models.vicuna import Vicuna
 
 EXAMPLES = EMBEDDED / "examples"
 CONVERSATIONS = [json.loads(line) for line in (EXAMPLES / "questions.jsonl").read_text().splitlines()]
@@ -49,11 +51,39 @@ def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> No
 
 
 def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    chat, shown = Chat(embedded), picture(embedded, "one_shape.png")
-    features = chat.features(shown)
-    say(chat, "How many shapes are there?", [shown])
+    encode, encoded = Llava.features, []
+    monkeypatch.setattr(Llava, "features", lambda model, crops: encoded.append(len(crops)) or encode(model, crops))
+    chat = Chat(embedded)
+    say(chat, "How many shapes are there?", [picture(embedded, "one_shape.png")])
     say(chat, "And here?", [picture(embedded, "one_shape.png")])  # opened again, equal pixels
-    assert chat.features(shown) is features
+    say(chat, "And here?", [picture(embedded, "three_shapes.png")])
+    assert encoded == [1, 1]
+
+
+@pytest.mark.parametrize("options", [CacheOptions(), CacheOptions(bits=8), CacheOptions(max_size=64)])
+def test_an_error_in_the_middle_leaves_no_stray_token(
+    embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
+) -> None:
+    shown, calls = [picture(embedded, "three_shapes.png")], 0
+    decode = Vicuna.decode
+
+    def failing(model: Vicuna, *arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        states = decode(model, *arguments, **named)
+        if calls == 4:
+            raise RuntimeError("in the middle")
+        return states
+
+    chat = Chat(embedded, cache=options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Vicuna, "decode", failing)
+        with pytest.raises(RuntimeError):
+            say(chat, "Describe the image.", shown)
+    fresh = Chat(embedded, cache=options)
+    fresh.turns, fresh.pictures = chat.turns[:], chat.pictures
+    question = ("How many shapes are there?", () if chat.turns else shown)
+    assert say(chat, *question) == say(fresh, *question)
 
 
 def test_two_pictures_of_one_size_are_told_apart_by_the_cache(embedded: Checkpoint) -> None:

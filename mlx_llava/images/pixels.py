@@ -83,9 +83,9 @@ def to_rgb(image: Image.Image, look: Look) -> Image.Image:
     return image.convert("RGB")
 
 
-def crop(image: Image.Image, config: PictureConfig) -> np.ndarray:
+def crop(image: Image.Image, config: PictureConfig, name: str = "picture") -> np.ndarray:
     """An RGB picture as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
-    window = _padded(image, config) if config.fit == "pad" else _middle(image, config.side)
+    window = _padded(image, config, name) if config.fit == "pad" else _middle(image, config.side, name)
     pixels = (np.asarray(window, np.float64) * (1 / 255)).astype(np.float32)
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
 
@@ -97,24 +97,24 @@ def identity(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _middle(image: Image.Image, side: int) -> Image.Image:
+def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
     """The shorter edge resized to `side`, then the central square."""
     longer = side * max(image.size) // min(image.size)
     if side * longer > MAX_PIXELS:
-        raise _too_thin(image)
+        raise _too_thin(image, name)
     width, height = (side, longer) if image.width <= image.height else (longer, side)
     left, top = (width - side) // 2, (height - side) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + side, top + side))
 
 
-def _padded(image: Image.Image, config: PictureConfig) -> Image.Image:
+def _padded(image: Image.Image, config: PictureConfig, name: str) -> Image.Image:
     """The picture in the middle of a square of the mean colour, resized to `side`.
 
     Pillow resizes along rows first, so bands of rows give the bits of the whole square, which may be 1 GB.
     """
     if max(image.size) > MAX_EDGE:
-        raise _too_thin(image)
+        raise _too_thin(image, name)
     colour = tuple(int(x * 255) for x in config.mean)
     edge = max(image.size)
     left, top = (edge - image.width) // 2, (edge - image.height) // 2
@@ -175,7 +175,7 @@ def _too_many_bytes(name: str) -> ImageError:
     return ImageError(f"{name}: the file has more than {MAX_BYTES // 10**6} MB", SMALLER)
 
 
-def _too_thin(image: Image.Image) -> ImageError:
+def _too_thin(image: Image.Image, name: str) -> ImageError:
     """A picture that would take too much memory once it is resized."""
     size = f"{image.width} x {image.height} pixels"
-    return ImageError(f"picture: {size} are too long and thin", "Crop it first.")
+    return ImageError(f"{name}: {size} are too long and thin", "Crop it first.")

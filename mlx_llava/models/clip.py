@@ -75,7 +75,7 @@ class Embeddings(nn.Module):
     def __call__(self, pixels: mx.array) -> mx.array:
         patches = self.patch_embedding(pixels).flatten(1, 2)  # [N, patches, width], rows first
         first = mx.broadcast_to(self.class_embedding, (len(pixels), 1, patches.shape[-1]))
-        return mx.concatenate([first.astype(patches.dtype), patches], axis=1) + self.position_embedding.weight
+        return mx.concatenate([first, patches], axis=1) + self.position_embedding.weight
 
 
 class Encoder(nn.Module):

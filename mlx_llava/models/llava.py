@@ -54,7 +54,7 @@ class Llava(nn.Module):
 
     def embed(self, tokens: mx.array, slots: mx.array, features: mx.array | None) -> mx.array:
         """The decoder's input `[B, T, D]`: token embeddings, with image features where the slots say so."""
-        text = self.language_model.embed_tokens(tokens)
+        text = self.language_model.embed(tokens)
         return text if features is None else place(text, features, slots)
 
     def __call__(self, batch: Batch) -> mx.array:

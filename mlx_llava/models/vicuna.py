@@ -138,8 +138,12 @@ class Vicuna(nn.Module):
         input_embeddings: mx.array | None = None,
     ) -> mx.array:
         """Logits `[B, T, vocab_size]` for ids `[B, T]`, or for `input_embeddings [B, T, hidden_size]` instead."""
-        x = self.embed_tokens(inputs) if input_embeddings is None else input_embeddings
+        x = self.embed(inputs) if input_embeddings is None else input_embeddings
         return self.head(self.decode(x, cache))
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """Token embeddings `[B, T, hidden_size]` in the model's dtype; an embedding packed as fp gives bfloat16."""
+        return self.embed_tokens(tokens).astype(self.norm.weight.dtype)
 
     def decode(self, x: mx.array, cache: Sequence[Any] | None = None) -> mx.array:
         """Hidden states after the last norm; a position sees itself and earlier ones, never later ones."""
@@ -150,5 +154,6 @@ class Vicuna(nn.Module):
         return self.norm(x)
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits of hidden states; tied checkpoints reuse the embedding."""
-        return self.lm_head(x) if "lm_head" in self else self.embed_tokens.as_linear(x)
+        """Logits of hidden states in float32, as softmax needs them; tied checkpoints reuse the embedding."""
+        logits = self.lm_head(x) if "lm_head" in self else self.embed_tokens.as_linear(x)
+        return logits.astype(mx.float32)

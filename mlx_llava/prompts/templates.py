@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mlx_llava.errors import PromptError
+from mlx_llava.errors import PromptError, UsageError
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ class Template:
     """Text that ends an answer where no end-of-sequence token does."""
     captions: bool = False
     """One picture, one caption, nothing else: the template of stage 1."""
+    opening: tuple[Turn, ...] = ()
+    """An exchange that stands before every conversation when answering."""
 
     def answering(self, turns: Sequence[Turn], system: str | None = None) -> list[Piece]:
         """The prompt that asks for the answer of the last turn."""
@@ -108,7 +110,7 @@ class Template:
             raise PromptError("a prompt to answer needs one open turn, the last", "Leave only its answer out.")
         if self.captions and len(turns) != 1:
             raise PromptError(f"the plain template has one turn, not {len(turns)}", "Chat with another template.")
-        return self._pieces(self.layout, turns, system)
+        return self._pieces(self.layout, [*self.opening, *turns], system)
 
     def training(self, turns: Sequence[Turn], system: str | None = None) -> list[Piece]:
         """The prompt that teaches the answers of all turns."""
@@ -139,7 +141,7 @@ def spell(pieces: Iterable[Piece]) -> str:
 def template(name: str) -> Template:
     """The template of that name."""
     if name not in TEMPLATES:
-        raise PromptError(f"no prompt template {name!r}", f"Choose one of: {', '.join(sorted(TEMPLATES))}.")
+        raise UsageError(f"no prompt template {name!r}", f"Choose one of: {', '.join(sorted(TEMPLATES))}.")
     return TEMPLATES[name]
 
 
@@ -236,7 +238,28 @@ _META_LLAMA_2 = (
 _MPT = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers."
 _TAGGED = (Text("<Image>"), IMAGE, Text("</Image>"))
 
+_ENERGY = Turn(  # conv_vicuna_v0
+    "What are the key differences between renewable and non-renewable energy sources?",
+    answer="Renewable energy sources are those that can be replenished naturally in a relatively short amount of "
+    "time, such as solar, wind, hydro, geothermal, and biomass. Non-renewable energy sources, on the other hand, are "
+    "finite and will eventually be depleted, such as coal, oil, and natural gas. Here are some key differences between "
+    "renewable and non-renewable energy sources:\n"
+    "1. Availability: Renewable energy sources are virtually inexhaustible, while non-renewable energy sources are "
+    "finite and will eventually run out.\n"
+    "2. Environmental impact: Renewable energy sources have a much lower environmental impact than non-renewable "
+    "sources, which can lead to air and water pollution, greenhouse gas emissions, and other negative effects.\n"
+    "3. Cost: Renewable energy sources can be more expensive to initially set up, but they typically have lower "
+    "operational costs than non-renewable sources.\n"
+    "4. Reliability: Renewable energy sources are often more reliable and can be used in more remote locations than "
+    "non-renewable sources.\n"
+    "5. Flexibility: Renewable energy sources are often more flexible and can be adapted to different situations and "
+    "needs, while non-renewable sources are more rigid and inflexible.\n"
+    "6. Sustainability: Renewable energy sources are more sustainable over the long term, while non-renewable sources "
+    "are not, and their depletion can lead to economic and social instability.\n",
+)
+
 _BY_KEY = {
+    "v0": Template(_HUMAN, _V0, _V0_TRAINING, stop=("###",), opening=(_ENERGY,)),
     "llava_v0": Template(_HUMAN, _V0, _V0_TRAINING, stop=("###",)),
     "v0_mmtag": Template(_MMTAG, _V0, _V0_TRAINING, _TAGGED, stop=("###",)),
     "vicuna_v1": Template(_USER, _V1),
@@ -249,6 +272,6 @@ _BY_KEY = {
     "mpt": Template(_MPT, _CHATML, stop=("<|im_end|>",)),
     "plain": Template("", _PLAIN, captions=True),
 }
-_ALIASES = {"v1": "vicuna_v1", "mistral_direct": "chatml_direct", "v0_plain": "plain"}
+_ALIASES = {"default": "v0", "v1": "vicuna_v1", "mistral_direct": "chatml_direct", "v0_plain": "plain"}
 TEMPLATES: Mapping[str, Template] = MappingProxyType(_BY_KEY | {alias: _BY_KEY[key] for alias, key in _ALIASES.items()})
 """Templates by the keys of llava/conversation.py."""

@@ -20,6 +20,7 @@ from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
 
+BOS, EOS = "<s>", "</s>"  # open every prompt, close every answer: LLaMA's, and so Vicuna's and Mistral's
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # GPT-2, src/encoder.py: how a byte-level vocabulary writes each byte, one visible character for one byte
 _SHOWN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -34,10 +35,10 @@ Columns = tuple[list[int], list[int], list[bool]]  # tokens, slots, label mask
 class Tokenizer:
     """Tokens of prompts, and the text of answers."""
 
-    def __init__(self, spec: Spec, bos: str | None, eos: str, image_id: int, restart_after_image: bool) -> None:
-        self.special_ids: Mapping[str, int] = _special_ids(spec, bos, eos)
-        self.bos_id = self.special_ids[bos] if bos else None
-        self.eos_id = self.special_ids[eos]
+    def __init__(self, spec: Spec, image_id: int, restart_after_image: bool) -> None:
+        self.special_ids: Mapping[str, int] = _special_ids(spec)
+        self.bos_id, self.eos_id = self.special_ids[BOS], self.special_ids[EOS]
+        self._special_names = {number: spelling for spelling, number in self.special_ids.items()}
         self.image_id = image_id
         self.restart_after_image = restart_after_image
         self.spellings = _spellings(spec, set(self.special_ids.values()))
@@ -56,8 +57,6 @@ class Tokenizer:
         num_rows: int,
         image_id: int,
         restart_after_image: bool,
-        bos: str | None = "<s>",
-        eos: str = "</s>",
     ) -> "Tokenizer":
         """Read a tokenizer.json that fits an embedding of `num_rows` rows.
 
@@ -66,7 +65,6 @@ class Tokenizer:
                 checkpoint without such a token, as the original ones, takes any row: 0.
             restart_after_image: original LLaVA tokenizes the text after a picture as the start of a
                 string, llava-hf as its continuation.
-            bos: opens every prompt; None for models that know no such token.
         """
         spec = _read(path)
         rows = 1 + max([*spec["model"]["vocab"].values(), *(t["id"] for t in spec["added_tokens"])], default=-1)
@@ -76,7 +74,7 @@ class Tokenizer:
             raise CheckpointError(
                 f"{path}: the image token is {image_id}, the model has {num_rows} rows", "Mend config.json."
             )
-        return cls(spec, bos, eos, image_id, restart_after_image)
+        return cls(spec, image_id, restart_after_image)
 
     def encode(
         self,
@@ -109,12 +107,10 @@ class Tokenizer:
 
     def piece(self, token: int) -> str:
         """What one token writes, special ones by their spelling; U+FFFD stands for a part of a character."""
-        names = {number: spelling for spelling, number in self.special_ids.items()}
-        return names.get(token) or self.spellings.get(token, b"").decode(errors="replace")
+        return self._special_names.get(token) or self.spellings.get(token, b"").decode(errors="replace")
 
     def _columns(self, pieces: Sequence[Piece], rows_per_crop: int) -> Iterator[Columns]:
-        if self.bos_id is not None:
-            yield [self.bos_id], [TEXT], [False]
+        yield [self.bos_id], [TEXT], [False]
         at_start, next_row = True, 0
         for kind, run in groupby(map(self._text_if_unknown, pieces), type):
             if kind is Text:
@@ -199,14 +195,16 @@ def _library(spec: Spec) -> tokenizers.Tokenizer:
         raise CheckpointError(f"tokenizer.json does not load: {error}", _ADVICE) from None
 
 
-def _special_ids(spec: Spec, bos: str | None, eos: str) -> dict[str, int]:
+def _special_ids(spec: Spec) -> dict[str, int]:
     vocab = spec["model"]["vocab"]
-    spellings = {*SPECIALS, IMAGE.text, eos, bos or eos}
-    ids: dict[str, int] = {spelling: vocab[spelling] for spelling in spellings if spelling in vocab}
+    ids: dict[str, int] = {spelling: vocab[spelling] for spelling in (*SPECIALS, IMAGE.text) if spelling in vocab}
     ids |= {token["content"]: token["id"] for token in spec["added_tokens"]}
-    for spelling in (bos, eos):
-        if spelling and spelling not in ids:
-            raise CheckpointError(f"tokenizer.json has no {spelling}", _ADVICE)
+    for spelling in (BOS, EOS):
+        if spelling not in ids:
+            raise CheckpointError(
+                f"tokenizer.json has no {spelling}: not the vocabulary of LLaMA 1 or 2, Vicuna or Mistral",
+                "Other vocabularies have other prompts, which are not known here.",
+            )
     return ids
 
 

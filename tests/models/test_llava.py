@@ -42,7 +42,7 @@ def greedy_uncached(checkpoint: Checkpoint, example: Example) -> list[int]:
     model, x, ids = checkpoint.model.language_model, embed(checkpoint, example)[None], []
     for _ in range(NEW_TOKENS):
         ids.append(int(np.array(model.head(model.decode(x)[:, -1])).argmax()))
-        x = mx.concatenate([x, model.embed_tokens(mx.array([[ids[-1]]]))], axis=1)
+        x = mx.concatenate([x, model.embed(mx.array([[ids[-1]]]))], axis=1)
     return ids
 
 

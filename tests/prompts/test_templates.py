@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pytest
 
-from mlx_llava.errors import PromptError
+from mlx_llava.errors import PromptError, UsageError
 from mlx_llava.prompts.templates import IMAGE, TEMPLATES, Piece, Special, Text, Turn, spell, template
 
 # llava/conversation.py, in full
@@ -40,6 +40,10 @@ MPT = "A conversation between a user and an LLM-based AI assistant. The assistan
 OPEN = [Turn("Q1", 1, "A1"), Turn("Q2")]
 CLOSED = [Turn("Q1", 1, "A1"), Turn("Q2", answer="A2")]
 
+ENERGY = (
+    "###Human: What are the key differences between renewable and non-renewable energy sources?###Assistant: "
+    "Renewable energy sources are those that can be replenished naturally in a relatively short amount of time, "
+)
 ANSWERING = {
     "llava_v0": f"{HUMAN}###Human: <image>\nQ1###Assistant: A1###Human: Q2###Assistant:",
     "v0_mmtag": f"{MMTAG}###Human: <Image><image></Image>\nQ1###Assistant: A1###Human: Q2###Assistant:",
@@ -85,7 +89,7 @@ TRAINING = {
         "<|im_start|>assistant\n【A1<|im_end|>】<|im_start|>user\nQ2<|im_end|><|im_start|>assistant\n【A2<|im_end|>】"
     ),
 }
-ALIASES = {"v1": "vicuna_v1", "mistral_direct": "chatml_direct", "v0_plain": "plain"}
+ALIASES = {"default": "v0", "v1": "vicuna_v1", "mistral_direct": "chatml_direct", "v0_plain": "plain"}
 
 
 def spell_trained(pieces: list[Piece]) -> str:
@@ -101,6 +105,14 @@ def test_a_conversation_reads_as_llava_writes_it(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINING)
 def test_loss_is_taken_where_llava_takes_it(name: str) -> None:
     assert spell_trained(template(name).training(CLOSED)) == TRAINING[name]
+
+
+def test_v0_opens_with_an_exchange_about_energy_when_it_answers() -> None:
+    prompt = spell(template("v0").answering([Turn("Q1", 1)]))
+    assert prompt.startswith(HUMAN + ENERGY)
+    assert prompt.endswith(" can lead to economic and social instability.\n###Human: <image>\nQ1###Assistant:")
+    assert prompt.count("\n") == 8  # six numbered lines, what stands before them, and the picture's
+    assert template("v0").training(CLOSED) == template("llava_v0").training(CLOSED)
 
 
 def test_a_caption_is_trained_without_its_instruction() -> None:
@@ -124,7 +136,7 @@ def test_a_caption_is_one_turn_with_one_picture(turns: list[Turn]) -> None:
 
 
 def test_every_template_is_checked_here() -> None:
-    assert set(TEMPLATES) == set(ANSWERING) | {"plain"} | set(ALIASES)
+    assert set(TEMPLATES) == set(ANSWERING) | {"plain", "v0"} | set(ALIASES)
     assert set(ANSWERING) == set(TRAINING)
     assert all(TEMPLATES[alias] is TEMPLATES[key] for alias, key in ALIASES.items())
 
@@ -183,6 +195,6 @@ def test_templates_say_what_ends_an_answer() -> None:
 
 
 def test_an_unknown_template_names_the_known_ones() -> None:
-    with pytest.raises(PromptError, match="no prompt template 'v7'") as caught:
+    with pytest.raises(UsageError, match="no prompt template 'v7'") as caught:
         template("v7")
     assert "vicuna_v1" in caught.value.advice

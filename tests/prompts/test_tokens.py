@@ -148,12 +148,6 @@ def test_a_special_token_the_vocabulary_lacks_is_spelled_out(tiny: Tokenizer) ->
     assert ids(tiny, Special("<|im_end|>"), Text("red")) == ids(tiny, Text("<|im_end|>red"))
 
 
-def test_a_model_without_bos_has_none() -> None:
-    path = GOLDEN / "llama_pieces.json"
-    llama = Tokenizer.load(path, num_rows=32000, image_id=0, restart_after_image=True, bos=None)
-    assert ids(llama, Text("US")) == [3148]
-
-
 def test_slots_count_the_rows_of_all_pictures(tiny: Tokenizer) -> None:
     example = encode(tiny, [IMAGE, Text("a"), IMAGE, IMAGE])
     assert example.slots[example.slots != TEXT].tolist() == [0, 1, 2, 3, 4, 5]
@@ -215,11 +209,11 @@ def test_labels_of_a_conversation_on_the_llama_vocabulary(llama: Tokenizer, name
 
 def test_labels_of_a_chatml_conversation(tmp_path: Path) -> None:
     path = changed(tmp_path, GOLDEN / "llama_pieces.json", chatml)
-    tokenizer = Tokenizer.load(path, num_rows=32000, image_id=0, restart_after_image=False, bos=None, eos="<|im_end|>")
+    tokenizer = Tokenizer.load(path, num_rows=32000, image_id=0, restart_after_image=False)
     example = encode(tokenizer, template("mpt").training(CONVERSATION, system="S"), training=True)
     spelled = show(example, names(path)).replace("<|im_start|>", "(").replace("<|im_end|>", ")")
     assert spelled == (
-        "( s y s t e m ⏎ S ) ( u s e r ⏎ @0 @1 ⏎ W h a t ) ( a s s i s t a n t ⏎ 【r e d )】 "
+        "<s> ( s y s t e m ⏎ S ) ( u s e r ⏎ @0 @1 ⏎ W h a t ) ( a s s i s t a n t ⏎ 【r e d )】 "
         "( u s e r ⏎ W h a t ) ( a s s i s t a n t ⏎ 【b l u e )】"
     )
 
