@@ -55,13 +55,13 @@ def new_name(name: str, rules: Iterable[Rule] = RULES) -> str | None:
     )
 
 
-def plan(names: Iterable[str], rules: Iterable[Rule] = RULES, tied: bool = False) -> Mapping[str, str]:
-    """`{ours: theirs}` for every tensor that is kept; `tied` drops a language head that repeats the embedding."""
+def plan(names: Iterable[str], rules: Iterable[Rule] = RULES) -> Mapping[str, str]:
+    """`{ours: theirs}` for every tensor that is kept."""
     rules = tuple(rules)
     found: dict[str, str] = {}
     for name in names:
         ours = new_name(name, rules)
-        if ours is None or (tied and ours == "language_model.lm_head.weight"):
+        if ours is None:
             continue
         if ours in found:
             raise ConversionError(

@@ -34,7 +34,7 @@ class ConvertOptions:
     dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, optional("{float16,bfloat16,float32}")] = None
     """Number type of what is not packed; the checkpoint's own unless given."""
     template: Annotated[str | None, optional("NAME")] = None
-    """Prompt template to record; vicuna_v1 for LLaMA, mistral_instruct for Mistral unless given."""
+    """Prompt template to record; vicuna_v1 unless given, mistral_instruct for original LLaVA on Mistral."""
     vision_tower: Annotated[str | None, optional("MODEL")] = None
     """Folder or repository of the CLIP tower, for original checkpoints that do not hold it."""
     revision: Annotated[str | None, optional("REVISION")] = None

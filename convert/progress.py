@@ -2,6 +2,12 @@
 
 import sys
 import time
+from typing import Self
+
+
+def size(num_bytes: int) -> str:
+    """A number of bytes, for a person."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 class Progress:
@@ -13,6 +19,13 @@ class Progress:
         self.start = time.monotonic()
         self.shown = 0.0
         self.live = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live and self.shown > 0 and self.done < self.total:  # an error starts on a line of its own
+            print(file=sys.stderr)  # noqa: T201
 
     def __call__(self, num_bytes: int) -> None:
         """Note that `num_bytes` more have been read and written."""
@@ -26,6 +39,6 @@ class Progress:
     def _show(self, seconds: float) -> None:
         rate = self.done / max(seconds, 1e-6)
         left = (self.total - self.done) / max(rate, 1.0)
-        line = f"{self.done / self.total:4.0%}  {self.done / 1e9:.2f} GB  {rate / 1e6:.0f} MB/s  {left:.0f} s left"
+        line = f"{self.done / self.total:4.0%}  {size(self.done)}  {rate / 1e6:.0f} MB/s  {left:.0f} s left"
         end = "" if self.live and self.done < self.total else "\n"
         print(f"\r\x1b[K{line}" if self.live else line, end=end, file=sys.stderr, flush=True)  # noqa: T201

@@ -4,57 +4,67 @@ from collections.abc import Callable, Mapping
 
 import mlx.nn as nn
 
-from mlx_llava.checkpoint import QUANTIZATIONS, Quantization
-from mlx_llava.errors import ConversionError
+from mlx_llava.checkpoint import QUANTIZATIONS, Quantization, packable
+from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
 
 # Group size and bits where none are given: mlx.nn's own defaults.
 DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
-RECIPES = ("mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6")  # of mlx-lm
+TEXT = "language_model."
+
+Settings = Callable[[str, nn.Module], Quantization]  # how the layer at a path is packed
 
 
-def uniform(mode: str, group_size: int | None, bits: int | None) -> Quantization:
-    """One setting for every layer; ConversionError where the mode has no such group size or bits."""
-    groups, all_bits = QUANTIZATIONS[mode]
-    settings = Quantization(group_size or DEFAULTS[mode][0], bits or DEFAULTS[mode][1], mode)
-    for flag, value, allowed in (
-        ("--q-group-size", settings.group_size, groups),
-        ("--q-bits", settings.bits, all_bits),
-    ):
-        if value not in allowed:
-            raise ConversionError(
-                f"{flag} {value}: {mode} has {', '.join(map(str, allowed))}",
-                f"Use one of these, or leave {flag} out.",
-            )
-    return settings
+def uniform(options: ConvertOptions) -> Quantization:
+    """The one setting that the flags ask for; UsageError where they do not fit together."""
+    asked = [options.q_bits, options.q_group_size, options.q_recipe, options.q_tower or None]
+    if not options.quantize and (any(value is not None for value in asked) or options.q_mode != "affine"):
+        raise UsageError("quantization flags without -q", "Add -q to quantize.")
+    if options.q_recipe and options.q_bits is not None:
+        raise UsageError("--q-bits and --q-recipe exclude each other", "Leave one out.")
+    if options.q_recipe and options.q_mode != "affine":
+        raise UsageError(f"--q-recipe is affine, not {options.q_mode}", "Leave --q-mode out.")
+    group_size, bits = DEFAULTS[options.q_mode]
+    groups, all_bits = QUANTIZATIONS[options.q_mode]
+    group_size = _one_of("--q-group-size", options.q_group_size, group_size, groups, options.q_mode)
+    return Quantization(group_size, _one_of("--q-bits", options.q_bits, bits, all_bits, options.q_mode), options.q_mode)
 
 
-def recipe(name: str, model: Llava, group_size: int) -> Callable[[str, nn.Module], Quantization]:
-    """Mixed bits for the language model, decided by mlx-lm's own rule."""
+def _one_of(flag: str, value: int | None, default: int, allowed: tuple[int, ...], mode: str) -> int:
+    if value is not None and value not in allowed:
+        raise UsageError(
+            f"{flag} {value}: {mode} has {', '.join(map(str, allowed))}", f"Use one of these, or leave {flag} out."
+        )
+    return default if value is None else value
+
+
+def choose(model: Llava, options: ConvertOptions) -> Mapping[str, Quantization]:
+    """How each layer is packed: the language model, with --q-tower also the vision tower and the projector.
+
+    A layer whose rows do not divide into groups stays as it is.
+    """
+    if not options.quantize:
+        return {}
+    packing = uniform(options)
+    settings = _recipe(options.q_recipe, model, packing.group_size) if options.q_recipe else lambda path, layer: packing
+    chosen = {}
+    for path, layer in sorted(packable(model).items()):
+        if options.q_tower or path.startswith(TEXT):
+            own = settings(path, layer)
+            if layer.weight.shape[-1] % own.group_size == 0:
+                chosen[path] = own
+    return chosen
+
+
+def _recipe(name: str, model: Llava, group_size: int) -> Settings:
+    """Mixed bits, decided by mlx-lm's own rule; what is not the language model is packed like its head."""
     from mlx_lm.convert import mixed_quant_predicate_builder
 
     decide = mixed_quant_predicate_builder(name, model.language_model, group_size)
 
-    def settings(path: str, module: nn.Module) -> Quantization:
-        inside = path.removeprefix("language_model.")
-        answer = decide(inside, module)
-        return Quantization(**answer) if isinstance(answer, dict) else uniform("affine", group_size, None)
+    def settings(path: str, layer: nn.Module) -> Quantization:
+        inside = path.removeprefix(TEXT) if path.startswith(TEXT) else "lm_head"
+        return Quantization(**decide(inside, layer))  # pyright: ignore
 
     return settings
-
-
-def choose(model: Llava, settings: Callable[[str, nn.Module], Quantization], tower: bool) -> Mapping[str, Quantization]:
-    """How each layer is packed: the language model, with `tower` also the vision tower and the projector.
-
-    A layer whose rows do not divide into groups stays as it is.
-    """
-    chosen = {}
-    for path, module in model.named_modules():
-        if not isinstance(module, nn.Linear | nn.Embedding) or path.endswith("position_embedding"):
-            continue
-        if not (tower or path.startswith("language_model.")):
-            continue
-        packed = settings(path, module)
-        if module.weight.shape[-1] % packed.group_size == 0:
-            chosen[path] = packed
-    return dict(sorted(chosen.items()))

@@ -4,10 +4,11 @@ Shapes and dtypes are known before any value is, so nothing has to be held back 
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import mlx.core as mx
@@ -34,7 +35,7 @@ class Output(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Bytes of one entry along the first axis."""
-        return self.dtype.size * int(np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.size * math.prod(self.shape[1:])
 
     @property
     def num_bytes(self) -> int:
@@ -51,12 +52,12 @@ class Place(NamedTuple):
 
 
 class Writer:
-    """Files for a list of tensors, each written in rows in any order."""
+    """Files for a list of tensors, each written in rows in any order; leaving its `with` closes them."""
 
-    def __init__(self, folder: Path, outputs: Iterable[Output], max_shard: int = MAX_SHARD) -> None:
-        self.places: dict[str, Place] = {}
-        self.files: list[int] = []
-        shards = _shards(list(outputs), max_shard)
+    def __init__(self, folder: Path, outputs: Iterable[Output]) -> None:
+        self._places: dict[str, Place] = {}
+        self._files = ExitStack()
+        shards = _shards(outputs)
         names = _file_names(len(shards))
         for name, shard in zip(names, shards, strict=True):
             self._open(folder / name, shard)
@@ -64,57 +65,57 @@ class Writer:
             weight_map = {o.name: name for name, shard in zip(names, shards, strict=True) for o in shard}
             size = sum(o.num_bytes for shard in shards for o in shard)
             index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-            (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
 
     def write(self, name: str, start: int, rows: mx.array) -> None:
         """Write rows of a tensor, the first of them being row `start`."""
-        output, file, offset = self.places[name]
+        output, file, offset = self._places[name]
         if rows.dtype != output.dtype or rows.shape[1:] != output.shape[1:]:
             raise ValueError(f"{name}: {rows.dtype} {rows.shape} does not fit {output}")
         bits = rows.view(mx.uint16) if rows.dtype == mx.bfloat16 else rows
-        data, place = memoryview(np.asarray(bits)).cast("B"), offset + start * output.row_bytes
-        while data:
-            written = os.pwrite(file, data, place)
-            data, place = data[written:], place + written
+        _write(file, np.asarray(bits).data.cast("B"), offset + start * output.row_bytes)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for file in self.files:
-            if kind is None:
-                os.fsync(file)
-            os.close(file)
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
 
     def _open(self, path: Path, outputs: list[Output]) -> None:
+        """Create a file that has its header and the room for its tensors."""
         header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
-        offset = 0
+        size = 0
         for o in outputs:
             header[o.name] = {
                 "dtype": SPELLED[o.dtype],
                 "shape": o.shape,
-                "data_offsets": [offset, offset + o.num_bytes],
+                "data_offsets": [size, size + o.num_bytes],
             }
-            offset += o.num_bytes
+            size += o.num_bytes
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        self.files.append(file)
-        os.pwrite(file, len(text).to_bytes(8, "little") + text, 0)
+        self._files.callback(os.close, file)
+        _write(file, memoryview(len(text).to_bytes(8, "little") + text), 0)
         place = 8 + len(text)
-        os.ftruncate(file, place + offset)
+        os.ftruncate(file, place + size)
         for o in outputs:
-            self.places[o.name] = Place(o, file, place)
+            self._places[o.name] = Place(o, file, place)
             place += o.num_bytes
 
 
-def _shards(outputs: list[Output], max_shard: int) -> list[list[Output]]:
+def _write(file: int, data: memoryview, place: int) -> None:
+    """All of the bytes; one call may take fewer."""
+    while data:
+        written = os.pwrite(file, data, place)
+        data, place = data[written:], place + written
+
+
+def _shards(outputs: Iterable[Output]) -> list[list[Output]]:
     shards: list[list[Output]] = [[]]
     size = 0
     for output in outputs:
-        if shards[-1] and size + output.num_bytes > max_shard:
+        if shards[-1] and size + output.num_bytes > MAX_SHARD:
             shards.append([])
             size = 0
         shards[-1].append(output)

@@ -101,9 +101,9 @@ def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:
 def skeleton(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llava:
     """A model of the right form whose weights are not computed yet; ConfigError for a layer that cannot be packed."""
     model = Llava(config)
-    layers = dict(model.named_modules())
+    layers = packable(model)
     for path, packing in quantized.items():
-        if path not in layers or not fits(path, layers[path], packing):
+        if path not in layers or layers[path].weight.shape[-1] % packing.group_size:
             raise ConfigError(
                 f"config.json.quantization: {short(path)} cannot be packed in groups of {packing.group_size}",
                 "The table does not belong to this model; convert the checkpoint again.",
@@ -112,11 +112,13 @@ def skeleton(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llav
     return model
 
 
-def fits(path: str, layer: nn.Module, packing: Quantization) -> bool:
-    """Whether a layer can be packed so: it is a matrix whose rows divide into groups."""
-    if not isinstance(layer, nn.Linear | nn.Embedding) or path.endswith("position_embedding"):  # added as it stands
-        return False
-    return layer.weight.shape[-1] % packing.group_size == 0
+def packable(model: nn.Module) -> dict[str, nn.Linear | nn.Embedding]:
+    """The layers whose weight can be packed, by path; positions are added as they stand."""
+    return {
+        path: layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | nn.Embedding) and not path.endswith("position_embedding")
+    }
 
 
 def read_quantization(values: object) -> dict[str, Quantization]:
@@ -149,10 +151,11 @@ def check_coverage(wanted: Mapping[str, Form], found: Mapping[str, Tensor], wher
         for name, tensor in found.items()
         if name in wanted and (tensor.shape != wanted[name][0] or tensor.dtype not in wanted[name][1])
     ]
-    for names, what in ((missing, "missing"), (extra, "not part of the model"), (wrong, "of another form")):
+    for what, names in (("missing", missing), ("not part of the model", extra), ("of another form", wrong)):
         if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise CheckpointError(
-                f"{where}: {len(names)} of {len(wanted)} tensors {what}: {', '.join(names[:5])}",
+                f"{where}: tensors {what}: {', '.join(name[:160] for name in names[:5])}{more}",
                 "The weights do not belong to this config.json; convert or download the checkpoint again.",
             )
 

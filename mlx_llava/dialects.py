@@ -39,6 +39,7 @@ PROJECTOR_ACTS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "quic
 # Keys that cannot change a forward pass: training, bookkeeping, and generation defaults that old files carry.
 HARMLESS = frozenset(
     """
+    is_composition type_vocab_size
     dtype torch_dtype _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset
     architectures transformers_version torchscript use_cache initializer_range initializer_factor pretraining_tp
     bos_token_id pad_token_id sep_token_id cls_token_id unk_token_id mask_token_id decoder_start_token_id
@@ -147,9 +148,10 @@ def _from_llava_hf(top: Section) -> LlavaConfig:
         image_token_id=top.whole(image_key, 32000, 0, text.vocab_size - 1),
         eos_token_ids=(top if "eos_token_id" in top else text_keys).wholes("eos_token_id", 2, 0, text.vocab_size - 1),
         picture=PictureConfig(side=vision.image_size),
-        template="mistral_instruct" if text.model_type == "mistral" else "vicuna_v1",
+        template="vicuna_v1",  # of BakLLaVA too, whose text model is Mistral
     )
     top.must("image_token_index", config.image_token_id)
+    top.must("hidden_size", text.hidden_size)
     config = _additions(top, config)
     _finish(top, {"vocab_size"})  # released files repeat it; text_config's is the one that counts
     return config

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mlx_llava.errors import ModelError, NetworkError
 
-# What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub.
-FILES = ("*.json", "*.safetensors", "tokenizer.model")
+# What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub, and so do subfolders.
+FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+NOT_FILES = ["*/*"]
 REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
@@ -16,21 +17,26 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
     Raises ModelError when there is neither, NetworkError when the hub cannot be reached.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    if name and path.is_dir():  # an empty name would be the folder we are in
         return path
-    if path.exists():
+    if path.is_file():
         raise ModelError(f"{name}: a file, not a folder", "Name the folder that holds the model.")
     if not REPOSITORY.fullmatch(name):
-        raise ModelError(f"{name}: no such folder", "Name a folder, or a repository as owner/name.")
-    return _download(name, revision)
+        raise ModelError(f"{name or 'an empty name'}: no such folder", "Name a folder, or a repository as owner/name.")
+    folder = _download(name, revision)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{name}: the repository has no .safetensors weights",
+            "Save them with transformers' save_pretrained, and name that folder.",
+        )
+    return folder
 
 
 def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
@@ -39,7 +45,7 @@ def _download(name: str, revision: str | None) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=NOT_FILES))
     except GatedRepoError:
         raise ModelError(
             f"{name}: asks for its licence to be accepted", "Accept it on the hub and set HF_TOKEN."
@@ -47,10 +53,13 @@ def _download(name: str, revision: str | None) -> Path:
     except RevisionNotFoundError:
         raise ModelError(f"{name}: no revision {revision}", "Leave --revision out for the newest.") from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise ModelError(f"{name}: no such folder, and no such repository on the hub", "Check the name.") from None
+        raise ModelError(
+            f"{name}: no such folder, and no such repository on the hub",
+            "Check the name; a private repository needs HF_TOKEN.",
+        ) from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        how = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
+        how = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
         raise NetworkError(f"{name}: not on this machine, and {how}", "Connect, or name a local folder.") from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise NetworkError(f"{name}: the download failed ({reason})", "Try again: finished files are kept.") from None
+    except Exception as error:  # its HTTP client's errors, which it lets through, are no OSError
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise NetworkError(f"{name}: the download failed ({reason})", "Try again: finished files are kept.") from error

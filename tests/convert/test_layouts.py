@@ -1,0 +1,246 @@
+"""Every published layout of names becomes the same folder, and nothing is dropped by accident."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import (
+    CLIP_NAMES,
+    CONFIG,
+    EMBEDDING,
+    HEAD,
+    ORIGINAL,
+    ORIGINAL_NAMES,
+    TEXT,
+    V5_NAMES,
+    VISION,
+    Arrays,
+    arrays,
+    converted,
+    renamed,
+    save,
+    save_shards,
+    tower_only,
+    without_tower,
+)
+from safetensors.numpy import load_file, save_file
+
+from mlx_llava.checkpoint import load
+from mlx_llava.convert.job import prepare
+from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, NetworkError, UsageError
+
+TIED = {**CONFIG, "tie_word_embeddings": True}
+
+
+def weights_of(folder: Path) -> Arrays:
+    return load_file(folder / "model.safetensors")
+
+
+def same(left: Arrays, right: Arrays) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """What the released layout gives."""
+    folder = tmp_path_factory.mktemp("expected")
+    return weights_of(converted(save(folder / "source", arrays()), folder / "out"))
+
+
+def clip(folder: Path, weights: Arrays) -> Path:
+    """A CLIP checkpoint: this tower, and a text tower beside it."""
+    beside = {
+        "text_model.embeddings.token_embedding.weight": np.ones((4, 4), np.float32),
+        "text_projection.weight": np.ones((4, 4), np.float32),
+        "visual_projection.weight": np.ones((4, 4), np.float32),
+        "vision_model.embeddings.position_ids": np.arange(5)[None],
+        "logit_scale": np.ones((), np.float32),
+    }
+    config = {"model_type": "clip", "vision_config": VISION}
+    return save(folder, renamed(tower_only(weights), *CLIP_NAMES) | beside, config)
+
+
+def test_a_converted_tensor_is_the_published_one_with_pixels_last(expected: Arrays) -> None:
+    theirs = arrays()
+    patch = "embeddings.patch_embedding.weight"
+    np.testing.assert_array_equal(expected["language_model.lm_head.weight"], theirs[HEAD])
+    np.testing.assert_array_equal(
+        expected[f"vision_tower.{patch}"], theirs[f"vision_tower.vision_model.{patch}"].transpose(0, 2, 3, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        V5_NAMES,
+        (*V5_NAMES[:3], (r"^vision_tower", "model.vision_tower")),
+        ((r"\.vision_model", ""),),
+    ],
+    ids=["transformers 5 in memory", "transformers 4.52", "released names, tower without vision_model"],
+)
+def test_all_layouts_of_llava_hf_give_the_same_weights(
+    rules: tuple[tuple[str, str], ...], expected: Arrays, tmp_path: Path
+) -> None:
+    source = save(tmp_path / "source", renamed(arrays(), *rules))
+    assert same(weights_of(converted(source, tmp_path / "out")), expected)
+
+
+def test_original_llava_takes_its_tower_from_a_clip_checkpoint(expected: Arrays, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
+    tower = clip(tmp_path / "clip", arrays())
+    out = converted(source, tmp_path / "out", vision_tower=str(tower))
+    assert same(weights_of(out), expected)
+    config = load(out).config
+    assert (config.picture.fit, config.restart_after_image, config.image_token_id) == ("pad", True, 0)
+
+
+def test_a_tower_inside_the_checkpoint_is_preferred(expected: Arrays, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", renamed(arrays(), *ORIGINAL_NAMES), ORIGINAL)
+    other = clip(tmp_path / "clip", {name: -values for name, values in arrays().items()})
+    assert same(weights_of(converted(source, tmp_path / "out", vision_tower=str(other))), expected)
+
+
+def test_pictures_are_prepared_as_the_tower_that_is_kept_apart_says(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
+    tower = clip(tmp_path / "clip", arrays())
+    (tower / "preprocessor_config.json").write_text(json.dumps({"size": 8, "crop_size": 8, "image_mean": [0.5] * 3}))
+    config = load(converted(source, tmp_path / "out", vision_tower=str(tower))).config
+    assert (config.picture.mean, config.picture.fit) == ((0.5, 0.5, 0.5), "pad")
+
+
+def test_the_linear_projector_of_llava_v1_is_read(tmp_path: Path) -> None:
+    weights = renamed(arrays(), *ORIGINAL_NAMES, (r"mm_projector\.0", "mm_projector"))
+    weights = {name: values for name, values in weights.items() if "mm_projector.2" not in name}
+    config = {**ORIGINAL, "mm_projector_type": "linear"}
+    source = save(tmp_path / "source", weights, config)
+    out = converted(source, tmp_path / "out", vision_tower=str(clip(tmp_path / "clip", arrays())))
+    assert load(out).config.projector_depth == 1
+    np.testing.assert_array_equal(
+        weights_of(out)["projector.linear_1.weight"], arrays()["multi_modal_projector.linear_1.weight"]
+    )
+
+
+def test_shards_give_the_same_weights_as_one_file(expected: Arrays, tmp_path: Path) -> None:
+    source = save_shards(tmp_path / "source", arrays(), 3)
+    assert same(weights_of(converted(source, tmp_path / "out")), expected)
+
+
+def test_buffers_of_old_files_are_dropped_and_counted(expected: Arrays, tmp_path: Path) -> None:
+    buffers = {
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(16, np.float32),
+        "vision_tower.vision_model.embeddings.position_ids": np.arange(5)[None],
+    }
+    source = save(tmp_path / "source", arrays() | buffers)
+    job = prepare(ConvertOptions(hf_path=str(source), mlx_path=tmp_path / "out"))
+    assert "2 more dropped on purpose" in next(job.lines())
+    assert same(weights_of(converted(source, tmp_path / "out")), expected)
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["head stored", "head left out"])
+def test_a_tied_head_is_left_out_where_it_repeats_the_embedding(stored: bool, tmp_path: Path) -> None:
+    weights = arrays()
+    weights[HEAD] = weights[EMBEDDING]
+    source = save(tmp_path / "source", weights if stored else {n: w for n, w in weights.items() if n != HEAD}, TIED)
+    out = converted(source, tmp_path / "out")
+    assert "language_model.lm_head.weight" not in weights_of(out)
+    assert load(out).config.text.tie_word_embeddings
+
+
+def test_a_head_that_is_tied_by_the_config_alone_is_refused(tmp_path: Path) -> None:
+    weights = arrays()
+    weights[HEAD] = weights[EMBEDDING].copy()
+    weights[HEAD][-1, -1] += 1
+    with pytest.raises(CheckpointError, match="is not the embedding"):
+        converted(save(tmp_path / "source", weights, TIED), tmp_path / "out")
+
+
+def test_ties_in_the_text_config_count_as_well(tmp_path: Path) -> None:
+    config = {**CONFIG, "text_config": {**TEXT, "tie_word_embeddings": True}}
+    weights = {name: values for name, values in arrays().items() if name != HEAD}
+    assert load(converted(save(tmp_path / "source", weights, config), tmp_path / "out")).config.text.tie_word_embeddings
+
+
+def broken(change: str) -> Arrays:
+    """Weights with one tensor wrong."""
+    weights = arrays()
+    name = "language_model.model.norm.weight"
+    if change == "missing":
+        del weights[name]
+    if change == "extra":
+        weights["language_model.model.layers.2.mlp.up_proj.weight"] = np.ones((2, 2), np.float32)
+    if change == "unknown":
+        weights["image_newline"] = np.ones(128, np.float32)
+    if change == "twice":
+        weights["lm_head.weight"] = weights[HEAD]
+    if change == "mis-shaped":
+        weights[name] = np.ones((1, 128), np.float32)
+    if change == "whole numbers":
+        weights[name] = np.ones(128, np.int32)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("missing", "tensors missing: language_model.norm.weight"),
+        ("extra", "tensors not part of the model: language_model.layers.2.mlp.up_proj.weight"),
+        ("unknown", "image_newline: no rule for this tensor"),
+        ("twice", "are both language_model.lm_head.weight"),
+        (
+            "mis-shaped",
+            r"tensors of another form: language_model.norm.weight is F32 \[1, 128\], not F16/BF16/F32 \[128\]",
+        ),
+        ("whole numbers", "language_model.model.norm.weight is I32, not a weight"),
+    ],
+)
+def test_every_tensor_must_be_there_once_in_its_shape(change: str, said: str, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", broken(change))
+    with pytest.raises(LlavaError, match=said):
+        prepare(ConvertOptions(hf_path=str(source), mlx_path=tmp_path / "out"))
+
+
+def test_a_tower_that_is_not_published_must_be_named(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
+    with pytest.raises(CheckpointError, match=r"someone/a-tower.*\n.*--vision-tower"):
+        converted(source, tmp_path / "out")
+
+
+def test_only_a_published_tower_is_fetched_by_the_name_in_a_config(tmp_path: Path) -> None:
+    config = {**ORIGINAL, "mm_vision_tower": "openai/clip-vit-large-patch14", "mm_hidden_size": 1024}
+    source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), config)
+    with pytest.raises(NetworkError, match="openai/clip-vit-large-patch14: not on this machine"):
+        converted(source, tmp_path / "out")
+
+
+def test_a_tower_of_its_own_has_no_place_in_a_llava_hf_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--vision-tower"):
+        converted(save(tmp_path / "source", arrays()), tmp_path / "out", vision_tower=str(tmp_path))
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays())
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"only PyTorch pickles.*\n.*save_pretrained"):
+        converted(source, tmp_path / "out")
+
+
+def test_a_converted_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    out = converted(save(tmp_path / "source", arrays()), tmp_path / "out")
+    with pytest.raises(ConversionError, match="already converted"):
+        converted(out, tmp_path / "again")
+
+
+def test_a_generation_config_decides_where_answers_end(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays())
+    (source / "generation_config.json").write_text('{"eos_token_id": [2, 7], "temperature": 0.9}')
+    assert load(converted(source, tmp_path / "out")).config.eos_token_ids == (2, 7)
+
+
+def test_text_tower_and_vision_tower_are_told_apart(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
+    tower = clip(tmp_path / "clip", arrays())
+    save_file({"something.else": np.ones(2, np.float32)}, tower / "model.safetensors")
+    with pytest.raises(ConversionError, match=r"something\.else: no rule"):
+        converted(source, tmp_path / "out", vision_tower=str(tower))
