@@ -73,7 +73,7 @@ class Case:
         }
 
 
-CASES = {
+FORMS = {
     "plain": Case(),
     "class token kept": Case(top={"vision_feature_select_strategy": "full"}),
     "layer -1": Case(top={"vision_feature_layer": -1}),
@@ -101,6 +101,31 @@ CASES = {
     "projector relu": Case(top={"projector_hidden_act": "relu"}),
     "projector without bias": Case(top={"multimodal_projector_bias": False}),
 }
+
+# One thing differs in each form above. These differ in everything at once, drawn so that pairs meet.
+FACTORS: dict[str, list[str]] = {
+    "tower": ["plain", "clip gelu", "clip eps"],
+    "features": ["plain", "class token kept", "layer -1", "layer +2", "two layers", "two layers, class token kept"],
+    "projector": ["plain", "projector relu", "projector without bias"],
+    "text": ["plain", "mistral", "mistral, window 8", "attention bias", "text eps"],
+    "heads": ["plain", "grouped queries", "explicit head_dim", "tied embeddings"],
+    "rope": [name for name in FORMS if name.startswith(("plain", "theta", "linear", "llama3"))],
+}
+
+
+def mixed(seed: int) -> Case:
+    """A form that draws one of each factor."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    parts = [FORMS[names[draw.integers(len(names))]] for names in FACTORS.values()]
+    top, text, vision = (
+        {k: v for p in parts for k, v in getattr(p, kind).items()} for kind in ("top", "text", "vision")
+    )
+    return Case(top, text, vision)
+
+
+CASES = {**FORMS, **{f"mixed {seed}": mixed(seed) for seed in range(16)}}
+ALL_ROWS = ("plain", "llama3, v5", "mistral, window 8")  # of which the record holds every logit of one prompt
+ALL_LAYERS = ("plain", "clip gelu", "clip eps")  # and the tower's every hidden state
 
 
 def weights(config: LlavaConfig, seed: int = 0) -> dict[str, NDArray[np.float32]]:

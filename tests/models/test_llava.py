@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from spine import GOLDEN, NEW_TOKENS, last_rows, prompts, together
+from spine import ALL_LAYERS, ALL_ROWS, GOLDEN, NEW_TOKENS, last_rows, prompts, together
 
 from mlx_llava import generate
 from mlx_llava.checkpoint import Checkpoint
@@ -55,6 +55,22 @@ def test_logits_of_a_mixed_batch_equal_those_of_transformers(small: Small, golde
     batch = together(checkpoint.config.rows_per_crop)
     ours = np.stack([*last_rows(batch, np.array(checkpoint.model(batch)))])
     np.testing.assert_allclose(ours, golden[f"{name}: logits"], rtol=0, atol=1e-4)  # fp32, sums in another order
+
+
+@pytest.mark.parametrize("small", ALL_ROWS, indirect=True)
+def test_every_logit_of_a_prompt_equals_that_of_transformers(small: Small, golden: Any) -> None:
+    name, checkpoint = small
+    one = prompts(checkpoint.config.rows_per_crop)["one picture"]
+    np.testing.assert_allclose(logits(checkpoint, [one])[0], golden[f"{name}: all logits"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("small", ALL_LAYERS, indirect=True)
+def test_vision_features_at_every_layer_equal_those_of_transformers(small: Small, golden: Any) -> None:
+    name, checkpoint = small
+    crops = prompts(checkpoint.config.rows_per_crop)["one picture"].crops
+    expected = golden[f"{name}: all layers"]
+    ours = checkpoint.model.vision_tower(mx.array(crops), range(len(expected)))
+    np.testing.assert_allclose(np.stack([*map(np.array, ours)]), expected, rtol=0, atol=1e-5)
 
 
 def test_greedy_tokens_equal_those_of_transformers(small: Small, golden: Any) -> None:

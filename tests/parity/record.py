@@ -11,7 +11,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from spine import CASES, GOLDEN, NEW_TOKENS, Case, last_rows, prompts, together, weights
+from spine import ALL_LAYERS, ALL_ROWS, CASES, GOLDEN, NEW_TOKENS, Case, last_rows, prompts, together, weights
 
 from mlx_llava.dialects import from_hf
 from mlx_llava.inputs import Batch, Example, collate
@@ -67,6 +67,14 @@ def greedy(model: Reference, example: Example) -> list[int]:
     return ids[0, len(example.tokens) :].tolist()
 
 
+def hidden_states(model: Reference, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The tower's hidden states `[layers + 1, N, 1 + patches, hidden_size]`."""
+    with torch.no_grad():
+        pixels = torch.tensor(crops).permute(0, 3, 1, 2)
+        states: Any = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    return np.stack([state.numpy() for state in states])
+
+
 def main() -> None:
     """Write the record."""
     record = {}
@@ -76,6 +84,11 @@ def main() -> None:
         record[f"{name}: logits"] = np.stack([*last_rows(batch, logits(model, batch))])
         for kind, example in prompts(rows).items():
             record[f"{name}: {kind}"] = np.array(greedy(model, example), np.int16)
+        one = prompts(rows)["one picture"]
+        if name in ALL_ROWS:
+            record[f"{name}: all logits"] = logits(model, collate([one], rows))[0]
+        if name in ALL_LAYERS:
+            record[f"{name}: all layers"] = hidden_states(model, one.crops)
     np.savez_compressed(GOLDEN, **record)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-import torch
-from record import Reference, build, greedy, logits
+from record import Reference, build, greedy, hidden_states, logits
 from safetensors.numpy import load_file, save_file
 from spine import CASES, GOLDEN, Case, add_tokenizer, last_rows, prompts, together
 
@@ -42,12 +41,10 @@ def test_logits_are_within_1e_4_at_every_position(pair: Pair) -> None:
 def test_vision_features_are_within_1e_5_at_every_layer(pair: Pair) -> None:
     _, reference, checkpoint = pair
     crops = prompts(checkpoint.config.rows_per_crop)["one picture"].crops
-    with torch.no_grad():
-        pixels = torch.tensor(crops).permute(0, 3, 1, 2)
-        theirs: Any = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    theirs = hidden_states(reference, crops)
     ours = checkpoint.model.vision_tower(mx.array(crops), range(len(theirs)))
     for state, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(np.array(state), expected.numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(np.array(state), expected, rtol=0, atol=1e-5)
 
 
 def test_the_record_is_what_transformers_answers_now(pair: Pair) -> None:
