@@ -224,9 +224,10 @@ def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
         from mlx_llava.embedded import load_embedded
 
         return load_embedded(), time.perf_counter() - started
-    from mlx_llava.checkpoint import load
-    from mlx_llava.hub import fetch
+    from mlx_llava.checkpoint import converted_config, load
+    from mlx_llava.hub import CONFIG, fetch
 
+    converted_config(fetch(options.model, options.revision, CONFIG), options.model)  # before gigabytes are fetched
     checkpoint = load(fetch(options.model, options.revision))
     return checkpoint, time.perf_counter() - started
 

@@ -57,17 +57,21 @@ class CPUQuantizedLinear(nn.QuantizedLinear):
         return y + self.bias if "bias" in self else y
 
 
+def widened(x: mx.array) -> mx.array:
+    """A weight in the dtype that the device computes in: on the CPU float32, elsewhere its own."""
+    return x.astype(mx.float32) if on_cpu() and mx.issubdtype(x.dtype, mx.floating) else x
+
+
 def suit(model: nn.Module) -> None:
-    """Make a loaded model fit the device: on the CPU, float32 everywhere and quantized layers that unpack."""
+    """Make a loaded model fit the device: on the CPU, quantized layers that unpack, and no compilation.
+
+    Compilation is switched off for the whole process: each fused kernel would first cost a second of g++.
+    """
     if not on_cpu():
         return
-    mx.disable_compile()  # each fused kernel would first cost a second of g++, and the CPU gains nothing
-
-    def widen(x: mx.array) -> mx.array:
-        return x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x
+    mx.disable_compile()
 
     def unpack(module: nn.Module) -> nn.Module:
         return CPUQuantizedLinear(module) if isinstance(module, nn.QuantizedLinear) else module
 
-    model.update(tree_map(widen, model.parameters()))
     model.update_modules(tree_map(unpack, model.leaf_modules(), is_leaf=nn.Module.is_module))

@@ -66,13 +66,7 @@ def load(folder: Path) -> Checkpoint:
     Raises ModelError where the folder is not a converted one, CheckpointError where anything in it does not
     fit, LimitError where the weights would not fit into memory.
     """
-    path = folder / "config.json"
-    values = read_json(path) if path.exists() else {}
-    if values.get("mlx_llava") is None:
-        raise ModelError(
-            f"{folder}: not a converted model",
-            f"Convert it: python -m mlx_llava.convert --hf-path {folder} --mlx-path NEW_FOLDER",
-        )
+    values = converted_config(folder, str(folder))
     config = from_hf(values)
     quantized = read_quantization(values.get("quantization", {}))
     tokenizer = load_tokenizer(folder, config)
@@ -81,11 +75,30 @@ def load(folder: Path) -> Checkpoint:
     check_coverage(parameter_shapes(model), tensors, str(folder))
     check_memory(tensors.values(), str(folder))
     with Reader() as reader:
-        model.load_weights([(name, read_array(reader, tensor)) for name, tensor in tensors.items()])
+        model.load_weights([(name, _weight(reader, tensor)) for name, tensor in tensors.items()])
     backend.suit(model)
     mx.eval(model.parameters())
     model.eval()
     return Checkpoint(folder, config, model, tokenizer, quantized)
+
+
+def converted_config(folder: Path, name: str) -> dict[str, Any]:
+    """The config.json of a converted folder that the user calls `name`; ModelError where it is not a converted one."""
+    path = folder / "config.json"
+    values = read_json(path) if path.exists() else {}
+    if values.get("mlx_llava") is None:
+        raise ModelError(
+            f"{name}: not a converted model",
+            f"Convert it: python -m mlx_llava.convert --hf-path {name} --mlx-path NEW_FOLDER",
+        )
+    return values
+
+
+def _weight(reader: Reader, tensor: Tensor) -> mx.array:
+    """A whole weight as the device wants it; evaluated, so that no second copy outlives it."""
+    array = backend.widened(read_array(reader, tensor))
+    mx.eval(array)
+    return array
 
 
 def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:

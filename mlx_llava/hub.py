@@ -2,20 +2,23 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_llava.errors import ModelError, NetworkError
 
 # What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub, and so do subfolders.
-FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+FILES = ("*.json", "*.safetensors", "tokenizer.model")
+CONFIG = ("config.json",)
 NOT_FILES = ["*/*"]
 REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
-def fetch(name: str, revision: str | None = None) -> Path:
+def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) -> Path:
     """The folder `name`, or the local copy of the hub repository `name`, downloaded if needed.
 
-    Raises ModelError when there is neither, NetworkError when the hub cannot be reached.
+    Raises ModelError when there is neither, NetworkError when the hub cannot be reached. `files` are patterns;
+    CONFIG alone tells what a repository holds before its weights are fetched.
     """
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if name and path.is_dir():  # an empty name would be the folder we are in
@@ -24,8 +27,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
         raise ModelError(f"{name}: a file, not a folder", "Name the folder that holds the model.")
     if not REPOSITORY.fullmatch(name):
         raise ModelError(f"{name or 'an empty name'}: no such folder", "Name a folder, or a repository as owner/name.")
-    folder = _download(name, revision)
-    if not any(folder.glob("*.safetensors")):
+    folder = _download(name, revision, files)
+    if files is FILES and not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{name}: the repository has no .safetensors weights",
             "Save them with transformers' save_pretrained, and name that folder.",
@@ -33,7 +36,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     return folder
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -45,7 +48,7 @@ def _download(name: str, revision: str | None) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=NOT_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=NOT_FILES))
     except GatedRepoError:
         raise ModelError(
             f"{name}: asks for its licence to be accepted", "Accept it on the hub and set HF_TOKEN."

@@ -4,8 +4,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_map
+from mlx_lm.models.cache import KVCache
+from spine import CASES
 
-from mlx_llava.backend import FEW_ROWS, CPUQuantizedLinear, memory_limit, on_cpu, suit
+from mlx_llava.backend import FEW_ROWS, CPUQuantizedLinear, memory_limit, on_cpu, suit, widened
+from mlx_llava.dialects import from_hf
+from mlx_llava.models.vicuna import Vicuna
 
 
 @pytest.mark.parametrize("settings", [(64, 4, "affine"), (32, 8, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4")])
@@ -22,11 +27,26 @@ def test_an_unpacked_product_equals_the_packed_one(settings: tuple[int, int, str
 def test_on_the_cpu_a_model_computes_in_float32() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.QuantizedLinear(64, 64))
     model.set_dtype(mx.float16)
+    model.update(tree_map(widened, model.parameters()))
     suit(model)
     assert [type(layer) for layer in model.layers] == [nn.Linear, CPUQuantizedLinear]
     assert model(mx.zeros((1, 64))).dtype == mx.float32
     assert model.layers[0].weight.dtype == mx.float32
     assert model.layers[1].weight.dtype == mx.uint32
+
+
+@pytest.mark.parametrize("mode", ["affine", "mxfp4", "nvfp4", "mxfp8"])
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_a_half_precision_model_stays_in_its_dtype(mode: str, dtype: mx.Dtype) -> None:
+    """As on a GPU, where nothing is widened: the cache would otherwise take twice its memory."""
+    model = Vicuna(from_hf(CASES["plain"].config()).text)
+    model.set_dtype(dtype)
+    nn.quantize(model, mode=mode)
+    cache = [KVCache() for _ in model.layers]
+    logits = model(mx.array([[1, 2, 3]]), cache)
+    assert {kept.dtype for layer in cache for kept in layer.keys_and_values()} == {dtype}
+    assert model.embed(mx.array([[1]])).dtype == dtype
+    assert logits.dtype == mx.float32
 
 
 def test_the_memory_limit_is_a_plausible_number_of_bytes() -> None:

@@ -178,7 +178,7 @@ def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: 
 
 def test_top_alternatives_are_the_likeliest_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    [*chat.ask("What color is the circle?", [picture(embedded, "one_shape.png")], Sampling(), 5)]
+    list(chat.ask("What color is the circle?", [picture(embedded, "one_shape.png")], Sampling(), 5))
     for token in chat.answer.tokens:
         likeliest, logprobs = zip(*token.top, strict=True)
         assert (likeliest[0], logprobs[0]) == (token.id, token.logprob)  # greedy

@@ -33,7 +33,7 @@ def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> No
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    [*stream(model, tokens, embeddings, cache, Sampling(max_tokens=1))]
+    list(stream(model, tokens, embeddings, cache, Sampling(max_tokens=1)))
     all_logits = len(tokens) * 60_000 * 4
     assert mx.get_peak_memory() - before < all_logits / 10
 

@@ -92,13 +92,14 @@ def test_an_existing_folder_is_left_alone(source: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_a_folder_that_appears_meanwhile_is_left_alone(source: Path, tmp_path: Path) -> None:
-    first, second = (prepare(ConvertOptions(hf_path=str(source), mlx_path=tmp_path / "out")) for _ in range(2))
-    write(first)
-    before = tree(tmp_path)
+def test_of_two_processes_the_first_to_finish_wins(source: Path, tmp_path: Path) -> None:
+    out, faster = tmp_path / "out", converted(source, tmp_path / "faster", quantize=True)
+    before = tree(faster)
+    slower = prepare(ConvertOptions(hf_path=str(source), mlx_path=out))
     with pytest.raises(ConversionError, match="already there"):
-        write(second)
-    assert tree(tmp_path) == before
+        write(slower, lambda _: None if out.exists() else faster.rename(out))
+    assert tree(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
 def test_overwrite_replaces_the_whole_folder(source: Path, tmp_path: Path) -> None:
