@@ -47,10 +47,10 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
 
 def _first_sentence(box: str) -> str:
     """What a box drawn by tyro says first, on one line."""
-    lines = [line.strip(" │╭╰╮╯─") for line in box.splitlines()[1:]]
     sentence = []
-    for line in lines:
-        if not line:
+    for line in box.splitlines()[1:]:
+        if line.strip(" │|+-─╭╰╮╯"):
+            sentence.append(line.strip(" │|"))
+        elif sentence:  # the frame's own lines, drawn in ASCII where stdout knows no other
             break
-        sentence.append(line)
     return " ".join(sentence) or "The command line cannot be read."

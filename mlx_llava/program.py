@@ -65,7 +65,8 @@ def _explain(error: Exception) -> LlavaError | None:
 def _say(problem: str, advice: str) -> None:
     if os.environ.get(DEBUG) == "1":
         traceback.print_exc()
-    print(f"mlx-llava: error: {printable(problem)}\n{printable(advice)}", file=sys.stderr)  # noqa: T201
+    for line in (f"mlx-llava: error: {problem}", advice):
+        print(printable(line.replace("\n", "\r")), file=sys.stderr)  # noqa: T201 - a name may hold a line end
 
 
 def _finish(code: int) -> int:

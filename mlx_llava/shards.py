@@ -85,7 +85,8 @@ def read_header(file: Path) -> dict[str, Tensor]:
     with _opened(file) as (descriptor, stamp):
         start, header = _header(descriptor, stamp.size, where)
     entries = _parse(header, f"{where}: the header")
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata  # null is what mx.save_safetensors writes
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(f"{where}: __metadata__ is not a map of strings to strings")
     tensors = {}

@@ -231,6 +231,7 @@ def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: st
     ("arguments", "code", "words"),
     [
         (["nonsense"], 2, "no command 'nonsense'"),
+        (["convert", "--q-bits", "x"], 2, "--hf-path"),
         (["ask", "--nonsense"], 2, "--nonsense"),
         (["ask", "missing.png", "What?"], 4, "missing.png"),
         (["ask", "--model", "no-such-folder", "What?"], 3, "no-such-folder"),
@@ -239,7 +240,7 @@ def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: st
     ],
 )
 def test_errors_end_with_their_exit_code_and_two_lines(arguments: list[str], code: int, words: str) -> None:
-    process = start(*arguments)
+    process = start(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})  # tyro draws in ASCII then
     out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
     assert words in err

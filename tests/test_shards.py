@@ -70,7 +70,6 @@ HOSTILE = {
     "two tensors of one name": (packed(b'{"a": {}, "a": {}}'), "'a' stands twice"),
     "a key twice": (packed(b'{"a": {"dtype": "F32", "dtype": "F32"}}'), "'dtype' stands twice"),
     "metadata is text": (packed({"__metadata__": "pt"}, b""), "__metadata__ is not a map"),
-    "metadata is null": (packed({"__metadata__": None}, b""), "__metadata__ is not a map"),
     "metadata of numbers": (packed({"__metadata__": {"step": 1}}, b""), "__metadata__ is not a map of strings"),
     "entry is a list": (packed({"a": ["F32", [1], [0, 4]]}), "'a' is not described by dtype, shape and"),
     "entry without shape": (packed({"a": {"dtype": "F32", "data_offsets": [0, 4]}}), "'a' is not described"),
