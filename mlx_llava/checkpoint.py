@@ -3,7 +3,7 @@
 Every tensor the config asks for must be there in its shape, and nothing else may be.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mlx_llava.errors import CheckpointError, ConfigError, LimitError, ModelErro
 from mlx_llava.keys import Section, read_json, short
 from mlx_llava.models.llava import Llava
 from mlx_llava.prompts.tokens import Tokenizer
-from mlx_llava.shards import Reader, Tensor, read_index
+from mlx_llava.shards import Reader, Tensor, check_unchanged, read_index
 
 FLOATS = ("F16", "BF16", "F32")
 PACKED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}  # weights, and the scales of the fp modes
@@ -74,8 +74,7 @@ def load(folder: Path) -> Checkpoint:
     model = skeleton(config, quantized)
     check_coverage(parameter_shapes(model), tensors, str(folder))
     check_memory(tensors.values(), str(folder))
-    with Reader() as reader:
-        model.load_weights([(name, _weight(reader, tensor)) for name, tensor in tensors.items()])
+    model.load_weights(list(_weights(tensors.values())))
     backend.suit(model)
     mx.eval(model.parameters())
     model.eval()
@@ -94,11 +93,23 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def _weight(reader: Reader, tensor: Tensor) -> mx.array:
-    """A whole weight as the device wants it; evaluated, so that no second copy outlives it."""
-    array = backend.widened(read_array(reader, tensor))
-    mx.eval(array)
-    return array
+def _weights(tensors: Collection[Tensor]) -> Iterator[tuple[str, mx.array]]:
+    """All weights as the device wants them, each evaluated, so that no second copy outlives it.
+
+    MLX reads the files, with several threads; their headers have been checked, and it is checked that they still are
+    the same files.
+    """
+    for file in {tensor.file for tensor in tensors}:
+        try:
+            held: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore
+            for name in list(held):
+                array = backend.widened(held.pop(name))
+                mx.eval(array)
+                yield name, array
+        except (RuntimeError, ValueError):
+            check_unchanged(tensors)
+            raise
+    check_unchanged(tensors)
 
 
 def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:

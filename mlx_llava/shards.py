@@ -120,6 +120,17 @@ def read_index(folder: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{_spell(folder)}: no {SINGLE}, no {INDEX}", "Name the folder of a checkpoint.")
 
 
+def check_unchanged(tensors: Iterable[Tensor]) -> None:
+    """Raise CheckpointError if a file of these tensors was rewritten, replaced or removed since its header was read."""
+    for file, stamp in {tensor.file: tensor.stamp for tensor in tensors}.items():
+        try:
+            unchanged = _stamp(file.stat()) == stamp
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise _changed(_spell(file))
+
+
 class Reader:
     """Reads rows, through one read-only descriptor per file; leaving its `with` checks and closes them."""
 

@@ -12,7 +12,7 @@ from checkpoints import Arrays, arrays, converted, save
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
-from mlx_llava import backend, checkpoint, shards
+from mlx_llava import backend, checkpoint
 from mlx_llava.checkpoint import Checkpoint, load
 from mlx_llava.errors import CheckpointError, LimitError, LlavaError, ModelError
 
@@ -194,18 +194,18 @@ def replace_file(file: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(
     edit: Callable[[Path], object], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, reads = shards.Reader.rows, iter(range(5))
+    real, reads = backend.widened, iter(range(5))
 
-    def read_and_change(self: shards.Reader, *arguments: Any) -> Any:
+    def read_and_change(x: mx.array) -> mx.array:
         if next(reads, None) == 3:
             edit(folder / "model.safetensors")
-        return real(self, *arguments)
+        return real(x)
 
-    monkeypatch.setattr(shards.Reader, "rows", read_and_change)
+    monkeypatch.setattr(backend, "widened", read_and_change)
     assert "changed while it was read" in refused(folder)
 
 
 def test_weights_that_do_not_fit_into_memory_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "memory_limit", lambda: 1000)
-    monkeypatch.setattr(checkpoint, "read_array", lambda *_: pytest.fail("no tensor is to be read"))
+    monkeypatch.setattr(checkpoint, "_weights", lambda *_: pytest.fail("no tensor is to be read"))
     assert "GB are free" in refused(folder, LimitError)
