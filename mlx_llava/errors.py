@@ -7,6 +7,8 @@ LlavaError                 1   anything we know how to explain
 │   └── ConfigError        1   a config key is out of range or not implemented
 ├── ConversionError        1   the checkpoint cannot be converted as asked
 ├── PromptError            1   pictures, marks and text do not fit together
+├── RecordError            1   a record of training data is not what it should be
+├── TrainingError          1   a run cannot go on
 ├── ImageError             4   a picture is missing, unreadable or too large
 ├── LimitError             5   it does not fit into the context or the memory
 └── NetworkError           7   the hub cannot be reached
@@ -53,6 +55,14 @@ class ConversionError(LlavaError):
 
 class PromptError(LlavaError):
     """Pictures, image marks and text do not fit together."""
+
+
+class RecordError(LlavaError):
+    """A record of training data is not what it should be."""
+
+
+class TrainingError(LlavaError):
+    """A training run cannot go on."""
 
 
 class ImageError(LlavaError):

@@ -38,7 +38,7 @@ class Tokenizer:
     def __init__(self, spec: Spec, image_id: int, restart_after_image: bool) -> None:
         self.special_ids: Mapping[str, int] = _special_ids(spec)
         self.bos_id, self.eos_id = self.special_ids[BOS], self.special_ids[EOS]
-        self._special_names = {number: spelling for spelling, number in self.special_ids.items()}
+        self._special_names = {number: spelling.encode() for spelling, number in self.special_ids.items()}
         self.image_id = image_id
         self.restart_after_image = restart_after_image
         self.spellings = _spellings(spec, set(self.special_ids.values()))
@@ -105,9 +105,13 @@ class Tokenizer:
         detokenizer = Detokenizer(self)
         return "".join(map(detokenizer.add, ids)) + detokenizer.finish()
 
+    def spell(self, ids: Iterable[int]) -> str:
+        """What tokens write, special ones by their spelling; U+FFFD stands for a part of a character."""
+        return b"".join(self._special_names.get(n) or self.spellings.get(n, b"") for n in ids).decode(errors="replace")
+
     def piece(self, token: int) -> str:
-        """What one token writes, special ones by their spelling; U+FFFD stands for a part of a character."""
-        return self._special_names.get(token) or self.spellings.get(token, b"").decode(errors="replace")
+        """What one token writes."""
+        return self.spell([token])
 
     def _columns(self, pieces: Sequence[Piece], rows_per_crop: int) -> Iterator[Columns]:
         yield [self.bos_id], [TEXT], [False]
@@ -144,7 +148,9 @@ class Tokenizer:
             raise PromptError("the text would give a special token", "Leave out characters the model cannot read.")
         trained = np.repeat([piece.trained for piece in run], [len(piece.text) for piece in run])
         # a token counts as trained when one of its characters is; `▁` in front and bytes span their character
-        return encoding.ids, [TEXT] * len(encoding.ids), [bool(trained[i:j].any()) for i, j in encoding.offsets]
+        before = np.concatenate([[0], np.cumsum(trained)])  # trained characters before each place
+        starts, ends = np.array(encoding.offsets, int).reshape(-1, 2).T
+        return encoding.ids, [TEXT] * len(encoding.ids), (before[ends] > before[starts]).tolist()
 
 
 class Detokenizer:

@@ -1,0 +1,1 @@
+"""Training data: files to records to examples to batches. Never imports MLX."""

@@ -1,0 +1,124 @@
+"""Which records stand in which batch: a pure function of lengths, sizes, seed and epoch.
+
+So a run that stopped at a position goes on at the same one, and nothing but the two numbers is kept.
+
+Source of the grouping: haotian-liu/LLaVA at c121f04, llava/train/llava_trainer.py, get_modality_length_grouped_indices
+in a world of one process.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_llava.errors import UsageError
+
+Permute = Callable[[int], list[int]]
+
+
+class Position(NamedTuple):
+    """A place in the run: the batch of that number in that epoch, both from 0."""
+
+    epoch: int = 0
+    number: int = 0
+
+
+class Job(NamedTuple):
+    """A batch to make."""
+
+    position: Position
+    indices: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The order in which records are learned."""
+
+    lengths: NDArray[np.int64] | Sequence[int]
+    """One for each record, negative where it has no picture."""
+    batch_size: int
+    accumulation: int = 1
+    """Batches that make one step together."""
+    seed: int = 0
+    grouped: bool = True
+    """Records of like length and modality stand together, or any."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.accumulation) < 1 or self.seed < 0:
+            raise UsageError("the batch size, the accumulation or the seed is too small", "Give 1 or more, a seed 0.")
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch; the last may be smaller than the others."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The records of every batch of an epoch."""
+        permute = _permutations(self.seed, epoch)
+        if self.grouped:
+            indices = group_by_modality(self.lengths, self.batch_size, self.accumulation, permute)
+        else:
+            indices = permute(len(self.lengths))
+        return _cut(indices, self.batch_size)
+
+    def jobs(self, num_epochs: int, start: Position = Position()) -> Iterator[Job]:  # noqa: B008 - immutable
+        """The batches from a position to the end of the run."""
+        for epoch in range(start.epoch, num_epochs):
+            first = start.number if epoch == start.epoch else 0
+            for number, indices in enumerate(self.batches(epoch)[first:], first):
+                yield Job(Position(epoch, number), indices)
+
+
+def group_by_modality(
+    lengths: NDArray[np.int64] | Sequence[int], batch_size: int, accumulation: int, permute: Permute
+) -> list[int]:
+    """Records in an order to be cut into batches of one modality and like length.
+
+    What fills no step of its modality, and the last step of each, stands at the end, mixed.
+    """
+    signed = np.asarray(lengths).tolist()
+    sizes = [abs(length) for length in signed]
+    shown = [i for i, length in enumerate(signed) if length > 0]
+    text = [i for i, length in enumerate(signed) if length <= 0]
+    if not shown or not text:
+        return [*chain(*group_by_length(shown or text, sizes, batch_size, accumulation, permute))]
+    steps_shown = group_by_length(shown, sizes, batch_size, accumulation, permute)
+    steps_text = group_by_length(text, sizes, batch_size, accumulation, permute)
+    steps = steps_shown[:-1] + steps_text[:-1]
+    mixed = sorted(steps_shown[-1] + steps_text[-1])
+    return [index for step in permute(len(steps)) for index in steps[step]] + mixed
+
+
+def group_by_length(
+    indices: Sequence[int], sizes: Sequence[int], batch_size: int, accumulation: int, permute: Permute
+) -> list[list[int]]:
+    """Records in steps of `accumulation` batches, each step drawn by chance and sorted by length."""
+    drawn = _cut([indices[i] for i in permute(len(indices))], batch_size * accumulation)
+    return [[*chain(*split_evenly(sorted(step, key=lambda i: -sizes[i]), sizes, accumulation))] for step in drawn]
+
+
+def split_evenly(indices: Sequence[int], sizes: Sequence[int], num_chunks: int) -> list[list[int]]:
+    """Chunks of as many records each, and of about the same length: the shortest gets the next."""
+    if len(indices) % num_chunks:
+        return [list(indices[i::num_chunks]) for i in range(num_chunks)]
+    chunks: list[list[int]] = [[] for _ in range(num_chunks)]
+    filled: list[float] = [0.0] * num_chunks
+    for index in indices:
+        shortest = filled.index(min(filled))
+        chunks[shortest].append(index)
+        full = len(chunks[shortest]) == len(indices) // num_chunks
+        filled[shortest] = float("inf") if full else filled[shortest] + sizes[index]
+    return chunks
+
+
+def _cut(indices: list[int], size: int) -> list[list[int]]:
+    return [indices[i : i + size] for i in range(0, len(indices), size)]
+
+
+def _permutations(seed: int, epoch: int) -> Permute:
+    """Permutations from raw bits: NumPy keeps these the same in all versions, and its own shuffles not."""
+    bits = np.random.PCG64([seed, epoch])
+    return lambda count: np.argsort(bits.random_raw(count), kind="stable").tolist()

@@ -1,0 +1,142 @@
+"""Records to examples: the prompt that teaches, and the pictures as the tower sees them.
+
+An example is whole or it is not made: nothing is cut at a limit, and none is without an answer to learn.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_llava.config import PictureConfig
+from mlx_llava.data.dataset import Dataset, refusal
+from mlx_llava.data.loader import loader
+from mlx_llava.data.records import Record
+from mlx_llava.errors import LlavaError, PromptError, RecordError
+from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.inputs import Batch, Example, collate, no_crops
+from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Template, Turn
+from mlx_llava.prompts.tokens import Tokenizer
+
+CHUNK = 1000  # records that are checked together
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes examples as one model wants them."""
+
+    template: Template
+    tokenizer: Tokenizer
+    picture: PictureConfig
+    rows_per_crop: int
+    images: Path | None
+    """The folder of the pictures."""
+    max_tokens: int
+    pictures_first: bool = False
+    """Move a question's pictures to its front, as LLaVA's own training does."""
+
+    def example(self, record: Record) -> Example:
+        """The example of a record; an error that names the record where none can be made."""
+        try:
+            example = self._encode(self._pieces(record), self._crops(record))
+        except LlavaError as error:
+            raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
+        if len(example.tokens) > self.max_tokens:
+            raise RecordError(
+                f"{record.where}: {len(example.tokens)} tokens, the limit is {self.max_tokens}",
+                "Leave the record out, or allow more tokens.",
+            )
+        return example
+
+    def num_tokens(self, record: Record) -> int:
+        """How many tokens a record has, pictures included, which are not opened for it."""
+        return self._count(self._pieces(record))
+
+    def fault(self, record: Record) -> str | None:
+        """Why no example can be made of a record, told without opening its pictures."""
+        try:
+            pieces = self._pieces(record)
+            # a token writes at least one byte, which spares most records the tokenizer
+            tokens = 0 if self._at_most(pieces) <= self.max_tokens else self._count(pieces)
+        except PromptError as error:
+            return f"{record.where}: {error.problem}"
+        if tokens > self.max_tokens:
+            return f"{record.where}: {tokens} tokens, the limit is {self.max_tokens}"
+        return None
+
+    def _pieces(self, record: Record) -> list[Piece]:
+        turns = [_pictures_first(turn) for turn in record.turns] if self.pictures_first else record.turns
+        return self.template.training(turns, record.system)
+
+    def _encode(self, pieces: Sequence[Piece], crops: NDArray[np.float32]) -> Example:
+        return self.tokenizer.encode(pieces, crops, self.rows_per_crop, training=True)
+
+    def _crops(self, record: Record) -> NDArray[np.float32]:
+        paths = [(self.images or Path()) / name for name in record.images]
+        crops = [crop(open_picture(path, "exact"), self.picture, str(path)) for path in paths]
+        return np.stack(crops) if crops else no_crops()
+
+    def _count(self, pieces: Sequence[Piece]) -> int:
+        marks = sum(isinstance(piece, ImageMark) for piece in pieces)
+        return len(self._encode(pieces, np.zeros((marks, 0, 0, 3), np.float32)).tokens)
+
+    def _at_most(self, pieces: Sequence[Piece]) -> int:
+        """Tokens if every byte of text were one, and a space in front of every piece."""
+        return 1 + sum(
+            self.rows_per_crop if isinstance(piece, ImageMark) else 1 + len(piece.text.encode(errors="replace"))
+            for piece in pieces
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples of a dataset, made when they are asked for; can be sent to a worker."""
+
+    dataset: Dataset
+    maker: Maker
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.maker.example(self.dataset[index])
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The batch of some records."""
+        examples = [self.maker.example(record) for record in self.dataset.records(indices)]
+        return collate(examples, self.maker.rows_per_crop)
+
+    def faults(self, indices: Sequence[int]) -> dict[int, str]:
+        """What is wrong with those of some records that no example can be made of."""
+        told = zip(indices, map(self.maker.fault, self.dataset.records(indices)), strict=True)
+        return {index: fault for index, fault in told if fault}
+
+    def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":
+        """The same, once it is known that all can be made: RecordError, or left out and told in dataset.left_out."""
+        faults: dict[int, str] = {}
+        with loader(self.faults, _chunks(len(self)), num_workers) as found:
+            for _, some in found:
+                faults |= some
+        if faults and not leave_out:
+            raise refusal(list(faults.values()), "Leave these records out, or allow more tokens.")
+        if len(faults) == len(self):
+            raise refusal(list(faults.values()), "Nothing is left to train on: allow more tokens.")
+        return replace(self, dataset=self.dataset.without(faults))
+
+
+def _chunks(count: int) -> Iterator[tuple[int, range]]:
+    for start in range(0, count, CHUNK):
+        yield start, range(start, min(start + CHUNK, count))
+
+
+def _pictures_first(turn: Turn) -> Turn:
+    """`<image>\\n` and then the question: preprocess_multimodal in llava/train/train.py."""
+    parts = turn.parts()
+    marks = parts.count(IMAGE)
+    if not marks:
+        return turn
+    text = "".join(part for part in parts if isinstance(part, str)).strip()
+    lines = [*(IMAGE, "\n") * marks, text]
+    return replace(turn, question=tuple(lines if text else lines[:-2]), num_images=0)

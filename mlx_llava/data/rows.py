@@ -1,0 +1,141 @@
+"""Rows of a JSON list or of JSON lines, one at a time, and where in the file each lies.
+
+A file of any size is read through a small window, so memory does not grow with it. Knows nothing of what a row
+means.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+WINDOW = 1 << 20  # bytes of a list that are looked at together
+LARGEST = 1 << 26  # bytes of a row
+BOM = b"\xef\xbb\xbf"
+_white = re.compile(r"[ \t\n\r]*")
+_scan = json.JSONDecoder().raw_decode
+
+
+class Fault(Exception):  # noqa: N818 - it is collected and told, and ends nothing
+    """What is wrong with one row."""
+
+
+class Row(NamedTuple):
+    """One row: its number and line, both from 1, its bytes in the file, and what it says."""
+
+    number: int
+    line: int
+    start: int
+    size: int
+    value: Any
+    """The parsed JSON, or the Fault that it is not JSON."""
+
+
+class _Item(NamedTuple):
+    start: int
+    end: int
+    value: Any
+    after: int
+    """Where the comma or bracket behind it stands."""
+
+
+def rows(file: BinaryIO) -> Iterator[Row]:
+    """The rows of a file; a list begins with a bracket, all else is read line by line."""
+    start = len(BOM) if file.read(len(BOM)) == BOM else 0
+    head = _window(file, start, WINDOW)
+    first = _end_of_white(head, 0)
+    if head[first : first + 1] == "[":
+        return _in_list(file, start + first + 1, 1 + head.count("\n", 0, first))
+    return _in_lines(file, start)
+
+
+def parse(data: bytes) -> Any:
+    """The value of one row; a Fault where it is not JSON."""
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise Fault(_reason(error)) from None
+
+
+def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
+    """Not str.splitlines: a JSON string may hold U+2028 as it is."""
+    file.seek(start)
+    number = 0
+    for line, data in enumerate(file, 1):
+        if data.strip():
+            number += 1
+            yield Row(number, line, start, len(data), _parsed(data))
+        start += len(data)
+
+
+def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
+    """Rows behind the opening bracket; after one that is not JSON nothing more can be told."""
+    number, size = 0, WINDOW
+    while True:
+        text = _window(file, at, size)
+        done = 0
+        try:
+            if number == 0 and text[_end_of_white(text, 0)] == "]":
+                return
+            while done == 0 or text[done - 1] == ",":
+                item = _item(text, done)
+                number, line = number + 1, line + text.count("\n", done, item.start)
+                raw = text[item.start : item.end]
+                value = item.value if raw.isascii() else _parsed(raw.encode("latin-1"))
+                yield Row(number, line, at + item.start, len(raw), value)
+                line, done = line + text.count("\n", item.start, item.after), item.after + 1
+        except (ValueError, IndexError, RecursionError) as error:  # broken, or it goes on behind the window
+            if not done and (len(text) < size or size >= LARGEST):
+                yield Row(number + 1, line + _lines_before(error), at, len(text), Fault(_reason(error)))
+                return
+            at, size = at + done, WINDOW if done else 4 * size
+            continue
+        if _window(file, at + done, LARGEST).strip():
+            yield Row(number + 1, line, at + done, 0, Fault("something stands behind the end of the list"))
+        return
+
+
+def _item(text: str, at: int) -> _Item:
+    """The next item of a list, together with what closes it: a number alone may go on behind the window."""
+    start = _end_of_white(text, at)
+    value, end = _scan(text, start)
+    after = _end_of_white(text, end)
+    if text[after] not in ",]":
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, after)
+    return _Item(start, end, value, after)
+
+
+def _window(file: BinaryIO, at: int, size: int) -> str:
+    """Bytes as Latin-1: positions in the text are positions in the file, and brackets and quotes stay what they are."""
+    file.seek(at)
+    return file.read(size).decode("latin-1")
+
+
+def _end_of_white(text: str, at: int) -> int:
+    match = _white.match(text, at)
+    return match.end() if match else at
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return parse(data)
+    except Fault as fault:
+        return fault
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return f"not JSON: {error.msg}"
+        case UnicodeDecodeError():
+            return f"not UTF-8 at its byte {error.start}"
+        case RecursionError():
+            return "nested too deeply"
+        case IndexError():
+            return "not JSON: the list breaks off"
+        case _:
+            return f"not JSON: {error}"
+
+
+def _lines_before(error: Exception) -> int:
+    return error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0

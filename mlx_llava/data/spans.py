@@ -1,0 +1,35 @@
+"""An example as a person reads it. Never imports MLX."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from mlx_llava.inputs import Example
+from mlx_llava.prompts.tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of one kind: `image` rows of one picture, `trained`, or `context`."""
+
+    kind: Literal["image", "trained", "context"]
+    text: str
+    num_tokens: int
+
+
+def spans(example: Example, tokenizer: Tokenizer, rows_per_crop: int) -> Iterator[Span]:
+    """An example as a person reads it: runs of picture rows collapsed, what is trained apart from what is not."""
+
+    def kind(n: int) -> tuple[str, int]:
+        if example.slots[n] >= 0:
+            return "image", int(example.slots[n]) // rows_per_crop
+        return ("trained" if example.label_mask[n] else "context"), -1
+
+    for (name, picture), run_of in groupby(range(len(example.tokens)), kind):
+        positions = list(run_of)
+        if name == "image":
+            yield Span("image", f"picture {picture + 1}", len(positions))
+        else:
+            text = tokenizer.spell(example.tokens[positions].tolist())
+            yield Span("trained" if name == "trained" else "context", text, len(positions))

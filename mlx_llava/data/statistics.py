@@ -1,0 +1,67 @@
+"""What a dataset is made of, in numbers and as lines for people."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_llava.data.records import Record
+
+PREFIX = 2  # words of a question that tell its kind
+
+
+@dataclass
+class Statistics:
+    """Counts over records."""
+
+    records: int = 0
+    text_only: int = 0
+    pictures: int = 0
+    turns: int = 0
+    answer_words: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Of each answer."""
+    prefixes: Counter[str] = field(default_factory=Counter)
+    """How questions begin, and how many do."""
+
+    @property
+    def share_text_only(self) -> float:
+        """Of all records, from 0 to 1."""
+        return self.text_only / max(self.records, 1)
+
+
+def statistics(records: Iterable[Record]) -> Statistics:
+    """Count what is in some records."""
+    counts, words = Statistics(), array("q")
+    for record in records:
+        counts.records += 1
+        counts.text_only += not record.images
+        counts.pictures += len(record.images)
+        counts.turns += len(record.turns)
+        for turn in record.turns:
+            words.append(len((turn.answer or "").split()))
+            text = " ".join(part for part in turn.parts() if isinstance(part, str))
+            counts.prefixes[" ".join(text.split(maxsplit=PREFIX)[:PREFIX]).lower()] += 1
+    counts.answer_words = np.array(words, np.int64)
+    return counts
+
+
+def lines(counts: Statistics, num_prefixes: int = 10) -> list[str]:
+    """The counts as a table."""
+    words = counts.answer_words
+    rows = [
+        ("records", f"{counts.records:,}"),
+        ("text only", f"{counts.text_only:,} ({counts.share_text_only:.1%})"),
+        ("pictures", f"{counts.pictures:,}"),
+        ("turns", f"{counts.turns:,} ({counts.turns / max(counts.records, 1):.2f} a record)"),
+    ]
+    if len(words):
+        middle, most = np.percentile(words, [50, 95])
+        spread = f"{words.mean():.1f} on average, median {middle:.0f}, 95% up to {most:.0f}, longest {words.max():,}"
+        rows.append(("words an answer", spread))
+    for prefix, count in counts.prefixes.most_common(num_prefixes):
+        rows.append((f"  {prefix or '(no words)'} ...", f"{count:,} ({count / counts.turns:.1%} of the questions)"))
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {value}" for name, value in rows]

@@ -1,0 +1,49 @@
+"""A folder of pictures, data files, and the maker of examples of the embedded model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import mlx_llava
+from mlx_llava.config import PictureConfig
+from mlx_llava.data.examples import Maker
+from mlx_llava.prompts.templates import template
+from mlx_llava.prompts.tokens import Tokenizer
+
+TINY = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf"
+
+Write = Callable[[Any], Path]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two small pictures, one of them in a folder."""
+    folder = tmp_path / "images"
+    (folder / "coco").mkdir(parents=True)
+    Image.new("RGB", (30, 20), "red").save(folder / "red.png")
+    Image.new("RGB", (20, 30), "blue").save(folder / "coco" / "blue.png")
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write rows as a JSON list, text or bytes as they are."""
+
+    def write(content: Any) -> Path:
+        file = tmp_path / "train.json"
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    return write
+
+
+@pytest.fixture
+def maker(images: Path) -> Maker:
+    """Makes examples of small pictures, four rows each."""
+    tokenizer = Tokenizer.load(TINY / "tokenizer.json", num_rows=576, image_id=530, restart_after_image=False)
+    return Maker(template("v1"), tokenizer, PictureConfig(side=28), 4, images, max_tokens=200)

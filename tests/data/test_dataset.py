@@ -1,0 +1,107 @@
+"""Files of records: checked whole, read again exactly."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlx_llava.data.dataset import read
+from mlx_llava.errors import RecordError
+
+Write = Callable[[Any], Path]
+
+
+def row(question: str = "Hi", **more: Any) -> dict[str, Any]:
+    return {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": "Hö 🙂"}], **more}
+
+
+def test_records_are_read_again_from_their_places(write: Write, images: Path) -> None:
+    file = write([row(id=1), row("<image>\nHi there", id="b", image="red.png"), row("Ünï", id="c")])
+    data = read(file, images)
+    assert [record.id for record in data] == ["1", "b", "c"]
+    assert [data[i].id for i in (2, -1, 0)] == ["c", "c", "1"]
+    assert data[1].where == f"{file}: record 2, line 1"
+    assert data.lengths.tolist() == [record.length() for record in data] == [-3, 5, -3]
+
+
+def test_lines_and_a_list_give_the_same_records(write: Write, images: Path) -> None:
+    rows = [row(id=1), row("<image>", image="coco/blue.png")]
+    listed = list(read(write(rows), images))
+    lines = list(read(write("\n".join(json.dumps(row, ensure_ascii=False) for row in rows)), images))
+    assert [(record.id, record.turns, record.images) for record in lines] == [
+        (record.id, record.turns, record.images) for record in listed
+    ]
+
+
+def test_a_folder_has_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row(id=split)))
+    assert read(tmp_path, None)[0].id == "train"
+    assert read(tmp_path, None, "valid")[0].id == "valid"
+    with pytest.raises(RecordError, match=r"test\.jsonl: no such file"):
+        read(tmp_path, None, "test")
+
+
+def test_forty_bad_records_are_told_by_the_first_ten_and_their_number(write: Write) -> None:
+    rows = [row() if i % 2 else row("") for i in range(80)]
+    with pytest.raises(RecordError) as raised:
+        read(write("\n".join(map(json.dumps, rows))), None)
+    assert raised.value.problem.startswith("40 bad records: ")
+    assert "record 3, line 3: conversations[0].value is empty; " in raised.value.problem
+    assert raised.value.problem.count("is empty") == 10
+    assert raised.value.problem.endswith("; and 30 more")
+
+
+def test_missing_pictures_are_told_at_once_with_other_faults(write: Write, images: Path) -> None:
+    shown = [row("<image>", image=name) for name in ("red.png", "gone.png", "coco", "no/where.png", "bad\0name")]
+    with pytest.raises(RecordError) as raised:
+        read(write([*shown, row("")]), images)
+    assert raised.value.problem.startswith("5 bad records: ")
+    for number, name in ((2, "gone.png"), (3, "coco"), (4, "no/where.png"), (5, "bad\0name")):
+        assert f"record {number}, line 1: image {name!r} is not in {images}" in raised.value.problem
+
+
+def test_bad_records_can_be_left_out_and_are_told(write: Write, images: Path) -> None:
+    rows = [
+        row(""),
+        row(id="good"),
+        row("<image>", image="gone.png"),
+        row("<image>", image="./coco//blue.png", id="too"),
+    ]
+    data = read(write(rows), images, skip_bad=True)
+    assert [record.id for record in data] == ["good", "too"]
+    assert [fault.split("record ")[1][0] for fault in data.left_out] == ["1", "3"]
+
+
+def test_pictures_need_a_folder(write: Write) -> None:
+    with pytest.raises(RecordError, match="1 pictures are named, and no folder"):
+        read(write([row("<image>", image="a.png")]), None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", " \n", [row("")]])
+def test_a_file_without_records_is_refused(write: Write, content: Any) -> None:
+    with pytest.raises(RecordError, match="no records to train on"):
+        read(write(content), None, skip_bad=True)
+
+
+def test_a_file_that_changes_during_a_run_is_noticed(write: Write) -> None:
+    data = read(write([row()]), None)
+    write([row(), row()])
+    with pytest.raises(RecordError, match="changed since it was checked"):
+        _ = data[0]
+
+
+def test_the_fingerprint_tells_files_apart(write: Write) -> None:
+    first, other = read(write([row()]), None), read(write([row("Ho")]), None)
+    assert first.fingerprint != other.fingerprint == read(write([row("Ho")]), None).fingerprint
+
+
+def test_a_dataset_travels_to_another_process(write: Write) -> None:
+    data = read(write([row(id=1), row(id=2)]), None)
+    copy = pickle.loads(pickle.dumps(data))
+    assert list(copy) == list(data)
+    assert np.array_equal(copy.table, data.table)
