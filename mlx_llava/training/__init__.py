@@ -1,0 +1,1 @@
+"""Training: loss, schedule, optimizer, step and adapters, for every stage of LLaVA."""

@@ -1,0 +1,219 @@
+"""LoRA adapters on the language model, and the folder that holds them.
+
+The folder has mlx-lm's form, `adapters.safetensors` beside `adapter_config.json`; the projector that was trained
+with them lies in `projector.safetensors`. Packed layers below adapters stay packed: then it is QLoRA.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_llava.checkpoint import FLOATS, Form, check_coverage, parameter_shapes, read_array
+from mlx_llava.errors import CheckpointError, UsageError
+from mlx_llava.keys import Section, read_json
+from mlx_llava.models.llava import Llava
+from mlx_llava.shards import Reader, read_header, read_index
+
+FORMAT = 1
+CONFIG, ADAPTERS, PROJECTOR = "adapter_config.json", "adapters.safetensors", "projector.safetensors"
+# The linear layers of a Vicuna block, all of them, as LLaVA's find_all_linear_names finds (llava/train/train.py).
+LAYERS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The form of the adapters: y + alpha / rank · dropout(x) A B."""
+
+    rank: int = 128
+    """Rank of each adapter."""
+    alpha: float = 256.0
+    """Adapters count alpha / rank times."""
+    dropout: float = 0.05
+    """Share of an adapter's inputs that is dropped in training."""
+
+    @property
+    def scale(self) -> float:
+        """The factor on what adapters add."""
+        return self.alpha / self.rank
+
+
+def attach(model: Llava, lora: Lora) -> None:
+    """Put an adapter on every linear layer of every block; it adds nothing until it is trained, for B is zero.
+
+    A is uniform within ±1/√inputs, as PEFT has it, drawn from MLX's global random state.
+    """
+    from mlx_lm.tuner.lora import LoRALinear  # late: it imports transformers
+
+    _replace(
+        model,
+        {
+            path: LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)  # pyright: ignore
+            for path, layer in adaptable(model).items()
+        },
+    )
+
+
+def adaptable(model: Llava) -> dict[str, nn.Linear | nn.QuantizedLinear]:
+    """The layers that take an adapter, by their full paths; UsageError where they have one already."""
+    found = {}
+    for n, block in enumerate(model.language_model.layers):
+        modules = dict(block.named_modules())
+        for name in LAYERS:
+            layer = modules[name]
+            if not isinstance(layer, nn.Linear | nn.QuantizedLinear):
+                raise UsageError("the model has adapters already", "Merge them before adding others.")
+            found[f"language_model.layers.{n}.{name}"] = layer
+    return found
+
+
+def merge(model: Llava) -> int:
+    """Add adapters to the layers below them, which are unpacked for it, and remove them; how many there were.
+
+    Raises UsageError where there are none.
+    """
+    adapters = _attached(model)
+    if not adapters:
+        raise UsageError("there are no adapters to merge", "Load an adapter folder first.")
+    dtype = model.language_model.norm.weight.dtype
+    _replace(model, {path: merged(adapter, dtype) for path, adapter in adapters.items()})
+    return len(adapters)
+
+
+def merged(adapter: Any, dtype: mx.Dtype) -> nn.Linear:
+    """One layer that does what a layer and its adapter did: W + scale · (A B)ᵀ, summed in float32."""
+    base = adapter.linear
+    weight = base.weight
+    if isinstance(base, nn.QuantizedLinear):
+        packing = (base.group_size, base.bits, base.mode)
+        weight = mx.dequantize(weight, base.scales, base.get("biases"), *packing, dtype=mx.float32)
+    delta = adapter.scale * (adapter.lora_a.astype(mx.float32) @ adapter.lora_b.astype(mx.float32)).T
+    layer = nn.Linear(1, 1, bias="bias" in base)
+    layer.weight = (weight.astype(mx.float32) + delta).astype(dtype)
+    if "bias" in base:
+        layer.bias = base.bias
+    return layer
+
+
+def _attached(model: Llava) -> dict[str, Any]:
+    return {path: module for path, module in model.named_modules() if "lora_a" in module}
+
+
+def _replace(model: Llava, layers: Mapping[str, nn.Module]) -> None:
+    model.update_modules(tree_unflatten(list(layers.items())))
+    model.train(model.training)  # new modules train: their dropout would go on in answers
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells one converted model from another: name, dtype, shape and first row of all its tensors, hashed.
+
+    Vectors count whole. How the tensors are spread over files does not matter.
+    """
+    digest = hashlib.sha256()
+    with Reader() as reader:
+        for name, tensor in sorted(read_index(folder).items()):
+            digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
+            digest.update(reader.rows(tensor, 0, 1 if len(tensor.shape) > 1 else None).tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, model: Llava, lora: Lora, base: str, *, projector: bool) -> None:
+    """Write the adapters, and the projector if it was trained with them, into a folder.
+
+    Args:
+        base: the fingerprint of the model that they belong to.
+    """
+    values = {
+        "fine_tune_type": "lora",
+        "num_layers": len(model.language_model.layers),
+        "lora_parameters": {
+            "rank": lora.rank,
+            "scale": lora.scale,
+            "dropout": lora.dropout,
+            "keys": list(LAYERS),
+        },
+        "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha, "projector": projector},
+    }
+    tensors = {f"{path}.{name}": a[name] for path, a in _attached(model).items() for name in ("lora_a", "lora_b")}
+    mx.save_safetensors(str(folder / ADAPTERS), tensors, {"format": "mlx"})
+    if projector:
+        mx.save_safetensors(str(folder / PROJECTOR), dict(_projector(model)), {"format": "mlx"})
+    (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path, model: Llava, base: str) -> Lora:
+    """Attach the adapters of a folder, and give the model the projector trained with them.
+
+    Raises CheckpointError, before anything changes, where the folder belongs to another model than the one with
+    the fingerprint `base`, or holds anything else than exactly the tensors it declares, all finite.
+    """
+    lora, projector = _read_config(folder, model, base)
+    values = {name: x.astype(mx.float32) for name, x in _read(folder / ADAPTERS, _forms(model, lora))}
+    if projector:
+        forms = {n: f for n, f in parameter_shapes(model).items() if n.startswith("projector.")}
+        now = dict(_projector(model))
+        values.update((name, x.astype(now[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
+    attach(model, lora)
+    model.load_weights(list(values.items()), strict=False)
+    return lora
+
+
+def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
+    flat: list[tuple[str, mx.array]] = tree_flatten(model.projector.parameters())  # pyright: ignore
+    return ((f"projector.{name}", value) for name, value in flat)
+
+
+def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora, bool]:
+    config = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}")
+    ours, form = config.section("mlx_llava"), config.section("lora_parameters")
+    if ours.text("base", None) != base:
+        raise CheckpointError(f"{folder}: the adapters belong to another model", "Name the one they were trained on.")
+    config.must("fine_tune_type", "lora")
+    config.must("num_layers", len(model.language_model.layers))
+    form.must("keys", list(LAYERS))
+    ours.must("format", FORMAT)
+    rank, dropout = form.whole("rank", None, 1, 2**16), form.real("dropout", None, 0.0, 0.999)
+    lora = Lora(rank, ours.real("alpha", None, 0.0, 1e6), dropout)
+    form.must("scale", lora.scale)
+    projector = ours.flag("projector", False)
+    for section in (config, ours, form):
+        section.finish()
+    return lora, projector
+
+
+def _forms(model: Llava, lora: Lora) -> dict[str, Form]:
+    """The tensors that adapters of this form have on this model."""
+    forms: dict[str, Form] = {}
+    for path, layer in adaptable(model).items():
+        outputs, inputs = layer.weight.shape
+        if isinstance(layer, nn.QuantizedLinear):
+            inputs = inputs * 32 // layer.bits
+        forms[f"{path}.lora_a"] = (inputs, lora.rank), FLOATS
+        forms[f"{path}.lora_b"] = (lora.rank, outputs), FLOATS
+    return forms
+
+
+def _read(file: Path, wanted: Mapping[str, Form]) -> Iterator[tuple[str, mx.array]]:
+    """Every tensor of a file that holds exactly the wanted ones; CheckpointError for a value that is not finite."""
+    tensors = read_header(file)
+    check_coverage(wanted, tensors, str(file))
+    with Reader() as reader:
+        for name, tensor in tensors.items():
+            array = read_array(reader, tensor)
+            if not mx.isfinite(array).all():
+                raise CheckpointError(f"{file}: {name} is not finite", "Take an earlier state of the training.")
+            yield name, array

@@ -1,0 +1,129 @@
+"""The loop of a run: batches in, steps, snapshots, lines that tell of it.
+
+Knows nothing of what is trained: that was decided when the optimizer was made. A run that was interrupted goes on
+from its last snapshot, and ends with the same bits as one that was not.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_llava.data.batches import Order, Position
+from mlx_llava.data.examples import Examples
+from mlx_llava.data.loader import loader
+from mlx_llava.errors import TrainingError
+from mlx_llava.inputs import Batch
+from mlx_llava.models.llava import Llava
+from mlx_llava.training import snapshots
+from mlx_llava.training.meters import Meters
+from mlx_llava.training.optimizer import AdamW
+from mlx_llava.training.schedule import Schedule
+from mlx_llava.training.snapshots import Place, Snapshot
+from mlx_llava.training.step import train_step
+
+MAX_SKIPPED = 5  # steps in a row whose loss or gradient was not finite
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run consists of."""
+
+    model: Llava
+    optimizer: AdamW
+    examples: Examples
+    order: Order
+    num_epochs: int
+    warmup_ratio: float
+    per_batch_mean: bool
+    save_every: int
+    """Steps between snapshots."""
+    num_workers: int
+    folder: Path
+    identity: Mapping[str, Any]
+    """What must be the same for a run to go on: options, data, model."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run; the last step of an epoch may have fewer batches."""
+        return self.num_epochs * -(-self.order.num_batches // self.order.accumulation)
+
+
+def train(run: Run, say: Callable[[str], None]) -> bool:
+    """Train to the end, or until Ctrl-C or SIGTERM, which end the step and leave a snapshot; whether it is the end."""
+    place = resume(run, say)
+    meters = Meters(run.folder / METRICS, run.num_steps, place.step)
+    schedule = Schedule(run.num_steps, run.warmup_ratio)
+    rates = {name: run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
+    jobs = run.order.jobs(run.num_epochs, Position(place.epoch, place.number))
+    in_a_row = 0
+    with loader(run.examples.batch, jobs, run.num_workers) as made, stop_requests() as stop_is_asked:
+        for last, batches in steps(made, run.order):
+            mx.random.seed(run.order.seed * 1_000_003 + place.step)  # dropout: the step's own, however it was reached
+            factor = schedule(place.step)
+            step = train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean)
+            place = following(place, last, run.order)
+            positions = sum(batch.tokens.size for batch in batches)
+            say(meters.note(place.step, step, {n: factor * r for n, r in rates.items()}, positions))
+            in_a_row = in_a_row + 1 if step.skipped else 0
+            if in_a_row == MAX_SKIPPED:
+                raise TrainingError(
+                    f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite",
+                    "Lower the learning rate, or look at the data: mlx-llava look.",
+                )
+            stopping = stop_is_asked()
+            if stopping or place.step % run.save_every == 0 or place.step == run.num_steps:
+                snapshots.save(run.folder, Snapshot(place, run.optimizer.state()), run.identity)
+            if stopping and place.step < run.num_steps:
+                return False
+    return True
+
+
+def resume(run: Run, say: Callable[[str], None]) -> Place:
+    """Go on from the newest whole snapshot; the place to start from."""
+    snapshot = snapshots.latest(run.folder, run.identity)
+    if snapshot is None:
+        return Place(0, 0, 0)
+    run.optimizer.restore(run.model, snapshot.state)
+    say(f"going on after step {snapshot.place.step}")
+    return snapshot.place
+
+
+def steps(made: Iterator[tuple[Position, Batch]], order: Order) -> Iterator[tuple[Position, list[Batch]]]:
+    """The batches of each step, with the position of its last one; no step reaches into the next epoch."""
+    batches: list[Batch] = []
+    for position, batch in made:
+        batches.append(batch)
+        if len(batches) == order.accumulation or position.number == order.num_batches - 1:
+            yield position, batches
+            batches = []
+
+
+def following(place: Place, last: Position, order: Order) -> Place:
+    """The place after a step whose last batch stood at `last`."""
+    ends = last.number == order.num_batches - 1
+    return Place(place.step + 1, last.epoch + ends, 0 if ends else last.number + 1)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

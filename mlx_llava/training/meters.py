@@ -1,0 +1,59 @@
+"""What a run tells of itself: a line for people, and metrics.jsonl for programs."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_llava.training.step import Step
+
+
+class Meters:
+    """Counts and times of a run."""
+
+    def __init__(self, file: Path, num_steps: int, first_step: int) -> None:
+        self.file = file
+        self.num_steps = num_steps
+        self.first_step = first_step
+        self.started = self.last = time.monotonic()
+        self.skipped = 0
+
+    def note(self, number: int, step: Step, rates: Mapping[str, float], num_positions: int) -> str:
+        """Append a step to metrics.jsonl; the line that tells of it.
+
+        Args:
+            number: of the step, from 1.
+            rates: learning rates by group.
+            num_positions: positions that went through the model, padding and pictures among them.
+        """
+        now = time.monotonic()
+        seconds, self.last = now - self.last, now
+        self.skipped += step.skipped
+        left = (self.num_steps - number) * (now - self.started) / max(number - self.first_step, 1)
+        facts: dict[str, Any] = {
+            "step": number,
+            "loss": step.loss if not step.skipped else None,
+            "grad_norm": step.grad_norm if not step.skipped else None,
+            "answer_tokens": step.num_tokens,
+            "positions_per_second": num_positions / max(seconds, 1e-9),
+            "peak_memory": mx.get_peak_memory(),
+            "skipped": self.skipped,
+            **{f"rate_{name}": rate for name, rate in rates.items()},
+        }
+        with self.file.open("a") as out:
+            out.write(json.dumps(facts) + "\n")
+        told = ", ".join(f"{rate:.2e}" for rate in rates.values())
+        return (
+            f"{number}/{self.num_steps}  loss {step.loss:.4f}  rate {told}  "
+            f"{facts['positions_per_second']:.0f} positions/s  peak {facts['peak_memory'] / 1e9:.2f} GB  "
+            f"{_time(left)} left" + (f"  {self.skipped} skipped" if self.skipped else "")
+        )
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

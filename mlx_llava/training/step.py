@@ -1,0 +1,106 @@
+"""One update of the trained parameters from some batches: which parts are trained, and how a step goes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_llava.errors import UsageError
+from mlx_llava.inputs import Batch
+from mlx_llava.models.llava import Llava
+from mlx_llava.training.loss import answer_loss
+from mlx_llava.training.optimizer import AdamW, Arrays, global_norm, trained
+
+Part = Literal["projector", "language_model", "adapters"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did."""
+
+    loss: float
+    """Per answer token."""
+    num_tokens: int
+    """Answer tokens of all its batches."""
+    grad_norm: float
+    """Before clipping."""
+    skipped: bool
+    """Loss or gradient was not finite, so nothing moved."""
+
+
+def train_only(model: Llava, *parts: Part) -> None:
+    """Freeze everything but these parts, and switch the model to training; the vision tower is in no part.
+
+    Stage 1 trains the projector, stage 2 the projector and the language model, LoRA adapters and mostly the
+    projector. Raises UsageError where a part is packed or has nothing to train.
+    """
+    model.freeze()
+    for part in parts:
+        if part == "adapters":
+            model.language_model.unfreeze(keys=["lora_a", "lora_b"])
+        else:
+            _refuse_packed(part, model[part])
+            model[part].unfreeze()
+        if not any(name.startswith(_prefix(part)) for name in trained(model)):
+            raise UsageError(f"there is nothing to train in the {part}", "Attach adapters before training them.")
+    model.train()
+
+
+def _prefix(part: Part) -> str:
+    return "language_model." if part == "adapters" else f"{part}."
+
+
+def _refuse_packed(part: Part, module: nn.Module) -> None:
+    packed = [path for path, m in module.named_modules() if isinstance(m, nn.QuantizedLinear | nn.QuantizedEmbedding)]
+    if packed:
+        raise UsageError(
+            f"the {part} is packed ({packed[0]} and {len(packed) - 1} more layers) and cannot be trained",
+            "Train adapters on it, or convert the checkpoint without -q or --q-tower.",
+        )
+
+
+def train_step(
+    model: Llava, optimizer: AdamW, batches: Sequence[Batch], factor: float, *, per_batch_mean: bool = False
+) -> Step:
+    """One update from several micro-batches; every answer token counts the same.
+
+    Args:
+        factor: the schedule's, on the peak learning rates.
+        per_batch_mean: instead average within each batch first, as LLaVA's runs did: then a token counts more
+            in a batch that has few.
+
+    Raises RecordError for a batch without answer tokens.
+    """
+    total, num_tokens, gradients = mx.array(0.0), 0, {}
+    for batch in batches:
+        loss, count, more = loss_and_gradients(model, batch)
+        share = 1 / count if per_batch_mean else 1.0
+        total = total + loss * share
+        num_tokens += count
+        gradients = {n: g * share + gradients[n] if gradients else g * share for n, g in more.items()}
+        mx.eval(total, gradients)  # or the graphs of all batches stay alive
+    divisor = len(batches) if per_batch_mean else num_tokens
+    gradients = {name: gradient / divisor for name, gradient in gradients.items()}
+    loss, norm = float(total / divisor), float(global_norm(gradients))
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    if finite:
+        optimizer.update(model, gradients, factor)
+    return Step(loss, num_tokens, norm, skipped=not finite)
+
+
+def loss_and_gradients(model: Llava, batch: Batch) -> tuple[mx.array, int, Arrays]:
+    """The summed loss of a batch, its answer tokens, and the gradients of the trained parameters in float32."""
+    weights: Any = model.trainable_parameters()
+
+    def loss_of(weights: Any) -> tuple[mx.array, int]:
+        model.update(weights)
+        return answer_loss(model, batch)
+
+    (loss, count), gradients = mx.value_and_grad(loss_of)(weights)
+    model.update(weights)  # or the model would keep what the gradient was traced with
+    flat: list[tuple[str, mx.array]] = tree_flatten(gradients)  # pyright: ignore
+    return loss, count, {name: gradient.astype(mx.float32) for name, gradient in flat}

@@ -1,0 +1,176 @@
+"""A whole run of `lora`, its snapshots, and how it goes on after an interruption."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spine import EMBEDDED
+
+from mlx_llava import lora as program
+from mlx_llava.ask import AskOptions
+from mlx_llava.ask import ask as ask_program
+from mlx_llava.errors import CheckpointError, LlavaError, UsageError
+from mlx_llava.lora import LoraOptions, lora
+from mlx_llava.training.snapshots import sole_writer
+
+EXAMPLES = EMBEDDED / "examples"
+
+
+@pytest.fixture(scope="module")
+def options(converted: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> LoraOptions:
+    """Six conversations, answered another way than the model does: nine steps of two."""
+    folder = tmp_path_factory.mktemp("lora")
+    names = ("one_shape.png", "three_shapes.png", "two_shapes_wide.png")
+    rows = [
+        {
+            "id": f"{name}-{n}",
+            "image": name,
+            "conversations": [
+                {"from": "human", "value": f"{question}\n<image>"},
+                {"from": "gpt", "value": "blue " * (n + 1) + "circle"},
+            ],
+        }
+        for n, question in enumerate(("What color is the circle?", "How many shapes are there?"))
+        for name in names
+    ]
+    (folder / "train.json").write_text(json.dumps(rows))
+    return LoraOptions(
+        data=folder / "train.json",
+        adapter_path=folder / "undisturbed",
+        images=EXAMPLES,
+        model=str(converted(EMBEDDED)),
+        rank=4,
+        alpha=8.0,
+        epochs=3,
+        batch_size=1,
+        accumulation=2,
+        learning_rate=1e-2,
+        save_every=1,
+        workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(options: LoraOptions) -> Path:
+    """The folder of a run that nothing interrupted."""
+    assert lora(options) == 0
+    return options.adapter_path
+
+
+def result(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "adapters.safetensors").read_bytes(), (folder / "projector.safetensors").read_bytes()
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ctrl-C while the line of that step is printed."""
+
+    def say(line: str) -> None:
+        if line.startswith(f"{step}/"):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(program, "_say", say)
+
+
+def test_the_loss_falls_and_every_step_is_recorded(undisturbed: Path) -> None:
+    told = metrics(undisturbed)
+    assert [row["step"] for row in told] == [*range(1, 10)]
+    assert told[-1]["loss"] < told[0]["loss"] / 2
+    assert all(row["answer_tokens"] > 0 for row in told)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    options: LoraOptions, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(options, adapter_path=tmp_path)
+    for step in (1, 5):  # in the first epoch, and in the second
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            assert lora(options) == 130
+    assert lora(options) == 0
+    assert result(tmp_path) == result(undisturbed)
+    assert [row["loss"] for row in metrics(tmp_path)] == [row["loss"] for row in metrics(undisturbed)]
+
+
+def test_workers_change_nothing(options: LoraOptions, undisturbed: Path, tmp_path: Path) -> None:
+    assert lora(replace(options, adapter_path=tmp_path, workers=1)) == 0
+    assert result(tmp_path) == result(undisturbed)
+
+
+def test_a_finished_run_has_nothing_left_to_do(options: LoraOptions, undisturbed: Path) -> None:
+    before = result(undisturbed), len(metrics(undisturbed))
+    assert lora(options) == 0
+    assert (result(undisturbed), len(metrics(undisturbed))) == before
+
+
+def test_a_damaged_snapshot_is_passed_over(options: LoraOptions, undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    newest = max((tmp_path / "run").glob("step-*"))
+    data = bytearray((newest / "state.safetensors").read_bytes())
+    data[-1] ^= 1
+    (newest / "state.safetensors").write_bytes(data)
+    assert lora(replace(options, adapter_path=tmp_path / "run")) == 0
+    assert result(tmp_path / "run") == result(undisturbed)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"rank": 8}, {"as_written": True}])
+def test_a_run_with_other_options_does_not_go_on(
+    options: LoraOptions, undisturbed: Path, change: dict[str, Any]
+) -> None:
+    (name,) = change
+    with pytest.raises(UsageError, match=f"another {name}"):
+        lora(replace(options, **change))
+
+
+def test_a_folder_has_one_writer(options: LoraOptions, undisturbed: Path) -> None:
+    with sole_writer(undisturbed), pytest.raises(UsageError, match="in use by another run"):
+        lora(options)
+
+
+def test_adapters_answer_as_they_were_taught(
+    options: LoraOptions, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (str(EXAMPLES / "one_shape.png"), "What color is the circle?")
+    asked = AskOptions(words=words, model=options.model, adapter_path=undisturbed, look="exact")
+    assert ask_program(asked) == 0
+    assert "blue" in capsys.readouterr().out
+    assert ask_program(replace(asked, adapter_path=None)) == 0
+    assert capsys.readouterr().out == "red\n"
+
+
+def test_adapters_of_another_model_are_refused(options: LoraOptions, undisturbed: Path, small_model: Path) -> None:
+    with pytest.raises(CheckpointError, match="belong to another model"):
+        ask_program(AskOptions(words=("Hi",), model=str(small_model), adapter_path=undisturbed))
+
+
+@pytest.fixture
+def small_model(converted: Callable[[Path], Path], tmp_path: Path) -> Path:
+    from spine import CASES, write_checkpoint
+
+    write_checkpoint(CASES["plain"], tmp_path / "released")
+    return converted(tmp_path / "released")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": Path("nowhere.json")}, "no such file"),
+        ({"images": None}, "no folder of pictures"),
+        ({"rank": 0}, "--rank 0"),
+        ({"max_tokens": 50}, "the limit is 50"),
+    ],
+)
+def test_wrong_input_is_told_before_the_first_step(
+    options: LoraOptions, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LlavaError, match=words):
+        lora(replace(options, adapter_path=tmp_path, **change))
+    assert not (tmp_path / "metrics.jsonl").exists()
