@@ -40,6 +40,8 @@ class AskOptions:
     """Pictures, and the question."""
     model: Annotated[str | None, optional("MODEL", "-m")] = None
     """Converted folder, or a repository that holds one; the small model of this package unless given."""
+    adapter_path: Annotated[Path | None, optional("FOLDER")] = None
+    """Adapters that `mlx-llava lora` trained on this model."""
     revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit of the repository."""
     image: Annotated[tuple[str, ...], optional("PICTURE", "-a")] = ()
@@ -223,12 +225,17 @@ def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
     if options.model is None:
         from mlx_llava.embedded import load_embedded
 
-        return load_embedded(), time.perf_counter() - started
-    from mlx_llava.checkpoint import converted_config, load
-    from mlx_llava.hub import CONFIG, fetch
+        checkpoint = load_embedded()
+    else:
+        from mlx_llava.checkpoint import converted_config, load
+        from mlx_llava.hub import CONFIG, fetch
 
-    converted_config(fetch(options.model, options.revision, CONFIG), options.model)  # before gigabytes are fetched
-    checkpoint = load(fetch(options.model, options.revision))
+        converted_config(fetch(options.model, options.revision, CONFIG), options.model)  # before gigabytes are fetched
+        checkpoint = load(fetch(options.model, options.revision))
+    if options.adapter_path is not None:
+        from mlx_llava.training import adapters
+
+        adapters.load(options.adapter_path, checkpoint.model, adapters.fingerprint(checkpoint.folder))
     return checkpoint, time.perf_counter() - started
 
 

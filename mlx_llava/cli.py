@@ -10,6 +10,8 @@ from mlx_llava.program import run
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
     "convert": ("mlx_llava.convert.cli", "turn a Hugging Face or original LLaVA checkpoint into MLX weights"),
+    "lora": ("mlx_llava.lora", "tune adapters and the projector on your own conversations"),
+    "look": ("mlx_llava.look", "show training data as the model sees it"),
     "doctor": ("mlx_llava.doctor", "show versions, device, memory, BLAS, caches and free disk"),
 }
 

@@ -90,6 +90,14 @@ def crop(image: Image.Image, config: PictureConfig, name: str = "picture") -> np
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
 
 
+def png(pixels: np.ndarray, config: PictureConfig) -> bytes:
+    """The tower's input [side, side, 3] as a PNG file that shows what it shows."""
+    colours = (pixels * np.array(config.std) + np.array(config.mean)) * 255
+    file = io.BytesIO()
+    Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def identity(image: Image.Image) -> str:
     """A name for what an RGB picture shows, the same for the same pixels: 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
