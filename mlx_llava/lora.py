@@ -15,6 +15,7 @@ from mlx_llava.program import printable, run
 if TYPE_CHECKING:
     from mlx_llava.checkpoint import Checkpoint
     from mlx_llava.data.examples import Examples
+    from mlx_llava.training.adapters import Lora
     from mlx_llava.training.loop import Run
 
 INTERRUPTED = 130
@@ -98,10 +99,23 @@ def lora(options: LoraOptions) -> int:
         _say(plan(work))
         finished = train(work, _say)
         form = adapters.Lora(options.rank, options.alpha, options.dropout)
-        adapters.save(options.adapter_path, checkpoint.model, form, base, projector=not options.freeze_projector)
+        _save(options, checkpoint, form, base)
     _say(f"adapters written to {options.adapter_path}")
     _say(f"ask with them: mlx-llava ask --model {checkpoint.folder} --adapter-path {options.adapter_path} …")
     return 0 if finished else INTERRUPTED
+
+
+def _save(options: LoraOptions, checkpoint: "Checkpoint", form: "Lora", base: str) -> None:
+    """Write the adapters aside and move them into place, the config last: without it they are not read."""
+    from mlx_llava.training import adapters
+
+    aside = options.adapter_path / ".adapters"
+    aside.mkdir(exist_ok=True)
+    adapters.save(aside, checkpoint.model, form, base, projector=not options.freeze_projector)
+    for name in (adapters.ADAPTERS, adapters.PROJECTOR, adapters.CONFIG):
+        if (aside / name).exists():
+            (aside / name).replace(options.adapter_path / name)
+    aside.rmdir()
 
 
 def check(options: LoraOptions) -> None:

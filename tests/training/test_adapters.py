@@ -1,5 +1,6 @@
 """Adapters: where they sit, how they begin, what they learn on a packed base, and what merging leaves."""
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -12,7 +13,7 @@ from mlx.utils import tree_map
 from mlx_llava import backend
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import LAYERS, Lora, adaptable, attach, merge
+from mlx_llava.training.adapters import LAYERS, Lora, adaptable, attach, load, merge, save
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trained
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
 
@@ -121,6 +122,16 @@ def test_a_merged_model_answers_as_the_one_with_adapters(packing: Packing | None
     assert len(adaptable(model)) == 3 * 7
     with pytest.raises(UsageError, match="no adapters"):
         merge(model)
+
+
+@pytest.mark.parametrize("packing", MODES)
+def test_adapters_of_a_packed_base_can_be_loaded_onto_it(packing: Packing, tmp_path: Path) -> None:
+    model, other = adapted(packed(packing)), packed(packing)
+    save(tmp_path, model, LORA, "a base", projector=False)
+    load(tmp_path, other, "a base")
+    ours, theirs = values(model), values(other)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_merged_weights_have_the_dtype_of_the_model() -> None:

@@ -90,6 +90,7 @@ def test_a_state_saved_and_restored_goes_on_bit_for_bit(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "state.safetensors"), first.state())
     second = AdamW(other, options)
     second.restore(other, mx.load(str(tmp_path / "state.safetensors")))  # pyright: ignore
+    assert all(mx.array_equal(weight, trained(other)[name]) for name, weight in trained(model).items())
     for gradient in gradients[3:]:
         first.update(model, gradient, 0.5)
         second.update(other, gradient, 0.5)
@@ -115,6 +116,7 @@ def test_half_precision_weights_move_by_steps_that_only_their_masters_can_hold()
     train_only(model, "projector", "language_model")
     before = trained(model)
     optimizer = AdamW(model, OptimizerOptions(2e-5))
+    assert {x.dtype for name, x in optimizer.state().items() if name != "num_updates"} == {mx.float32}
     gradient = {name: mx.ones_like(weight) for name, weight in before.items()}
     for _ in range(200):  # each step is a fraction of bfloat16's distance at 0.2
         optimizer.update(model, gradient, 1.0)

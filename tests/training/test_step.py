@@ -60,6 +60,13 @@ def test_only_the_chosen_parts_move(parts: tuple[Part, ...]) -> None:
     assert changed == {name for name in before if name.split(".")[0] in parts}
 
 
+def test_choosing_parts_switches_the_model_to_training() -> None:
+    model = tiny()
+    model.eval()
+    train_only(model, "projector")
+    assert all(module.training for module in model.modules())
+
+
 def test_stage_1_computes_no_gradient_for_vicuna() -> None:
     model, optimizer = start("projector")
     _, _, gradients = loss_and_gradients(model, batch(*lessons()))
