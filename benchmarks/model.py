@@ -1,0 +1,215 @@
+"""A LLaVA of random weights in llava-hf's layout: CLIP-L/336, and a text model of TinyLlama's shape.
+
+Needs neither torch nor transformers, and a few megabytes of memory. The tokenizer is the embedded model's,
+filled up with pieces that are read back as they were written, so that an answer tokenizes to itself.
+"""
+
+import itertools
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import OURS, Bench, environment, run
+
+TOWER = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+TEXT = {
+    "model_type": "llama",
+    "vocab_size": 32064,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+}
+PATCHES = (336 // 14) ** 2
+PIECES = 32000  # of the tokenizer; <image> and <pad> are 32000 and 32001, 62 rows stay unused, as in llava-hf
+SPELLED = {"float16": "F16", "float32": "F32"}
+PIECE = 1 << 22  # numbers drawn at a time
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which checkpoint: 22 layers are TinyLlama's 1.1 billion text weights."""
+
+    layers: int = 22
+    dtype: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"llava-hf-{self.layers}-{self.dtype}"
+
+
+def checkpoint(bench: Bench, kind: Kind = Kind()) -> Path:
+    """The llava-hf folder, made on first use."""
+    folder = bench.folder / kind.name
+    if not folder.exists():
+        aside = bench.folder / f".{kind.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        ran = run([sys.executable, __file__, str(aside), str(kind.layers), kind.dtype])  # keeps NumPy out of here
+        if ran.code:
+            sys.exit(ran.stderr)
+        aside.rename(folder)
+    return folder
+
+
+def converted(bench: Bench, bits: int | None) -> Path:
+    """Our folder of that checkpoint, float32 or packed into `bits`, made on first use."""
+    folder = bench.folder / f"ours-{bits or 'float32'}"
+    if not folder.exists():
+        packed = ["-q", "--q-bits", str(bits)] if bits else []
+        names = ["--hf-path", str(checkpoint(bench)), "--mlx-path", str(folder)]
+        ran = run([sys.executable, "-m", "mlx_llava.convert", *names, *packed], environment(OURS, True))
+        if ran.code:
+            sys.exit(ran.stderr)
+    return folder
+
+
+def weights(bench: Bench, side: str, bits: int | None) -> dict[str, Any]:
+    """Where a side finds the checkpoint: converted for us; the peers pack it as they load it."""
+    if side == OURS:
+        return {"folder": str(converted(bench, bits))}
+    return {"folder": str(checkpoint(bench)), "bits": bits}
+
+
+def write(folder: Path, kind: Kind) -> None:
+    """Write every file of the checkpoint."""
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "image_token_index": PIECES,
+        "projector_hidden_act": "gelu",
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "torch_dtype": kind.dtype,
+        "text_config": TEXT | {"num_hidden_layers": kind.layers},
+        "vision_config": TOWER,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    _write_texts(folder)
+    _write_weights(folder / "model.safetensors", list(shapes(kind.layers)), kind.dtype)
+
+
+def _write_texts(folder: Path) -> None:
+    """The embedded model's tokenizer, templates and picture settings, for larger pictures and more tokens."""
+    from mlx_llava.embedded import CHECKPOINT, PICTURE
+
+    for name in ("special_tokens_map.json", "chat_template.json", "chat_template.jinja"):
+        shutil.copy(CHECKPOINT / name, folder)
+    shutil.copy(PICTURE, folder / "picture.png")
+
+    def adapt(name: str, **changes: Any) -> None:
+        values = json.loads((CHECKPOINT / name).read_text())
+        (folder / name).write_text(json.dumps(values | changes, indent=1))
+
+    adapt("preprocessor_config.json", size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+    adapt("processor_config.json", patch_size=14)
+    spec = json.loads((CHECKPOINT / "tokenizer.json").read_text())
+    shift = PIECES - _fill(spec["model"])  # <image> and <pad> follow the pieces
+    for token in spec["added_tokens"]:
+        token["id"] += shift if token["id"] > 2 else 0
+    (folder / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False))
+    added = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in spec["added_tokens"]}
+    adapt("tokenizer_config.json", model_max_length=4096, added_tokens_decoder=added)
+
+
+def _fill(model: dict[str, Any]) -> int:
+    """Add pieces up to PIECES: letters of two sorts, then pairs of them, which merge; the number there was before."""
+    first = len(model["vocab"])
+    one, other = [chr(0x4E00 + n) for n in range(178)], [chr(0x5E00 + n) for n in range(178)]
+    pairs = itertools.product(one, other)
+    pieces = [*one, *other, *("".join(pair) for pair in pairs)][: PIECES - first]
+    model["vocab"] |= {piece: first + n for n, piece in enumerate(pieces)}
+    old = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    model["merges"] = old + [list(piece) for piece in pieces if len(piece) == 2]
+    return first
+
+
+def shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor as the released llava-hf checkpoints name it."""
+    yield from _tower()
+    width, hidden, vocab = TEXT["hidden_size"], TEXT["intermediate_size"], TEXT["vocab_size"]
+    keys = width * TEXT["num_key_value_heads"] // TEXT["num_attention_heads"]
+    yield from _biased("multi_modal_projector.linear_1", width, TOWER["hidden_size"])
+    yield from _biased("multi_modal_projector.linear_2", width, width)
+    yield "language_model.model.embed_tokens.weight", (vocab, width)
+    for n in range(layers):
+        block = f"language_model.model.layers.{n}"
+        for name, rows in (("q", width), ("k", keys), ("v", keys), ("o", width)):
+            yield f"{block}.self_attn.{name}_proj.weight", (rows, width)
+        yield f"{block}.mlp.gate_proj.weight", (hidden, width)
+        yield f"{block}.mlp.up_proj.weight", (hidden, width)
+        yield f"{block}.mlp.down_proj.weight", (width, hidden)
+        yield f"{block}.input_layernorm.weight", (width,)
+        yield f"{block}.post_attention_layernorm.weight", (width,)
+    yield "language_model.model.norm.weight", (width,)
+    yield "language_model.lm_head.weight", (vocab, width)
+
+
+def _tower() -> Iterator[tuple[str, tuple[int, ...]]]:
+    tower, width, hidden = "vision_tower.vision_model", TOWER["hidden_size"], TOWER["intermediate_size"]
+    yield f"{tower}.embeddings.class_embedding", (width,)
+    yield f"{tower}.embeddings.patch_embedding.weight", (width, 3, 14, 14)
+    yield f"{tower}.embeddings.position_embedding.weight", (1 + PATCHES, width)
+    yield from _biased(f"{tower}.pre_layrnorm", width)
+    for n in range(TOWER["num_hidden_layers"]):
+        block = f"{tower}.encoder.layers.{n}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from _biased(f"{block}.self_attn.{name}", width, width)
+        yield from _biased(f"{block}.mlp.fc1", hidden, width)
+        yield from _biased(f"{block}.mlp.fc2", width, hidden)
+        yield from _biased(f"{block}.layer_norm1", width)
+        yield from _biased(f"{block}.layer_norm2", width)
+    yield from _biased(f"{tower}.post_layernorm", width)
+
+
+def _biased(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+def _write_weights(file: Path, tensors: list[tuple[str, tuple[int, ...]]], dtype: str) -> None:
+    """One safetensors file, piece by piece: norms pass their input on, everything else is noise."""
+    import numpy as np
+
+    random, size = np.random.default_rng(0), np.dtype(dtype).itemsize
+    ends = [0, *itertools.accumulate(math.prod(shape) * size for _, shape in tensors)]
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    for (name, shape), begin, end in zip(tensors, ends, ends[1:], strict=False):
+        header[name] = {"dtype": SPELLED[dtype], "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in tensors:
+            norm = "norm" in name and name.endswith("weight")
+            for begin in range(0, math.prod(shape), PIECE):
+                count = min(PIECE, math.prod(shape) - begin)
+                noise = (random.random(count, np.float32) - 0.5) * (12 / shape[-1]) ** 0.5
+                out.write((np.ones(count) if norm else noise).astype(dtype).tobytes())
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), Kind(int(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,46 @@
+"""mlx-lm's side: the text model alone, which it reads from a LLaVA checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import load_model
+from sides.timing import between, clock, fastest, fill, stamps
+
+
+def _load(folder: str, bits: int | None) -> nn.Module:
+    model, _ = load_model(Path(folder), lazy=True)
+    if bits:
+        nn.quantize(model, 64, bits)
+    mx.eval(model.parameters())
+    return model
+
+
+def loading(folder: str, bits: int | None) -> dict[str, Any]:
+    """Seconds from the folder to weights in memory."""
+    return {"seconds": fastest(lambda: _load(folder, bits), 1)}
+
+
+def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    model = _load(folder, bits)
+    ids = mx.random.randint(0, 500, (rows,))
+    return {"seconds": fastest(lambda: list(generate_step(ids, model, max_tokens=0)), repeats)}
+
+
+def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
+    """Seconds for one token of each answer, after a long prompt."""
+    model = _load(folder, bits)
+    if batch == 1:
+        steps = generate_step(mx.array([5]), model, max_tokens=tokens, prompt_cache=fill(make_prompt_cache(model)))
+        return {"seconds": between(stamps(steps, tokens))}
+    caches = [fill(make_prompt_cache(model)) for _ in range(batch)]
+    generator = BatchGenerator(model)
+    generator.insert([[5]] * batch, max_tokens=[tokens] * batch, caches=caches)
+    times = []
+    while generator.next_generated():
+        times.append(clock())
+    return {"seconds": between(times)}

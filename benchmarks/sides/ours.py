@@ -1,0 +1,105 @@
+"""mlx-llava's side. Each function loads the model and measures one thing in this process."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlx_llava  # noqa: F401  # first: it loads the BLAS that MLX is to use
+
+# isort: split
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import make_prompt_cache
+from sides.timing import WIDTH, between, clock, fastest, fill, stamps
+
+from mlx_llava import generate
+from mlx_llava.chat import Chat, Picture
+from mlx_llava.checkpoint import load
+from mlx_llava.generate import CacheOptions, KeptCache, Prompt, Sampling
+
+
+def loading(folder: str) -> dict[str, Any]:
+    """Seconds from the folder to weights in memory."""
+    return {"seconds": fastest(lambda: load(Path(folder)), 1)}
+
+
+def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
+    """Seconds from one picture's pixels to its features, through so many of the tower's blocks."""
+    model = load(Path(folder)).model
+    encoder = model.vision_tower.encoder
+    encoder.layers = encoder.layers[: blocks + 1]  # LLaVA leaves the last one out
+    pixels = mx.random.normal((1, 336, 336, 3))
+    mx.eval(pixels)
+    return {"seconds": fastest(lambda: mx.eval(model.features(pixels)), repeats)}
+
+
+def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    model = load(Path(folder)).model.language_model
+    embeddings = mx.random.normal((rows, WIDTH)) * 0.02
+    mx.eval(embeddings)
+
+    def work() -> None:
+        cache = KeptCache(model, CacheOptions())
+        cache.resume(range(rows))
+        list(generate.stream(model, mx.zeros(rows, mx.int32), embeddings, cache, Sampling(max_tokens=0)))
+
+    return {"seconds": fastest(work, repeats)}
+
+
+def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
+    """Seconds for one token of each answer, after a long prompt."""
+    model = load(Path(folder)).model.language_model
+    embeddings = mx.random.normal((1, WIDTH)) * 0.02
+    if batch == 1:
+        cache = KeptCache(model, CacheOptions())
+        cache.layers = fill(make_prompt_cache(model))
+        steps = generate.stream(model, mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
+        return {"seconds": between(stamps(steps, tokens))}
+    generate._prefill = lambda model, embeddings, layers: fill(layers)
+    generate.BatchGenerator = Watched
+    generate.batch(model, [Prompt([5], embeddings, tokens)] * batch, Sampling(), ())
+    return {"seconds": between(Watched.stamps)}
+
+
+class Watched(BatchGenerator):
+    """Notes when each step of a batch is done."""
+
+    stamps: ClassVar[list[float]] = []
+
+    def next_generated(self) -> Any:
+        """The next token of every answer."""
+        if responses := super().next_generated():
+            self.stamps.append(clock())
+        return responses
+
+
+def second_question(folder: str, picture: str, questions: list[str], tokens: int) -> dict[str, Any]:
+    """What each of several questions about a picture takes."""
+    checkpoint = load(Path(folder))
+    chat, asked = Chat(checkpoint), []
+    for question in questions:
+        began = clock()
+        pictures = [] if asked else [Picture.open(Path(picture), picture, checkpoint.config.picture, "seen")]
+        first = stamps(chat.ask(question, pictures, Sampling(max_tokens=tokens)), tokens)[0] - began
+        asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
+    return {"seconds": asked[-1]["first"], "asked": asked}
+
+
+def layer() -> dict[str, Any]:
+    """Milliseconds of one quantized layer for several numbers of rows, packed and unpacked."""
+    columns, rows = ["4 bits packed", "4 bits unpacked", "8 bits packed", "8 bits unpacked", "float32"], []
+    weight = mx.random.normal((WIDTH, WIDTH))
+    packs = {bits: mx.quantize(weight, 64, bits) for bits in (4, 8)}
+    mx.eval(weight, packs)
+    for count in (1, 2, 3, 4, 8, 16, 256):
+        x, works = mx.random.normal((count, WIDTH)), []
+        mx.eval(x)
+        for bits, pack in packs.items():
+            works.append(partial(mx.quantized_matmul, x, *pack, bits=bits))
+            works.append(partial(lambda x, pack, bits: x @ mx.dequantize(*pack, bits=bits).T, x, pack, bits))
+        works.append(partial(mx.matmul, x, weight.T))
+        rows.append(
+            (count, [1e3 * fastest(lambda work=work: mx.eval(work()), 20 if count < 100 else 3) for work in works])
+        )
+    return {"seconds": 0, "columns": columns, "rows": rows}

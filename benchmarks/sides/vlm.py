@@ -1,0 +1,90 @@
+"""mlx-vlm's side. Needs transformers 5.17 or older for pictures: later ones break its processor."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_vlm import load  # pyright: ignore[reportMissingImports]
+from mlx_vlm.generate import PromptCacheState, stream_generate  # pyright: ignore[reportMissingImports]
+from mlx_vlm.generate.ar import GenerationBatch, generate_step  # pyright: ignore[reportMissingImports]
+from mlx_vlm.models.cache import make_prompt_cache  # pyright: ignore[reportMissingImports]
+from mlx_vlm.prompt_utils import apply_chat_template  # pyright: ignore[reportMissingImports]
+from mlx_vlm.utils import load_model  # pyright: ignore[reportMissingImports]
+from mlx_vlm.vision_cache import VisionFeatureCache  # pyright: ignore[reportMissingImports]
+from sides.timing import between, clock, fastest, fill, stamps
+
+
+def _load(folder: str, bits: int | None) -> Any:
+    """The model; packed as its converter packs it, the text part alone."""
+    model = load_model(Path(folder), lazy=True)
+    if bits:
+        nn.quantize(model.language_model, 64, bits)
+    mx.eval(model.parameters())
+    return model
+
+
+def loading(folder: str, bits: int | None) -> dict[str, Any]:
+    """Seconds from the folder to weights in memory."""
+    return {"seconds": fastest(lambda: _load(folder, bits), 1)}
+
+
+def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str, Any]:
+    """Seconds from one picture's pixels to its features, through so many of the tower's blocks."""
+    model = _load(folder, bits)
+    encoder = model.vision_tower.vision_model.encoder
+    encoder.layers = encoder.layers[: blocks + 1]  # the last one is never evaluated
+    ids = mx.array([[model.config.image_token_index] * 576])
+    pixels = mx.random.normal((1, 3, 336, 336))
+    mx.eval(pixels)
+    return {"seconds": fastest(lambda: mx.eval(model.get_input_embeddings(ids, pixels).inputs_embeds), repeats)}
+
+
+def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    model = _load(folder, bits)
+    ids = mx.random.randint(0, 500, (1, rows))
+    return {"seconds": fastest(lambda: list(generate_step(ids, model, None, None, max_tokens=0)), repeats)}
+
+
+def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
+    """Seconds for one token of each answer, after a long prompt."""
+    model = _load(folder, bits)
+    layers = fill(make_prompt_cache(model.language_model), batch)
+    if batch == 1:
+        steps = generate_step(mx.array([[5]]), model, None, None, max_tokens=tokens, prompt_cache=layers)
+        return {"seconds": between(stamps(steps, tokens))}
+    generation = GenerationBatch(
+        model.language_model,
+        list(range(batch)),
+        mx.array([5] * batch),
+        layers,
+        lambda logprobs: mx.argmax(logprobs, axis=-1),
+        lambda token: False,
+        [tokens + 1] * batch,
+        greedy_sampling=True,
+    )
+    generation.compute_logprobs = False  # as its own batch_generate
+    return {"seconds": between(stamps(iter(generation.next, []), tokens))}
+
+
+def second_question(folder: str, bits: int | None, picture: str, questions: list[str], tokens: int) -> dict[str, Any]:
+    """What each of several questions about a picture takes, asked as its `mlx_vlm.chat` asks."""
+    model, processor = load(folder)
+    kept = {"vision_cache": VisionFeatureCache(), "prompt_cache_state": PromptCacheState()}
+    history, asked = [], []
+    for question in questions:
+        began = clock()
+        history.append({"role": "user", "content": [{"type": "text", "text": question}]})
+        prompt = apply_chat_template(processor, model.config, history, num_images=1)
+        steps = stream_generate(model, processor, prompt, image=[picture], max_tokens=tokens, temperature=0.0, **kept)
+        first, pieces = 0.0, []
+        for piece in steps:
+            first = first or clock() - began
+            pieces.append(piece)
+        last = pieces[-1]
+        asked.append(
+            {"prompt": last.prompt_tokens, "prefilled": last.prompt_tokens - last.cached_tokens, "first": first}
+        )
+        history.append({"role": "assistant", "content": [{"type": "text", "text": "".join(p.text for p in pieces)}]})
+    return {"seconds": asked[-1]["first"], "asked": asked}
