@@ -25,7 +25,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.live and self.shown > 0 and self.done < self.total:  # an error starts on a line of its own
-            print(file=sys.stderr)  # noqa: T201
+            print(file=sys.stderr)
 
     def __call__(self, num_bytes: int) -> None:
         """Note that `num_bytes` more have been read and written."""
@@ -41,4 +41,4 @@ class Progress:
         left = (self.total - self.done) / max(rate, 1.0)
         line = f"{self.done / self.total:4.0%}  {size(self.done)}  {rate / 1e6:.0f} MB/s  {left:.0f} s left"
         end = "" if self.live and self.done < self.total else "\n"
-        print(f"\r\x1b[K{line}" if self.live else line, end=end, file=sys.stderr, flush=True)  # noqa: T201
+        print(f"\r\x1b[K{line}" if self.live else line, end=end, file=sys.stderr, flush=True)

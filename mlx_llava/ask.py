@@ -111,9 +111,9 @@ def ask(options: AskOptions) -> int:
     facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
-        print(json.dumps({**facts, "images": report.images(pictures, options.look), **more}))  # noqa: T201
+        print(json.dumps({**facts, "images": report.images(pictures, options.look), **more}))
     if options.stats:
-        print(printable(report.stats_line(facts)), file=sys.stderr)  # noqa: T201
+        print(printable(report.stats_line(facts)), file=sys.stderr)
     return code
 
 
@@ -138,11 +138,11 @@ def _answer(options: AskOptions, chat: "Chat", question: str, pictures: "list[Pi
     try:
         for piece in chat.ask(question, pictures, sampling, NUM_TOP if options.logprobs else 0):
             if options.stream and not quiet:
-                print(clean(piece.text), end="", flush=True)  # noqa: T201
+                print(clean(piece.text), end="", flush=True)
     except KeyboardInterrupt:
         code = 130
     if not quiet:
-        print("" if options.stream else clean(chat.answer.text))  # noqa: T201
+        print("" if options.stream else clean(chat.answer.text))
     return code
 
 

@@ -29,9 +29,9 @@ def main() -> None:
 
 def _show(name: str) -> None:
     if name in ("-V", "--version"):
-        print(f"mlx-llava {__version__}")  # noqa: T201
+        print(f"mlx-llava {__version__}")
     elif name in ("-h", "--help", "help"):
-        print(help_text())  # noqa: T201
+        print(help_text())
     else:
         raise UsageError(f"no command {name!r}", f"Use one of {', '.join(COMMANDS)}, or see mlx-llava --help.")
 

@@ -34,7 +34,7 @@ def main() -> None:
 def doctor(options: DoctorOptions) -> None:
     """Print the facts."""
     facts = collect()
-    print(json.dumps(facts, indent=1) if options.json else "\n".join(lines(facts)))  # noqa: T201
+    print(json.dumps(facts, indent=1) if options.json else "\n".join(lines(facts)))
 
 
 def collect() -> dict[str, Any]:

@@ -59,7 +59,7 @@ def look(options: LookOptions) -> None:
     if options.stats:
         from mlx_llava.data.statistics import lines, statistics
 
-        print("\n".join(map(printable, lines(statistics(records)))))  # noqa: T201
+        print("\n".join(map(printable, lines(statistics(records)))))
         return
     numbers = range(len(records))[options.first - 1 : options.first - 1 + options.batch_size]
     shown = list(records.records(numbers))
@@ -68,12 +68,12 @@ def look(options: LookOptions) -> None:
     maker = _maker(options)
     examples = [maker.example(record) for record in shown]
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(batch_lines(shown, examples, maker.tokenizer, colour)))  # noqa: T201
+    print("\n".join(batch_lines(shown, examples, maker.tokenizer, colour)))
     if options.html:
         from mlx_llava.look_page import page
 
         options.html.write_text(page(shown, examples, maker), encoding="utf-8")
-        print(f"written to {printable(str(options.html))}", file=sys.stderr)  # noqa: T201
+        print(f"written to {printable(str(options.html))}", file=sys.stderr)
 
 
 def _maker(options: LookOptions) -> "Maker":

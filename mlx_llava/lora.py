@@ -240,7 +240,7 @@ def plan(work: "Run") -> str:
 
 
 def _say(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

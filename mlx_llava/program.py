@@ -66,7 +66,7 @@ def _say(problem: str, advice: str) -> None:
     if os.environ.get(DEBUG) == "1":
         traceback.print_exc()
     for line in (f"mlx-llava: error: {problem}", advice):
-        print(printable(line.replace("\n", "\r")), file=sys.stderr)  # noqa: T201 - a name may hold a line end
+        print(printable(line.replace("\n", "\r")), file=sys.stderr)  # a name may hold a line end
 
 
 def _finish(code: int) -> int:

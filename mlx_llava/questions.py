@@ -151,4 +151,4 @@ def _end_torn_line(path: Path, out: Any) -> None:
 
 
 def _say(line: str) -> None:
-    print(printable(line), file=sys.stderr)  # noqa: T201
+    print(printable(line), file=sys.stderr)

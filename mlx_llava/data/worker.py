@@ -23,7 +23,7 @@ class Worker:
     """The near end of the pipes."""
 
     def __init__(self) -> None:
-        # neither BLAS nor threads of the tokenizer help here; a session of its own keeps Ctrl-C with the program
+        # neither BLAS nor threads of the tokenizer help here; a process group of its own keeps Ctrl-C with the program
         quiet = {"MLX_LLAVA_FAST_BLAS": "0", "TOKENIZERS_PARALLELISM": "false"}
         environment = {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(sys.path)}
         pipe = subprocess.PIPE
