@@ -18,13 +18,14 @@ from mlx_llava.training.adapters import Lora, attach
 from mlx_llava.training.optimizer import trained
 from mlx_llava.training.step import train_only
 
+TEXT_SCALE = 0.1  # of weights: with 0.2 gradients of torch and ours differ by up to 9.9e-6, with 0.1 by 3.4e-6
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0)
 
 
 def tiny(case: str = "plain") -> Llava:
     """The model of a case, ready to train."""
     config = from_hf(CASES[case].config())
-    model, values = Llava(config), weights(config)
+    model, values = Llava(config), weights(config, TEXT_SCALE)
     loaded = []
     for name in parameter_shapes(model):
         value = values[released_name(name)]

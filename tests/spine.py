@@ -128,12 +128,13 @@ ALL_ROWS = ("plain", "llama3, v5", "mistral, window 8")  # of which the record h
 ALL_LAYERS = ("plain", "clip gelu", "clip eps")  # and the tower's every hidden state
 
 
-def weights(config: LlavaConfig, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def weights(config: LlavaConfig, text_scale: float = SCALES["language_model"]) -> dict[str, NDArray[np.float32]]:
     """Tensors by their released llava-hf names; logits come out with a magnitude of about five."""
-    draw = np.random.Generator(np.random.PCG64(seed))
+    draw = np.random.Generator(np.random.PCG64(0))
+    scales = {**SCALES, "language_model": text_scale}
     made = {}
     for name, (shape, _) in sorted(parameter_shapes(Llava(config)).items()):
-        scale, middle = (0.1, float(name.endswith("weight"))) if "norm" in name else (SCALES[name.split(".")[0]], 0.0)
+        scale, middle = (0.1, float(name.endswith("weight"))) if "norm" in name else (scales[name.split(".")[0]], 0.0)
         values = middle + scale * (2 * draw.random(shape) - 1) * 3**0.5  # uniform with that deviation
         if name.endswith("patch_embedding.weight"):
             values = values.transpose(0, 3, 1, 2)

@@ -11,7 +11,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from spine import ALL_LAYERS, ALL_ROWS, CASES, GOLDEN, NEW_TOKENS, Case, last_rows, prompts, together, weights
+from spine import ALL_LAYERS, ALL_ROWS, CASES, GOLDEN, NEW_TOKENS, SCALES, Case, last_rows, prompts, together, weights
 
 from mlx_llava.dialects import from_hf
 from mlx_llava.inputs import Batch, Example, collate
@@ -19,11 +19,11 @@ from mlx_llava.inputs import Batch, Example, collate
 Reference = LlavaForConditionalGeneration
 
 
-def build(case: Case) -> Reference:
+def build(case: Case, text_scale: float = SCALES["language_model"]) -> Reference:
     """transformers' model with the weights of the case."""
     values = case.config()
     model = Reference(LlavaConfig(**values)).eval()
-    state = {modern_name(name): torch.tensor(w) for name, w in weights(from_hf(values)).items()}
+    state = {modern_name(name): torch.tensor(w) for name, w in weights(from_hf(values), text_scale).items()}
     if values.get("tie_word_embeddings"):
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
-from lessons import LORA, adapted, batch, lessons, tiny
+from lessons import LORA, TEXT_SCALE, adapted, batch, lessons, tiny
 from mlx.utils import tree_flatten
 from peft import LoraConfig, get_peft_model
 from record import build, modern_name
@@ -45,7 +45,7 @@ def pair(case: str) -> tuple[Llava, Any, Twins]:
     model = adapted(tiny(case))
     pattern = r"model\.language_model\.layers\.\d+\.(" + "|".join(LAYERS).replace(".", r"\.") + ")"
     config = LoraConfig(r=LORA.rank, lora_alpha=int(LORA.alpha), lora_dropout=0.0, target_modules=pattern)
-    peft = get_peft_model(build(CASES[case]), config)  # pyright: ignore
+    peft = get_peft_model(build(CASES[case], TEXT_SCALE), config)  # pyright: ignore
     pairs = twins(model, peft)
     for name, twin in pairs.items():
         twin.requires_grad_(True)
@@ -96,7 +96,7 @@ def test_a_new_adapter_begins_as_peft_begins_it() -> None:
     model = tiny()
     attach(model, Lora(rank=16, alpha=16.0, dropout=0.0))
     pattern = r"model\.language_model\.layers\.\d+\..*_proj"
-    peft = get_peft_model(build(CASES["plain"]), LoraConfig(r=16, lora_alpha=16, target_modules=pattern))  # pyright: ignore
+    peft = get_peft_model(build(CASES["plain"], TEXT_SCALE), LoraConfig(r=16, lora_alpha=16, target_modules=pattern))  # pyright: ignore
     train_only(model, "adapters")
     for name, twin in twins(model, peft).items():
         ours, theirs = np.array(trained(model)[name]), twin.detach().numpy()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from lessons import batch, lessons, tiny
+from lessons import TEXT_SCALE, batch, lessons, tiny
 from numpy.typing import NDArray
 from record import Reference, arguments, build, modern_name
 from spine import CASES, released_name
@@ -47,7 +47,7 @@ def arrays(model: Llava) -> dict[str, NDArray[Any]]:
 
 
 def pair(case: str, stage: str) -> tuple[Llava, Reference, dict[str, torch.nn.Parameter]]:
-    model, reference = tiny(case), build(CASES[case])
+    model, reference = tiny(case), build(CASES[case], TEXT_SCALE)
     train_only(model, *STAGES[stage])
     return model, reference, parameters(reference, model)
 
@@ -63,7 +63,7 @@ def assert_close(ours: Mapping[str, Any], theirs: Mapping[str, Any], relative: f
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_equals_that_of_transformers_to_five_decimals(case: str) -> None:
-    model, reference = tiny(case), build(CASES[case])
+    model, reference = tiny(case), build(CASES[case], TEXT_SCALE)
     for given in (batch(*lessons(case), case=case), *(batch(example, case=case) for example in lessons(case))):
         loss, count = answer_loss(model, given)
         with torch.no_grad():
