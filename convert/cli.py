@@ -25,6 +25,6 @@ def convert(options: ConvertOptions) -> None:
     if options.dry_run:
         say("dry run: nothing written")
         return
-    with Progress(job.num_bytes) as progress:
+    with Progress(job.num_bytes_out) as progress:
         write(job, progress)
     say(f"written to {printable(str(options.mlx_path))}")

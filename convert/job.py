@@ -16,8 +16,9 @@ from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.pictures import with_pictures
 from mlx_llava.convert.progress import size
 from mlx_llava.convert.quantize import choose, uniform
+from mlx_llava.convert.survey import Source, check_head, survey
 from mlx_llava.convert.vocabulary import read_tokenizer
-from mlx_llava.convert.weights import DTYPES, Source, outputs, survey, write_weights
+from mlx_llava.convert.weights import DTYPES, Planned, outputs, planned, write_weights
 from mlx_llava.dialects import CODE_KEYS, from_hf, to_hf, tower_name, vision_from_hf
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.hub import fetch
@@ -25,7 +26,7 @@ from mlx_llava.keys import Section, read_json
 from mlx_llava.models.llava import Llava
 from mlx_llava.program import printable
 from mlx_llava.prompts.templates import template
-from mlx_llava.shards import Tensor, read_index
+from mlx_llava.shards import Reader, Tensor, read_index
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class Job:
     @property
     def num_bytes_out(self) -> int:
         """Bytes of weights to be written."""
-        return sum(output.num_bytes for output in outputs(self.source, self.dtype, self.quantized))
+        return sum(output.num_bytes for output in outputs(self.plan()))
+
+    def plan(self) -> list[Planned]:
+        """Every weight and what becomes of it."""
+        return planned(self.source.weights(), self.dtype, self.quantized)
 
     def lines(self) -> Iterator[str]:
         """The plan, for a person."""
@@ -81,7 +86,7 @@ def prepare(options: ConvertOptions) -> Job:
 
 
 def write(job: Job, progress: Callable[[int], object] = lambda num_bytes: None) -> None:
-    """Write the folder; a failure leaves what was there. `progress` gets the bytes that were read and written."""
+    """Write the folder; a failure leaves what was there. `progress` gets the bytes that were written."""
     with appearing(job.options.mlx_path, job.options.overwrite, job.num_bytes_out) as folder:
         values = to_hf(job.source.config)
         values["mlx_llava"]["source"] = {"name": job.options.hf_path, "converter": f"mlx-llava {__version__}"}
@@ -90,7 +95,9 @@ def write(job: Job, progress: Callable[[int], object] = lambda num_bytes: None) 
         (folder / "tokenizer.json").write_bytes(job.tokenizer)
         (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(f"# Converted by mlx-llava\n\n{lines}", encoding="utf-8")
-        write_weights(folder, job.source, job.dtype, job.quantized, progress)
+        with Reader() as reader:
+            check_head(reader, job.source)
+        write_weights(folder, job.plan(), progress)
 
 
 def _check(options: ConvertOptions) -> None:

@@ -54,7 +54,8 @@ class Place(NamedTuple):
 class Writer:
     """Files for a list of tensors, each written in rows in any order; leaving its `with` closes them."""
 
-    def __init__(self, folder: Path, outputs: Iterable[Output]) -> None:
+    def __init__(self, folder: Path, outputs: Iterable[Output], metadata: str = "mlx") -> None:
+        self._metadata = {"format": metadata}
         self._places: dict[str, Place] = {}
         self._files = ExitStack()
         shards = _shards(outputs)
@@ -83,7 +84,7 @@ class Writer:
 
     def _open(self, path: Path, outputs: list[Output]) -> None:
         """Create a file that has its header and the room for its tensors."""
-        header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
+        header: dict[str, object] = {"__metadata__": self._metadata}
         size = 0
         for o in outputs:
             header[o.name] = {

@@ -10,7 +10,11 @@ from mlx_llava.program import run
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
     "convert": ("mlx_llava.convert.cli", "turn a Hugging Face or original LLaVA checkpoint into MLX weights"),
+    "pretrain": ("mlx_llava.pretrain", "train the projector on pictures and captions: stage 1"),
+    "finetune": ("mlx_llava.finetune", "train Vicuna and the projector on conversations: stage 2"),
     "lora": ("mlx_llava.lora", "tune adapters and the projector on your own conversations"),
+    "fuse": ("mlx_llava.fuse", "merge adapters into the model that they were trained on"),
+    "export": ("mlx_llava.export", "write a converted model or its adapters for transformers and PEFT"),
     "look": ("mlx_llava.look", "show training data as the model sees it"),
     "doctor": ("mlx_llava.doctor", "show versions, device, memory, BLAS, caches and free disk"),
 }

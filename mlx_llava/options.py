@@ -1,10 +1,15 @@
-"""Options of a program, said once: a frozen dataclass is the default, the flag and the help text."""
+"""Options of a program, said once: a frozen dataclass is the default, the recipe's keys, the flag and the help text."""
 
 import contextlib
+import dataclasses
 import io
 import sys
+import tomllib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -18,22 +23,32 @@ STYLE = (
     tyro.conf.DisallowNone,  # an optional flag is left out, not given the word None
     tyro.conf.PositionalMetavarFromFieldName,
 )
+RECIPES = Path(__file__).parent / "recipes"
+RECIPE = "--recipe"
 
 
 def optional(metavar: str, *aliases: str) -> Any:
     """A flag without a value of its own: help shows `metavar`, and what happens without it is in its docstring."""
-    return tyro.conf.arg(metavar=metavar, aliases=aliases, help_behavior_hint="")
+    return tyro.conf.arg(metavar=metavar, aliases=aliases, help_behavior_hint=_unless_none)
+
+
+def _unless_none(default: str) -> str:
+    return "" if default == "None" else f"(default: {default})"  # a recipe gives one
 
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
     """Read a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags.
 
-    Words may stand before, between and after the flags; they go to the field `words`.
+    Words may stand before, between and after the flags; they go to the field `words`. Where there is a field
+    `recipe`, the TOML file it names gives defaults.
     """
     complaint, given = io.StringIO(), sys.argv[1:] if arguments is None else arguments
+    default = _defaults(options, given)
     try:
         with contextlib.redirect_stderr(complaint):
-            read, rest = tyro.cli(options, prog=program, args=given, config=STYLE, return_unknown_args=True)
+            read, rest = tyro.cli(
+                options, prog=program, args=given, default=default, config=STYLE, return_unknown_args=True
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -43,6 +58,65 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
         raise UsageError(f"{', '.join(unknown[:5])}: not an option of this program", f"See {program} --help.")
     values = vars(read)
     return options(**{**values, "words": (*values["words"], *rest)}) if rest else read
+
+
+def _defaults(options: type[Any], arguments: Sequence[str]) -> Any:
+    """The options as the recipe on a command line has them, what it leaves required marked so."""
+    name = _last_recipe(arguments)
+    fields = {field.name: field for field in dataclasses.fields(options)}
+    if name is None or "recipe" not in fields:
+        return tyro.MISSING_NONPROP
+    required = {
+        n: tyro.MISSING for n, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING
+    }
+    return options(**{**required, **read_recipe(name, options)})
+
+
+def _last_recipe(arguments: Sequence[str]) -> str | None:
+    named = [word.partition("=")[2] for word in arguments if word.startswith(f"{RECIPE}=")]
+    named += [name for flag, name in pairwise(arguments) if flag == RECIPE]
+    return named[-1] if named else None
+
+
+def read_recipe(name: str, options: type[Any]) -> dict[str, Any]:
+    """The values of a recipe, which is a TOML file or the name of one in this package.
+
+    Raises UsageError where it cannot be read, has a key that `options` has no field for, or a value of another type.
+    """
+    path = RECIPES / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        problem = "no such recipe" if isinstance(error, FileNotFoundError) else str(error)
+        ours = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise UsageError(f"{RECIPE} {name}: {problem}", f"Name a TOML file, or one of {ours}.") from None
+    types = get_type_hints(options)
+    return {key: _value(path, key, value, types) for key, value in values.items()}
+
+
+def _value(path: Path, key: str, value: object, types: dict[str, Any]) -> object:
+    """A recipe's value as its field has it."""
+    if key not in types or key == "recipe":
+        raise UsageError(f"{path}: {key} is not a key of this program", "Keys are its flags, with _ for -.")
+    wanted = [kind for kind in get_args(types[key]) or (types[key],) if kind is not NoneType]
+    if get_origin(types[key]) is Literal:
+        wanted = [types[key]]
+    for kind in wanted:
+        if get_origin(kind) is Literal and value in get_args(kind):
+            return value
+        if kind is Path and isinstance(value, str):
+            return Path(value)
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is kind:  # a bool is no int here
+            return value
+    raise UsageError(f"{path}: {key} = {value!r} is of the wrong type", f"Give {_spelled(wanted)}.")
+
+
+def _spelled(kinds: Sequence[Any]) -> str:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a text"}
+    return " or ".join(words.get(kind) or " or ".join(map(repr, get_args(kind))) for kind in kinds)
 
 
 def _first_sentence(box: str) -> str:

@@ -1,7 +1,8 @@
 """LoRA adapters on the language model, and the folder that holds them.
 
 The folder has mlx-lm's form, `adapters.safetensors` beside `adapter_config.json`; the projector that was trained
-with them lies in `projector.safetensors`. Packed layers below adapters stay packed: then it is QLoRA.
+with them lies in `projector.safetensors`, or alone, where the rank is 0. Packed layers below adapters stay packed:
+then it is QLoRA.
 """
 
 import hashlib
@@ -131,45 +132,69 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, model: Llava, lora: Lora, base: str, *, projector: bool) -> None:
-    """Write the adapters, and the projector if it was trained with them, into a folder.
+def save(folder: Path, model: Llava, lora: Lora | None, base: str, *, projector: bool) -> None:
+    """Write the adapters, and the projector if it was trained, into a folder; without `lora` the projector alone.
+
+    Written aside and moved into place, the config last: without it nothing is read.
 
     Args:
         base: the fingerprint of the model that they belong to.
     """
+    tensors = {
+        ADAPTERS: {f"{path}.{name}": a[name] for path, a in _attached(model).items() for name in ("lora_a", "lora_b")},
+        PROJECTOR: dict(_projector(model)) if projector else {},
+    }
+    aside = folder / ".adapters"
+    aside.mkdir(exist_ok=True)
+    for name, some in tensors.items():
+        if some:
+            mx.save_safetensors(str(aside / name), some, {"format": "mlx"})
     values = {
         "fine_tune_type": "lora",
         "num_layers": len(model.language_model.layers),
-        "lora_parameters": {
-            "rank": lora.rank,
-            "scale": lora.scale,
-            "dropout": lora.dropout,
-            "keys": list(LAYERS),
-        },
-        "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha, "projector": projector},
+        "lora_parameters": _form(lora),
+        "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha if lora else 0.0, "projector": projector},
     }
-    tensors = {f"{path}.{name}": a[name] for path, a in _attached(model).items() for name in ("lora_a", "lora_b")}
-    mx.save_safetensors(str(folder / ADAPTERS), tensors, {"format": "mlx"})
-    if projector:
-        mx.save_safetensors(str(folder / PROJECTOR), dict(_projector(model)), {"format": "mlx"})
-    (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    (aside / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    for name in (*tensors, CONFIG):
+        if (aside / name).exists():
+            (aside / name).replace(folder / name)
+    aside.rmdir()
 
 
-def load(folder: Path, model: Llava, base: str) -> Lora:
+def _form(lora: Lora | None) -> dict[str, Any]:
+    """What mlx-lm calls the parameters; of no adapters the rank is 0."""
+    if lora is None:
+        return {"rank": 0, "scale": 0.0, "dropout": 0.0, "keys": []}
+    return {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": list(LAYERS)}
+
+
+def load(folder: Path, model: Llava, base: str) -> Lora | None:
     """Attach the adapters of a folder, and give the model the projector trained with them.
 
-    Raises CheckpointError, before anything changes, where the folder belongs to another model than the one with
-    the fingerprint `base`, or holds anything else than exactly the tensors it declares, all finite.
+    Where the folder holds a projector alone, that is all, and None is returned. Raises CheckpointError, before
+    anything changes, where the folder belongs to another model than the one with the fingerprint `base`, or holds
+    anything else than exactly the tensors it declares, all finite.
     """
     lora, projector = _read_config(folder, model, base)
-    values = {name: x.astype(mx.float32) for name, x in _read(folder / ADAPTERS, _forms(model, lora))}
+    values: dict[str, mx.array] = {}
+    if lora is not None:
+        values.update((name, x.astype(mx.float32)) for name, x in _read(folder / ADAPTERS, _forms(model, lora)))
     if projector:
         forms = {n: f for n, f in parameter_shapes(model).items() if n.startswith("projector.")}
         now = dict(_projector(model))
         values.update((name, x.astype(now[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
-    attach(model, lora)
+    if lora is not None:
+        attach(model, lora)
     model.load_weights(list(values.items()), strict=False)
     return lora
+
+
+def load_projector(folder: Path, model: Llava, base: str) -> None:
+    """Give the model the projector of a folder that holds nothing else; CheckpointError as `load` has it."""
+    if _read_config(folder, model, base)[0] is not None:
+        raise CheckpointError(f"{folder}: holds adapters too", "Name a folder of `mlx-llava pretrain`.")
+    load(folder, model, base)
 
 
 def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
@@ -177,21 +202,26 @@ def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
     return ((f"projector.{name}", value) for name, value in flat)
 
 
-def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora, bool]:
+def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bool]:
     config = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}")
     ours, form = config.section("mlx_llava"), config.section("lora_parameters")
     if ours.text("base", None) != base:
         raise CheckpointError(f"{folder}: the adapters belong to another model", "Name the one they were trained on.")
     config.must("fine_tune_type", "lora")
     config.must("num_layers", len(model.language_model.layers))
-    form.must("keys", list(LAYERS))
     ours.must("format", FORMAT)
-    rank, dropout = form.whole("rank", None, 1, 2**16), form.real("dropout", None, 0.0, 0.999)
-    lora = Lora(rank, ours.real("alpha", None, 0.0, 1e6), dropout)
-    form.must("scale", lora.scale)
-    projector = ours.flag("projector", False)
+    rank, dropout = form.whole("rank", None, 0, 2**16), form.real("dropout", None, 0.0, 0.999)
+    alpha, projector = ours.real("alpha", None, 0.0, 1e6), ours.flag("projector", False)
+    lora = Lora(rank, alpha, dropout) if rank else None
+    for key in ("scale", "keys"):
+        form.must(key, _form(lora)[key])
     for section in (config, ours, form):
         section.finish()
+    for name, declared in ((ADAPTERS, lora is not None), (PROJECTOR, projector)):
+        if (folder / name).exists() and not declared:
+            raise CheckpointError(f"{folder}/{name}: the folder's config declares none", "Take it away.")
+    if lora is None and not projector:
+        raise CheckpointError(f"{folder}: declares neither adapters nor a projector", "Train it again.")
     return lora, projector
 
 

@@ -15,7 +15,17 @@ from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, UsageError
 from mlx_llava.shards import read_header
-from mlx_llava.training.adapters import ADAPTERS, CONFIG, LAYERS, PROJECTOR, Lora, fingerprint, load, save
+from mlx_llava.training.adapters import (
+    ADAPTERS,
+    CONFIG,
+    LAYERS,
+    PROJECTOR,
+    Lora,
+    fingerprint,
+    load,
+    load_projector,
+    save,
+)
 from mlx_llava.training.loss import answer_loss
 
 BASE = "a fingerprint"
@@ -83,6 +93,24 @@ def test_without_a_trained_projector_the_folder_holds_none(tmp_path: Path) -> No
     assert mx.array_equal(model.projector["linear_1"].weight, tiny().projector["linear_1"].weight)
 
 
+def test_a_projector_alone_is_an_adapter_folder_of_rank_0(tmp_path: Path) -> None:
+    model = tiny()
+    model.projector["linear_1"].weight = model.projector["linear_1"].weight + 1
+    save(tmp_path, model, None, BASE, projector=True)
+    assert {file.name for file in tmp_path.iterdir()} == {PROJECTOR, CONFIG}
+    for read in (load, load_projector):
+        other = tiny()
+        assert read(tmp_path, other, BASE) is None
+        ours, theirs = values(model), values(other)
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_projector_that_was_trained_with_adapters_does_not_go_without_them(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="adapters too"):
+        load_projector(folder, tiny(), BASE)
+
+
 A = "language_model.layers.0.self_attn.q_proj.lora_a"
 FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no adapter at all": ("missing", lambda f: rewrite(f / ADAPTERS, lambda t: (t.clear(), t.update(x=mx.ones(1))))),
@@ -101,6 +129,23 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         lambda f: rewrite(f / PROJECTOR, lambda t: t.update({"language_model.norm.weight": mx.ones(64)})),
     ),
     "no projector file": ("projector.safetensors", lambda f: (f / PROJECTOR).unlink()),
+    "a projector that nobody declared": (
+        "declares none",
+        lambda f: reconfigure(f, "mlx_llava", projector=False),
+    ),
+    "adapters that nobody declared": (
+        "declares none",
+        lambda f: reconfigure(f, "lora_parameters", rank=0, scale=0.0, keys=[]),
+    ),
+    "nothing at all": (
+        "neither",
+        lambda f: (
+            (f / ADAPTERS).unlink(),
+            (f / PROJECTOR).unlink(),
+            reconfigure(f, "lora_parameters", rank=0, scale=0.0, keys=[]),
+            reconfigure(f, "mlx_llava", projector=False),
+        ),
+    ),
     "another base": ("another model", lambda f: reconfigure(f, "mlx_llava", base="other")),
     "another rank": ("another form", lambda f: reconfigure(f, "lora_parameters", rank=8, scale=1.0)),
     "another scale": ("scale", lambda f: reconfigure(f, "lora_parameters", scale=20.0)),

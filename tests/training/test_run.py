@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from spine import EMBEDDED
 
-from mlx_llava import lora as program
+from mlx_llava import tuning
 from mlx_llava.ask import AskOptions
 from mlx_llava.ask import ask as ask_program
 from mlx_llava.errors import CheckpointError, LlavaError, UsageError
@@ -77,7 +77,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         if line.startswith(f"{step}/"):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(program, "_say", say)
+    monkeypatch.setattr(tuning, "say", say)
 
 
 def test_the_loss_falls_and_every_step_is_recorded(undisturbed: Path) -> None:

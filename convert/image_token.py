@@ -1,0 +1,58 @@
+"""The vocabulary that llava-hf needs: `<image>` and `<pad>` are tokens, with rows in the embedding."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_llava.config import LlavaConfig
+
+IMAGE, PAD = "<image>", "<pad>"
+MULTIPLE = 64  # transformers, models/llava/convert_llava_weights_to_hf.py: pad_shape
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer.json and the ids that a processor and a model are told."""
+
+    spec: dict[str, Any]
+    image_id: int
+    pad_id: int
+    num_rows: int
+
+    def special(self, *spellings: str) -> int | None:
+        """The id of the first of these special tokens that there is."""
+        ids = _special_ids(self.spec)
+        return next((ids[spelling] for spelling in spellings if spelling in ids), None)
+
+    def spelling(self, number: int) -> str:
+        """What a special token is written as."""
+        return next(token["content"] for token in self.spec["added_tokens"] if token["id"] == number)
+
+
+def with_image_token(tokenizer: bytes, config: LlavaConfig) -> Vocabulary:
+    """The vocabulary as llava-hf has it; one that has `<image>` already stays as it is.
+
+    Original LLaVA has neither token: both come after the last id, and the embedding grows to a multiple of 64, as
+    in transformers' own conversion.
+    """
+    spec = json.loads(tokenizer)
+    ids = _special_ids(spec)
+    if IMAGE in ids:
+        pad = next((ids[name] for name in (PAD, "<unk>") if name in ids), config.eos_token_ids[0])
+        return Vocabulary(spec, ids[IMAGE], pad, config.text.vocab_size)
+    new = [name for name in (IMAGE, PAD) if name not in ids]
+    first = 1 + max([*spec["model"]["vocab"].values(), *ids.values()])
+    ids |= {name: first + n for n, name in enumerate(new)}
+    spec["added_tokens"] += [_entry(name, ids[name]) for name in new]
+    rows = max(config.text.vocab_size, first + len(new))
+    grown = rows if rows == config.text.vocab_size else -(-rows // MULTIPLE) * MULTIPLE
+    return Vocabulary(spec, ids[IMAGE], ids[PAD], grown)
+
+
+def _special_ids(spec: dict[str, Any]) -> dict[str, int]:
+    return {token["content"]: token["id"] for token in spec["added_tokens"]}
+
+
+def _entry(spelling: str, number: int) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": number, "content": spelling, **flags, "special": True}

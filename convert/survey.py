@@ -1,0 +1,108 @@
+"""What a checkpoint holds, from its headers: every tensor of the model found, and nothing left over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import mlx.core as mx
+
+from mlx_llava.checkpoint import FLOATS, check_coverage, parameter_shapes, read_array
+from mlx_llava.config import LlavaConfig
+from mlx_llava.convert.names import TOWER_RULES, plan
+from mlx_llava.convert.rows import Stored, Turned, Weight, pieces
+from mlx_llava.errors import CheckpointError
+from mlx_llava.models.llava import Llava
+from mlx_llava.shards import Reader, Tensor
+
+CONVOLUTION = "vision_tower.embeddings.patch_embedding.weight"  # [out, in, h, w] in torch, [out, h, w, in] in MLX
+TO_MLX, TO_TORCH = (0, 2, 3, 1), (0, 3, 1, 2)
+EMBEDDING, HEAD = "language_model.embed_tokens.weight", "language_model.lm_head.weight"
+STORED = {"F16": mx.float16, "BF16": mx.bfloat16, "F32": mx.float32, "F64": mx.float32}
+COMPARED = 2**24  # bytes of the head and the embedding at a time
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint whose every tensor has its place."""
+
+    config: LlavaConfig
+    tensors: Mapping[str, Tensor]  # by our names
+    dropped: int
+    repeated_head: Tensor | None  # of a checkpoint that ties its head to the embedding and stores it all the same
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype of the language model's weights."""
+        return STORED[self.tensors[EMBEDDING].dtype]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes to be read."""
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    def weights(self) -> dict[str, Weight]:
+        """The weights in our layout."""
+        return {name: in_our_layout(name, Stored(tensor)) for name, tensor in self.tensors.items()}
+
+
+def in_our_layout(name: str, weight: Weight) -> Weight:
+    """A weight of a torch model as MLX has it."""
+    return Turned(weight, TO_MLX) if name == CONVOLUTION else weight
+
+
+def survey(
+    config: LlavaConfig,
+    theirs: Mapping[str, Tensor],
+    tower: Mapping[str, Tensor],
+    where: str,
+    instead: Mapping[str, Tensor] | None = None,
+) -> Source:
+    """Find every tensor of the model among those of the checkpoint; reads no values.
+
+    A tower inside the checkpoint is preferred to the tensors of `tower`: it may have been tuned. Raises
+    ConversionError for a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
+
+    Args:
+        instead: tensors by our names that stand in the place of the checkpoint's own.
+    """
+    found = {ours: theirs[name] for ours, name in plan(theirs).items()}
+    repeated_head = found.pop(HEAD, None) if config.text.tie_word_embeddings else None
+    dropped = len(theirs) - len(found)
+    if not any(name.startswith("vision_tower.") for name in found):
+        found |= {ours: tower[name] for ours, name in plan(tower, TOWER_RULES).items()}
+    if instead:
+        old = {name for name in found if name.startswith("projector.")}
+        if any(name.startswith("projector.") for name in instead):  # it may have had another form
+            found = {name: tensor for name, tensor in found.items() if name not in old}
+        found |= instead
+    for tensor in found.values():
+        if tensor.dtype not in STORED:
+            raise CheckpointError(
+                f"{where}: {tensor.name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32."
+            )
+    check_coverage(parameter_shapes(Llava(config)), {n: _as_ours(n, t) for n, t in found.items()}, where)
+    return Source(config, found, dropped, repeated_head)
+
+
+def _as_ours(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in MLX's layout, with a dtype that a converted folder may have."""
+    shape = tensor.shape
+    if name == CONVOLUTION and len(shape) == 4:
+        shape = tuple(shape[axis] for axis in TO_MLX)
+    return replace(tensor, shape=shape, dtype=tensor.dtype if tensor.dtype in FLOATS else "F32")
+
+
+def check_head(reader: Reader, source: Source) -> None:
+    """Raise CheckpointError unless a stored head repeats the embedding: what is dropped must not change an answer."""
+    embedding, head = source.tensors[EMBEDDING], source.repeated_head
+    if head is None:
+        return
+
+    def repeats(start: int, stop: int) -> bool:
+        ours, theirs = (read_array(reader, tensor, start, stop) for tensor in (embedding, head))
+        return bool(mx.array_equal(ours, theirs).item())
+
+    if head.shape != embedding.shape or not all(repeats(*piece) for piece in pieces(Stored(embedding), COMPARED)):
+        raise CheckpointError(
+            f"{head.file}: {head.name} is not the embedding, though config.json ties them",
+            "Set tie_word_embeddings to false in config.json.",
+        )

@@ -1,0 +1,248 @@
+"""What every program that tunes a LLaVA does, whatever part of it: settings, a checked start, the run, its end.
+
+A program loads a base here, brings it into the form that it trains, prepares the run, and writes what became of it.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.options import optional
+from mlx_llava.program import printable
+
+if TYPE_CHECKING:
+    from mlx_llava.checkpoint import Checkpoint
+    from mlx_llava.config import LlavaConfig
+    from mlx_llava.data.examples import Examples
+    from mlx_llava.training.loop import Run
+    from mlx_llava.training.step import Part
+
+INTERRUPTED = 130
+RANGES: Mapping[str, tuple[float, float]] = {
+    "rank": (1, 2**16),
+    "alpha": (1e-6, 1e6),
+    "dropout": (0, 0.99),
+    "epochs": (1, 10_000),
+    "batch_size": (1, 4096),
+    "accumulation": (1, 4096),
+    "learning_rate": (0, 10),
+    "mm_projector_lr": (0, 10),
+    "warmup_ratio": (0, 1),
+    "weight_decay": (0, 10),
+    "max_grad_norm": (1e-9, 1e9),
+    "max_tokens": (1, 2**20),
+    "seed": (0, 2**31 - 1),
+    "save_every": (1, 2**31),
+    "workers": (0, 64),
+}
+# Where things lie, how often they are saved and how they are written may change between two parts of a run.
+FREE = frozenset(
+    "data images model recipe projector adapter_path mlx_path run_path overwrite dtype save_every workers".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningOptions:
+    """The settings that all programs for tuning have."""
+
+    data: Path
+    """LLaVA JSON or JSONL, `messages` rows, or a folder with train.jsonl."""
+    images: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the pictures lie; text needs none."""
+    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    """Converted folder; the small model of this package unless given."""
+    recipe: Annotated[str | None, optional("RECIPE")] = None
+    """TOML file with defaults for these flags, or the name of one in this package, such as v1_5_7b_lora."""
+    projector: Annotated[Path | None, optional("FOLDER")] = None
+    """Start from the projector that `mlx-llava pretrain` trained for this model."""
+    template: Annotated[str | None, optional("NAME")] = None
+    """Prompt template, instead of the one recorded at conversion."""
+    fit: Annotated[Literal["crop", "pad"] | None, optional("{crop,pad}")] = None
+    """Crop the middle of a picture, or pad it to a square, instead of what was recorded at conversion."""
+    epochs: int = 1
+    """Times through the data."""
+    batch_size: int = 16
+    """Conversations in a batch."""
+    accumulation: int = 8
+    """Batches in a step."""
+    group_by_length: bool = True
+    """A batch holds conversations of like length, all with pictures or all without, as far as they reach."""
+    learning_rate: float = 2e-5
+    """Peak learning rate."""
+    warmup_ratio: float = 0.03
+    """Share of the steps in which the rates rise."""
+    weight_decay: float = 0.0
+    """Decay of what is trained, norms and biases aside."""
+    max_grad_norm: Annotated[float | None, optional("NORM")] = None
+    """Clip gradients to this norm; LLaVA's runs clipped nothing."""
+    max_tokens: int = 2048
+    """Conversations with more tokens, pictures included, are refused."""
+    leave_out: bool = False
+    """Leave out records that are faulty or too long, and count them, instead of refusing all."""
+    as_written: bool = False
+    """Leave pictures where questions have them; LLaVA moves them to the front."""
+    per_batch_mean: bool = False
+    """Average within each batch first, as LLaVA's runs did; otherwise every answer token counts the same."""
+    seed: int = 42
+    """Of the order and of all chance."""
+    save_every: int = 200
+    """Steps between snapshots."""
+    workers: int = 2
+    """Processes that prepare batches."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is tuned, and what tells it from others."""
+
+    checkpoint: "Checkpoint"
+    fingerprint: str
+
+
+def check(options: TuningOptions) -> None:
+    """Raise UsageError for values out of range."""
+    for name, (low, high) in RANGES.items():
+        value = getattr(options, name, None)  # programs have some of these each
+        if value is not None and not low <= value <= high:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} {value} is out of range", f"Give a number from {low:g} to {high:g}.")
+
+
+def load_base(options: TuningOptions) -> Base:
+    """The model as the options name it, with the projector they name; what is drawn next is drawn from their seed."""
+    import mlx.core as mx
+
+    from mlx_llava.training import adapters
+
+    checkpoint = _load(options.model)
+    base = Base(checkpoint, adapters.fingerprint(checkpoint.folder))
+    if options.projector is not None:
+        adapters.load_projector(options.projector, checkpoint.model, base.fingerprint)
+    mx.random.seed(options.seed)
+    return base
+
+
+def _load(model: str | None) -> "Checkpoint":
+    if model is None:
+        from mlx_llava.embedded import load_embedded
+
+        return load_embedded()
+    from mlx_llava.checkpoint import load
+    from mlx_llava.hub import fetch
+
+    return load(fetch(model))
+
+
+def config_of(options: TuningOptions, config: "LlavaConfig") -> "LlavaConfig":
+    """How text and pictures become input while training: as the checkpoint has it, and the options change it."""
+    picture = replace(config.picture, fit=options.fit or config.picture.fit)
+    return replace(config, template=options.template or config.template, picture=picture)
+
+
+def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", projector_lr: float | None) -> "Run":
+    """The run that trains these parts, its data checked, its snapshots in `folder`."""
+    from mlx_llava.data.batches import Order
+    from mlx_llava.training.loop import Run
+    from mlx_llava.training.optimizer import AdamW, OptimizerOptions
+    from mlx_llava.training.step import train_only
+
+    examples = read_examples(options, base.checkpoint)
+    model, dataset = base.checkpoint.model, examples.dataset
+    train_only(model, *parts)
+    rates = OptimizerOptions(options.learning_rate, projector_lr, options.weight_decay, options.max_grad_norm)
+    sizes = (options.batch_size, options.accumulation, options.seed)
+    return Run(
+        model=model,
+        optimizer=AdamW(model, rates),
+        examples=examples,
+        order=Order(dataset.lengths, *sizes, grouped=options.group_by_length),
+        num_epochs=options.epochs,
+        warmup_ratio=options.warmup_ratio,
+        per_batch_mean=options.per_batch_mean,
+        save_every=options.save_every,
+        num_workers=options.workers,
+        folder=folder,
+        identity=identity(options, dataset.fingerprint, base.fingerprint),
+    )
+
+
+def read_examples(options: TuningOptions, checkpoint: "Checkpoint") -> "Examples":
+    """All examples of the data, known to be whole."""
+    from mlx_llava.data.dataset import read
+    from mlx_llava.data.examples import Examples, Maker
+    from mlx_llava.prompts.templates import template
+
+    config = config_of(options, checkpoint.config)
+    maker = Maker(
+        template=template(config.template),
+        tokenizer=checkpoint.tokenizer,
+        picture=config.picture,
+        rows_per_crop=config.rows_per_crop,
+        images=options.images,
+        max_tokens=min(options.max_tokens, config.text.max_position_embeddings),
+        pictures_first=not options.as_written,
+    )
+    dataset = read(options.data, options.images, "train", skip_bad=options.leave_out)
+    examples = Examples(dataset, maker).fitting(leave_out=options.leave_out, num_workers=options.workers)
+    left_out = examples.dataset.left_out
+    say(f"{len(examples)} conversations" + (f"; {len(left_out)} left out: {left_out[0]}, …" if left_out else ""))
+    return examples
+
+
+def identity(options: TuningOptions, data: str, base: str) -> dict[str, Any]:
+    """What must be the same for a run to go on: all options but those of FREE, and what files hold."""
+    settings = {name: value for name, value in asdict(options).items() if name not in FREE}
+    return {**settings, "data": data, "model": base, "projector": _digest(options.projector)}
+
+
+def _digest(projector: Path | None) -> str | None:
+    if projector is None:
+        return None
+    from mlx_llava.training.adapters import PROJECTOR
+
+    return hashlib.sha256((projector / PROJECTOR).read_bytes()).hexdigest()
+
+
+def train(work: "Run") -> bool:
+    """Say what is planned and train; whether it came to its end, or else was interrupted and can go on."""
+    from mlx_llava.training import loop
+
+    say(plan(work))
+    finished = loop.train(work, say)
+    if not finished:
+        say("stopped; the same command goes on from here")
+    return finished
+
+
+def plan(work: "Run") -> str:
+    """What is trained, in how many steps, and the memory that weights and their training state take.
+
+    Raises LimitError where that alone does not fit.
+    """
+    from mlx.utils import tree_flatten
+
+    from mlx_llava import backend
+
+    weights = sum(x.nbytes for _, x in tree_flatten(work.model.parameters()))  # pyright: ignore
+    trained = sum(x.size for x in work.optimizer.masters.values())
+    memory = weights + 16 * trained  # master, two moments and a gradient, four bytes each
+    free = backend.memory_limit() + weights  # the weights are there already
+    if memory > free:
+        raise LimitError(
+            f"weights and training state take {memory / 1e9:.1f} GB of {free / 1e9:.1f} GB",
+            "Train adapters on a packed model (convert -q, then mlx-llava lora), or give them a lower --rank.",
+        )
+    return (
+        f"{trained / 1e6:.2f} million parameters trained, {work.num_steps} steps of up to "
+        f"{work.order.batch_size * work.order.accumulation} conversations; weights and training state "
+        f"{memory / 1e9:.2f} GB, activations come on top"
+    )
+
+
+def say(line: str) -> None:
+    """A line for whoever watches."""
+    print(printable(line), file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""`mlx-llava fuse`: one folder that answers as the model and its adapter did."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from checkpoints import arrays, converted, save
+from lessons import LORA
+
+from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.errors import CheckpointError, ConversionError, UsageError
+from mlx_llava.fuse import FuseOptions, fuse
+from mlx_llava.inputs import Batch, Example, collate
+from mlx_llava.shards import Reader, read_index
+from mlx_llava.training import adapters
+
+PACKINGS: dict[str, dict[str, Any]] = {
+    "not packed": {},
+    "4 bits": {"quantize": True},
+    "mxfp8": {"quantize": True, "q_mode": "mxfp8"},
+    "nvfp4, all": {"quantize": True, "q_mode": "nvfp4", "q_tower": True},
+}
+
+
+def question() -> Batch:
+    tokens = np.array([1, 5, 30, 30, 30, 30, 9, 7], np.int32)
+    slots = np.array([-1, -1, 0, 1, 2, 3, -1, -1], np.int32)
+    crops = np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype(np.float32)
+    return collate([Example(tokens, slots, np.zeros(tokens.shape, bool), crops)], 4)
+
+
+def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = None) -> Path:
+    """Adapters and a projector that do something."""
+    checkpoint = load(model)
+    mx.random.seed(1)
+    if lora:
+        adapters.attach(checkpoint.model, LORA)
+    moved = {
+        name: 0.2 * mx.random.normal(module.lora_b.shape)
+        for name, module in checkpoint.model.named_modules()
+        if "lora_b" in module
+    }
+    checkpoint.model.load_weights([(f"{name}.lora_b", value) for name, value in moved.items()], strict=False)
+    folder.mkdir()
+    form = LORA if lora else None
+    adapters.save(folder, checkpoint.model, form, base or adapters.fingerprint(model), projector=not lora)
+    return folder
+
+
+def fused(model: Path, folder: Path, target: Path, **options: Any) -> Path:
+    fuse(FuseOptions(str(model), folder, target, **options))
+    return target
+
+
+def both(model: Path, folder: Path) -> Checkpoint:
+    checkpoint = load(model)
+    adapters.load(folder, checkpoint.model, adapters.fingerprint(model))
+    return checkpoint
+
+
+def spread(ours: Checkpoint, theirs: Checkpoint) -> float:
+    """The largest difference between logits, as a share of their size."""
+    a, b = ours.model(question()), theirs.model(question())
+    return float(np.array(mx.abs(a - b).max() / mx.abs(b).max()))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_the_merged_folder_answers_as_model_and_adapter_did(packing: str, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays())
+    model = converted(source, tmp_path / "model", dtype="float32", **PACKINGS[packing])
+    folder = tune(model, tmp_path / "adapters")
+    out = fused(model, folder, tmp_path / "out", dequantize=True)
+    assert spread(load(out), both(model, folder)) < 1e-5  # float32, sums in another order
+    assert not load(out).quantized
+
+
+@pytest.mark.parametrize("packing", [name for name in PACKINGS if name != "not packed"])
+def test_a_packed_model_is_packed_as_it_was_and_the_rest_is_copied(packing: str, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays())
+    model = converted(source, tmp_path / "model", **PACKINGS[packing])
+    folder = tune(model, tmp_path / "adapters")
+    out = fused(model, folder, tmp_path / "out")
+    before, after = load(model), load(out)
+    assert after.quantized == before.quantized
+    tuned = both(model, folder)
+    for path, module in tuned.model.named_modules():
+        if "lora_a" in module:
+            merged = adapters.merged(module, mx.float32).weight
+            expected = mx.quantize(merged, **vars(before.quantized[path]))
+            layer = dict(after.model.named_modules())[path]
+            # the product in float32 may fall on the other side of a rounding edge
+            assert np.mean(np.array(expected[0] == layer["weight"])) > 0.98, path
+    unchanged = {name for name in read_index(model) if not name.rpartition(".")[0].endswith(adapters.LAYERS)}
+    assert len(unchanged) > 30
+    assert_same_bytes(model, out, unchanged)
+
+
+def assert_same_bytes(one: Path, other: Path, names: set[str]) -> None:
+    a, b = read_index(one), read_index(other)
+    assert a.keys() == b.keys()
+    with Reader() as reader:
+        for name in names:
+            assert reader.rows(a[name]).tobytes() == reader.rows(b[name]).tobytes(), name
+
+
+def test_it_can_be_packed_anew(tmp_path: Path) -> None:
+    model = converted(save(tmp_path / "source", arrays()), tmp_path / "model", quantize=True)
+    folder = tune(model, tmp_path / "adapters")
+    wide = load(fused(model, folder, tmp_path / "wide", dequantize=True))
+    out = load(fused(model, folder, tmp_path / "out", quantize=True, q_bits=8, q_group_size=32))
+    assert {(q.bits, q.group_size) for q in out.quantized.values()} == {(8, 32)}
+    modules = dict(wide.model.named_modules())
+    for path, layer in out.model.named_modules():
+        if path in out.quantized:
+            assert mx.array_equal(mx.quantize(modules[path].weight, 32, 8)[0], layer["weight"]), path
+
+
+def test_a_projector_alone_is_merged_too(tmp_path: Path) -> None:
+    model = converted(save(tmp_path / "source", arrays()), tmp_path / "model", quantize=True)
+    folder = tune(model, tmp_path / "adapters", lora=False)
+    out = fused(model, folder, tmp_path / "out")
+    assert_same_bytes(model, out, set(read_index(model)))
+    assert json.loads((out / "config.json").read_text())["mlx_llava"]["source"]["adapters"] == str(folder)
+
+
+def test_adapters_of_another_base_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    model = converted(save(tmp_path / "source", arrays()), tmp_path / "model")
+    folder = tune(model, tmp_path / "adapters", base="another")
+    with pytest.raises(CheckpointError, match="belong to another model"):
+        fused(model, folder, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "model", "adapters"}
+
+
+def test_flags_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    for options in ({"dequantize": True, "quantize": True}, {"q_bits": 4}, {"quantize": True, "q_bits": 7}):
+        with pytest.raises(UsageError):
+            fused(tmp_path / "model", tmp_path, tmp_path / "out", **options)
+    with pytest.raises(ConversionError, match="already there"):
+        fused(tmp_path / "model", tmp_path, tmp_path)
