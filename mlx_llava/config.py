@@ -43,6 +43,20 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
+class ClipTextConfig:
+    """CLIP's text tower: what a vision tower is trained with, and LLaVA never sees."""
+
+    vocab_size: int
+    max_position_embeddings: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str
+    layer_norm_eps: float
+
+
+@dataclass(frozen=True)
 class RopeConfig:
     """Rotary position embedding: plain, or stretched as `linear` or `llama3`."""
 

@@ -1,14 +1,15 @@
-"""CLIP's vision transformer as LLaVA uses it: hidden states out, no pooling.
+"""CLIP: the vision tower as LLaVA uses it, hidden states out, and what it is trained with: text tower, InfoNCE.
 
 Pixels are `[N, H, W, 3]`, hidden states `[N, 1 + patches, hidden_size]`, the class token first.
 """
 
+import math
 from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_llava.config import VisionConfig
+from mlx_llava.config import ClipTextConfig, VisionConfig
 from mlx_llava.models.activations import ACTIVATIONS
 
 
@@ -24,12 +25,12 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, mask: str | None = None) -> mx.array:
         def split(y: mx.array) -> mx.array:  # [N, T, D] -> [N, heads, T, D / heads]
             return mx.unflatten(y, -1, (self.num_heads, -1)).swapaxes(1, 2)
 
         q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
         return self.out_proj(y.swapaxes(1, 2).flatten(-2))
 
 
@@ -49,7 +50,7 @@ class MLP(nn.Module):
 class EncoderLayer(nn.Module):
     """A pre-norm transformer block."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig | ClipTextConfig) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.self_attn = Attention(width, config.num_attention_heads)
@@ -57,8 +58,8 @@ class EncoderLayer(nn.Module):
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act)
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        x = x + self.self_attn(self.layer_norm1(x))
+    def __call__(self, x: mx.array, mask: str | None = None) -> mx.array:
+        x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
 
@@ -81,7 +82,7 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """The stack of blocks."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig | ClipTextConfig) -> None:
         super().__init__()
         self.layers = [EncoderLayer(config) for _ in range(config.num_hidden_layers)]
 
@@ -108,3 +109,69 @@ class VisionTower(nn.Module):
         for layer in self.encoder.layers[: max(wanted)]:
             states.append(layer(states[-1]))
         return [states[n] for n in wanted]
+
+
+class TextEmbeddings(nn.Module):
+    """Tokens, each with the learned position it has."""
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        return self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
+
+
+class TextTower(nn.Module):
+    """CLIP's text encoder: causal, read where each text ends."""
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        super().__init__()
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def __call__(self, tokens: mx.array, ends: mx.array) -> mx.array:
+        """One vector `[N, hidden_size]` for each row of `tokens [N, T]`, taken at its last token, `ends [N]`."""
+        x = self.embeddings(tokens)
+        for layer in self.encoder.layers:
+            x = layer(x, "causal")
+        return self.final_layer_norm(x[mx.arange(len(x)), ends])
+
+
+class Clip(nn.Module):
+    """Pictures and texts as unit vectors of one space."""
+
+    def __init__(self, vision: VisionConfig, text: ClipTextConfig, width: int) -> None:
+        super().__init__()
+        self.vision_model = VisionTower(vision)
+        self.text_model = TextTower(text)
+        self.visual_projection = nn.Linear(vision.hidden_size, width, bias=False)
+        self.text_projection = nn.Linear(text.hidden_size, width, bias=False)
+        self.logit_scale = mx.array(math.log(1 / 0.07))  # Radford et al. 2021, section 2.5
+
+    def project(self, states: mx.array) -> mx.array:
+        """Hidden states of the vision tower as unit vectors."""
+        return unit(self.visual_projection(self.vision_model.post_layernorm(states)))
+
+    def texts(self, tokens: mx.array, ends: mx.array) -> mx.array:
+        """Texts `[N, T]` that end at `ends [N]` as unit vectors `[N, width]`."""
+        return unit(self.text_projection(self.text_model(tokens, ends)))
+
+    def similarity(self, pictures: mx.array, texts: mx.array) -> mx.array:
+        """How well each picture and each text go together, `[pictures, texts]`."""
+        scale = mx.exp(mx.minimum(self.logit_scale, math.log(100)))  # the paper's bound
+        return scale * pictures @ texts.T
+
+
+def unit(x: mx.array) -> mx.array:
+    """Vectors of length 1."""
+    return x * mx.rsqrt(x.square().sum(-1, keepdims=True))
+
+
+def info_nce(similarity: mx.array) -> mx.array:
+    """The loss of pairs `[N, N]` that belong together along the diagonal: the mean over both directions."""
+    pairs = mx.arange(len(similarity))
+    losses = [mx.fast.cross_entropy(x, pairs).mean() for x in (similarity, mx.contiguous(similarity.T))]
+    return (losses[0] + losses[1]) / 2

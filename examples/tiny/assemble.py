@@ -1,0 +1,43 @@
+"""Put a LLaVA together from its parts; what is not given is drawn by chance.
+
+`python examples/tiny/assemble.py OUT --tokenizer tokenizer.json [--clip FOLDER] [--language FOLDER]`
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import tyro
+from sizes import LLAVA  # before MLX: mlx_llava chooses the BLAS
+from tyro.conf import Positional
+
+import mlx.core as mx  # isort: skip
+from mlx.utils import tree_flatten  # isort: skip
+
+from mlx_llava.checkpoint import load
+from mlx_llava.dialects import to_hf
+from mlx_llava.models.llava import Llava
+
+
+def main(
+    out: Positional[Path], tokenizer: Path, clip: Path | None = None, language: Path | None = None, seed: int = 0
+) -> None:
+    """Write a converted folder with the tower of `clip`, the Vicuna of `language`, and a new projector."""
+    mx.random.seed(seed)
+    model = Llava(LLAVA)
+    if clip:
+        trained = mx.load(str(clip / "clip.safetensors"))
+        ours = "vision_model."
+        tower = [(name.removeprefix(ours), x) for name, x in trained.items() if name.startswith(ours)]
+        model.vision_tower.load_weights(tower)
+    if language:
+        model.language_model = load(language).model.language_model
+    out.mkdir(parents=True)
+    weights = dict(tree_flatten(model.parameters()))
+    mx.save_safetensors(str(out / "model.safetensors"), weights, {"format": "mlx"})
+    (out / "config.json").write_text(json.dumps({**to_hf(LLAVA), "quantization": {}}, indent=1) + "\n")
+    shutil.copy(tokenizer, out / "tokenizer.json")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,149 @@
+"""Train CLIP on captions and boxes. `python examples/tiny/clip.py OUT FOLDER --tokenizer tokenizer.json`
+
+Two losses by InfoNCE: each picture with its caption, as CLIP has it; and, from the layer that LLaVA reads, the patch
+in the middle of each box with the phrase that names its thing, other patches with "nothing". The second is dense, so
+that the tower learns in minutes, and leaves what and where in the patches, which is all that LLaVA will see.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import coco
+import numpy as np
+import tyro
+from language import phrase
+from sizes import CAPTIONS, EMBEDDING, PICTURE, VISION  # before MLX: mlx_llava chooses the BLAS
+from tokenizers import Tokenizer
+from tyro.conf import Positional
+
+import mlx.core as mx  # isort: skip
+from mlx.utils import tree_flatten  # isort: skip
+
+from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.models.clip import Clip, info_nce
+from mlx_llava.training.optimizer import AdamW, OptimizerOptions
+from mlx_llava.training.schedule import Schedule
+
+NOTHING = "nothing"
+SIDE = VISION.image_size // VISION.patch_size
+EMPTY = 6  # patches of a picture that show the middle of no thing, for each step
+END = 2  # </s>
+
+
+def main(
+    out: Positional[Path],
+    folder: Positional[Path],
+    tokenizer: Path,
+    steps: int = 3000,
+    batch_size: int = 96,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Write OUT/clip.safetensors, and OUT/metrics.jsonl on the way."""
+    mx.random.seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = coco.read(folder)
+    pixels = load_all(folder, pictures)
+    words = Tokenizer.from_file(str(tokenizer))
+    model = Clip(VISION, CAPTIONS, EMBEDDING)
+    model.vision_model.embeddings.class_embedding = mx.random.normal((VISION.hidden_size,)) * 0.02
+    optimizer = AdamW(model, OptimizerOptions(learning_rate, weight_decay=0.05, max_grad_norm=1.0))
+    schedule = Schedule(steps, 0.03)
+    with (out / "metrics.jsonl").open("w") as log:
+        for step, chosen in zip(range(steps), batches(len(pictures), batch_size, seed), strict=False):
+            start = time.perf_counter()
+            losses, gradients = gradients_of(model, Batch([pictures[n] for n in chosen], pixels[chosen], words, step))
+            optimizer.update(model, gradients, schedule(step))
+            row = {"step": step + 1, "pairs": losses[0].item(), "patches": losses[1].item(), "right": losses[2].item()}
+            log.write(json.dumps({**row, "seconds": time.perf_counter() - start}) + "\n")
+            log.flush()
+    mx.save_safetensors(str(out / "clip.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+
+
+def batches(size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Numbers of pictures, every epoch in another order, without end."""
+    chance = np.random.default_rng(seed)
+    while True:
+        order = chance.permutation(size)
+        yield from (order[n : n + batch_size] for n in range(0, size - batch_size + 1, batch_size))
+
+
+def load_all(folder: Path, pictures: list[coco.Picture]) -> np.ndarray:
+    """Every picture as the tower sees it, in half precision: [N, side, side, 3]."""
+
+    def load(picture: coco.Picture) -> np.ndarray:
+        return crop(open_picture(folder / coco.PICTURES / picture.file_name, "exact"), PICTURE).astype(np.float16)
+
+    with ThreadPoolExecutor(2) as pool:
+        return np.stack(list(pool.map(load, pictures)))
+
+
+class Batch:
+    """Pictures with a caption each, and patches with a phrase each."""
+
+    def __init__(self, pictures: list[coco.Picture], pixels: np.ndarray, words: Tokenizer, seed: int) -> None:
+        chance = np.random.default_rng(seed)
+        self.pixels = mx.array(pixels.astype(np.float32))
+        captions = [picture.captions[chance.integers(len(picture.captions))] for picture in pictures]
+        self.captions = encode(captions, words)
+        phrases = {NOTHING: 0}
+        patches: list[tuple[int, int, int]] = []  # picture, patch, phrase
+        for n, picture in enumerate(pictures):
+            middles = [middle(box, picture) for box in picture.boxes]
+            for thing, place in zip(picture.things, middles, strict=True):
+                target = phrases.setdefault(phrase(thing), len(phrases))
+                patches.append((n, int(place[1]) * SIDE + int(place[0]), target))
+            patches += [(n, patch, 0) for patch in chance.permutation(empty(middles))[:EMPTY]]
+        self.phrases = encode(list(phrases), words)
+        self.patches = mx.array(np.array(patches, np.int32).T)
+
+
+def middle(box: tuple[float, ...], picture: coco.Picture) -> tuple[float, float]:
+    """The middle of a box, counted in patches of the padded square."""
+    edge = max(picture.width, picture.height)
+    x = box[0] + box[2] / 2 + (edge - picture.width) / 2
+    y = box[1] + box[3] / 2 + (edge - picture.height) / 2
+    return x / edge * SIDE, y / edge * SIDE
+
+
+def empty(middles: list[tuple[float, float]]) -> list[int]:
+    """The patches that have no middle in them, nor nearly so."""
+
+    def far(row: int, column: int) -> bool:
+        return all(max(abs(x - column - 0.5), abs(y - row - 0.5)) > 0.75 for x, y in middles)
+
+    return [row * SIDE + column for row in range(SIDE) for column in range(SIDE) if far(row, column)]
+
+
+def encode(texts: list[str], words: Tokenizer) -> tuple[mx.array, mx.array]:
+    """Texts as rows of tokens that end with </s>, and where each ends."""
+    ids = [[*encoding.ids, END] for encoding in words.encode_batch(texts)]
+    tokens = np.zeros((len(ids), max(map(len, ids))), np.int32)
+    for row, line in zip(tokens, ids, strict=True):
+        row[: len(line)] = line
+    return mx.array(tokens), mx.array([len(line) - 1 for line in ids])
+
+
+def gradients_of(model: Clip, batch: Batch) -> tuple[list[mx.array], dict[str, mx.array]]:
+    """Both losses, the share of patches whose phrase comes first, and the gradients of the sum."""
+
+    def loss(weights: dict) -> tuple[mx.array, list[mx.array]]:
+        model.update(weights)
+        read, last = model.vision_model(batch.pixels, (-2, -1))
+        pairs = info_nce(model.similarity(model.project(last[:, 0]), model.texts(*batch.captions)))
+        number, patch, target = batch.patches
+        scores = model.similarity(model.project(read[number, 1 + patch]), model.texts(*batch.phrases))
+        patches = mx.fast.cross_entropy(scores, target).mean()
+        return pairs + patches, [pairs, patches, (scores.argmax(-1) == target).mean()]
+
+    weights = model.trainable_parameters()
+    (_, losses), gradients = mx.value_and_grad(loss)(weights)
+    model.update(weights)
+    return losses, dict(tree_flatten(gradients))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
