@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from mlx_llava.data.examples import Maker
     from mlx_llava.data.records import Record
     from mlx_llava.inputs import Example
-    from mlx_llava.prompts.tokens import Tokenizer
+
+
+COLUMNS = 32  # of a picture in the terminal
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def look(options: LookOptions) -> None:
     maker = _maker(options)
     examples = [maker.example(record) for record in shown]
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(batch_lines(shown, examples, maker.tokenizer, colour)))
+    print("\n".join(batch_lines(shown, examples, maker, colour)))
     if options.html:
         from mlx_llava.look_page import page
 
@@ -102,10 +104,12 @@ def _maker(options: LookOptions) -> "Maker":
 
 
 def batch_lines(
-    records: "Sequence[Record]", examples: "Sequence[Example]", tokenizer: "Tokenizer", colour: bool
+    records: "Sequence[Record]", examples: "Sequence[Example]", maker: "Maker", colour: bool
 ) -> Iterator[str]:
-    """A batch as lines of text; what is trained is green, or stands in 【】 where there is no colour."""
+    """A batch as lines of text: what is trained is green, pictures are shown; without colour it stands in 【】."""
     from mlx_llava.data.spans import spans
+    from mlx_llava.images.pixels import seen
+    from mlx_llava.images.thumbnail import thumbnail
 
     lengths = [len(example.tokens) for example in examples]
     trained = [int(example.label_mask.sum()) for example in examples]
@@ -121,8 +125,10 @@ def batch_lines(
         yield printable(
             f"{record.id}: {length} tokens, {count} trained, {rows} of pictures: {', '.join(record.images)}"
         )
+        for crop in example.crops if colour else ():
+            yield from thumbnail(seen(crop, maker.picture), COLUMNS)
         text = ""
-        for span in spans(example, tokenizer, max(rows // max(len(example.crops), 1), 1)):
+        for span in spans(example, maker.tokenizer, max(rows // max(len(example.crops), 1), 1)):
             shown = printable(span.text).replace("\n", "⏎\n")
             if span.kind == "image":
                 shown = f"[{shown}: {span.num_tokens} tokens]"

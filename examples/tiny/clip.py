@@ -1,10 +1,12 @@
 """Train CLIP on captions and boxes. `python examples/tiny/clip.py OUT FOLDER --tokenizer tokenizer.json`
 
 Two losses by InfoNCE: each picture with its caption, as CLIP has it; and, from the layer that LLaVA reads, the patch
-in the middle of each box with the phrase that names its thing, other patches with "nothing". The second is dense, so
-that the tower learns in minutes, and leaves what and where in the patches, which is all that LLaVA will see.
+in the middle of each box with the words for its thing, other patches with "nothing". The words are its colour, its
+noun, its size, its place, and the phrase of all four. This loss is dense, so that the tower learns in minutes, and it
+leaves in the patches what is where, which is all that LLaVA will see.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import coco
 import numpy as np
 import tyro
 from language import phrase
+from scenes import COLORS, NOUNS, PLACES, SIZES, Thing
 from sizes import CAPTIONS, EMBEDDING, PICTURE, VISION  # before MLX: mlx_llava chooses the BLAS
 from tokenizers import Tokenizer
 from tyro.conf import Positional
@@ -31,6 +34,7 @@ NOTHING = "nothing"
 SIDE = VISION.image_size // VISION.patch_size
 EMPTY = 6  # patches of a picture that show the middle of no thing, for each step
 END = 2  # </s>
+ALL_WORDS = (COLORS, NOUNS, SIZES, tuple(place for row in PLACES for place in row))
 
 
 def main(
@@ -89,16 +93,24 @@ class Batch:
         self.pixels = mx.array(pixels.astype(np.float32))
         captions = [picture.captions[chance.integers(len(picture.captions))] for picture in pictures]
         self.captions = encode(captions, words)
-        phrases = {NOTHING: 0}
-        patches: list[tuple[int, int, int]] = []  # picture, patch, phrase
+        phrases = sorted({phrase(thing) for picture in pictures for thing in picture.things})
+        vocabularies = [[NOTHING, *texts] for texts in (*ALL_WORDS, phrases)]
+        patches: list[tuple[int, ...]] = []  # picture, patch, and in each vocabulary the number of the text
         for n, picture in enumerate(pictures):
             middles = [middle(box, picture) for box in picture.boxes]
             for thing, place in zip(picture.things, middles, strict=True):
-                target = phrases.setdefault(phrase(thing), len(phrases))
-                patches.append((n, int(place[1]) * SIDE + int(place[0]), target))
-            patches += [(n, patch, 0) for patch in chance.permutation(empty(middles))[:EMPTY]]
-        self.phrases = encode(list(phrases), words)
+                targets = [texts.index(text) for texts, text in zip(vocabularies, words_for(thing), strict=True)]
+                patches.append((n, int(place[1]) * SIDE + int(place[0]), *targets))
+            none = [0] * len(vocabularies)
+            patches += [(n, patch, *none) for patch in chance.permutation(empty(middles))[:EMPTY]]
+        self.texts = encode([text for texts in vocabularies for text in texts], words)
+        self.ends = list(itertools.accumulate(map(len, vocabularies)))[:-1]
         self.patches = mx.array(np.array(patches, np.int32).T)
+
+
+def words_for(thing: Thing) -> tuple[str, ...]:
+    """What a patch in the middle of a thing goes with, in each vocabulary."""
+    return thing.color, thing.noun, thing.size, thing.place, phrase(thing)
 
 
 def middle(box: tuple[float, ...], picture: coco.Picture) -> tuple[float, float]:
@@ -134,10 +146,12 @@ def gradients_of(model: Clip, batch: Batch) -> tuple[list[mx.array], dict[str, m
         model.update(weights)
         read, last = model.vision_model(batch.pixels, (-2, -1))
         pairs = info_nce(model.similarity(model.project(last[:, 0]), model.texts(*batch.captions)))
-        number, patch, target = batch.patches
-        scores = model.similarity(model.project(read[number, 1 + patch]), model.texts(*batch.phrases))
-        patches = mx.fast.cross_entropy(scores, target).mean()
-        return pairs + patches, [pairs, patches, (scores.argmax(-1) == target).mean()]
+        number, patch, *targets = batch.patches
+        scores = model.similarity(model.project(read[number, 1 + patch]), model.texts(*batch.texts))
+        groups = mx.split(scores, batch.ends, axis=1)
+        losses = [mx.fast.cross_entropy(mx.contiguous(g), t).mean() for g, t in zip(groups, targets, strict=True)]
+        patches = mx.stack(losses).mean()
+        return pairs + patches, [pairs, patches, (groups[-1].argmax(-1) == targets[-1]).mean()]
 
     weights = model.trainable_parameters()
     (_, losses), gradients = mx.value_and_grad(loss)(weights)

@@ -8,7 +8,7 @@ import coco
 import tyro
 from tyro.conf import Positional
 from language import SHORT, Turn, asked_of, caption, conversation, detail, reasoning
-from scenes import Scene
+from scenes import HELD_OUT, Scene
 
 BRIEF = ("Describe the image concisely.", "What is this?", "Give a short description of the picture.")
 KINDS = (*SHORT, reasoning)
@@ -24,10 +24,19 @@ def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
     write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures)])
     with (folder / "questions.jsonl").open("w") as file:
         for n, picture in enumerate(pictures):
-            for kind in KINDS:
-                if turn := asked_of(picture.scene, kind, chance):
-                    row = {"question_id": f"{n}-{turn.kind}", "image": picture.file_name, "text": turn.question}
-                    file.write(json.dumps({**row, "category": turn.kind, "answer": turn.answer, "truth": turn.truth}) + "\n")
+            for turn in questions(picture.scene, chance):
+                row = {"question_id": f"{n}-{turn.kind}", "image": picture.file_name, "text": turn.question}
+                file.write(json.dumps({**row, "category": turn.kind, "answer": turn.answer, "truth": turn.truth}) + "\n")
+
+
+def questions(scene: Scene, chance: Random) -> list[Turn]:
+    """One question of each kind; in a scene with a pair that is held out, about that one only."""
+    unseen = [thing for thing in scene.things if (thing.color, thing.noun) in HELD_OUT]
+    if not unseen:
+        return [turn for kind in KINDS if (turn := asked_of(scene, kind, chance))]
+    tries = [turn for kind in SHORT for _ in range(40) if (turn := kind(scene, chance))]
+    about = [t for t in tries if all(w in f"{t.question} {t.answer}" for w in (unseen[0].color, unseen[0].noun))]
+    return list({turn.kind: turn for turn in about}.values())
 
 
 def in_words(scene: Scene, number: int, turns: int, chance: Random) -> dict:

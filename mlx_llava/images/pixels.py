@@ -90,11 +90,16 @@ def crop(image: Image.Image, config: PictureConfig, name: str = "picture") -> np
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
 
 
-def png(pixels: np.ndarray, config: PictureConfig) -> bytes:
-    """The tower's input [side, side, 3] as a PNG file that shows what it shows."""
+def seen(pixels: np.ndarray, config: PictureConfig) -> Image.Image:
+    """The tower's input [side, side, 3] as the picture it shows."""
     colours = (pixels * np.array(config.std) + np.array(config.mean)) * 255
+    return Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
+
+
+def png(pixels: np.ndarray, config: PictureConfig) -> bytes:
+    """The tower's input [side, side, 3] as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8)).save(file, "PNG")
+    seen(pixels, config).save(file, "PNG")
     return file.getvalue()
 
 

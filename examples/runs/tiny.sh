@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# How the small LLaVA of this package was made, from nothing: examples/runs/tiny.sh [OUT]
+# Minutes are those of the run that made it, on two cores of an AMD EPYC (AVX-512) with MKL.
+# QUICK=1 takes five minutes and proves every stage, not the model.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+OUT=${1:-out/tiny-run}
+PYTHON=${PYTHON:-.venv/bin/python}
+TINY="$PYTHON examples/tiny"
+mkdir -p "$OUT"
+
+if [[ -n ${QUICK:-} ]]; then
+    SCENES=1200 HELD=60 CLIP="--steps 60 --batch-size 32" TEXT="--epochs 1" ALIGN="--epochs 1" TUNE="--epochs 1"
+else
+    SCENES=24000 HELD=500 CLIP="--steps 2200 --batch-size 64" TEXT="" ALIGN="" TUNE=""
+fi
+
+# (0) Scenes, their captions and boxes as COCO has them, and from these the data of every stage.
+$TINY/draw.py "$OUT/train" --scenes $SCENES --seed 1
+$TINY/draw.py "$OUT/test" --scenes $HELD --seed 2
+$TINY/draw.py "$OUT/unseen" --scenes $HELD --seed 3 --held-out
+for part in train test unseen; do $TINY/instruct.py "$OUT/$part"; done
+$TINY/tokenizer.py "$OUT" "$OUT/train/text.json"
+
+# (1) CLIP by InfoNCE, and (2) Vicuna on text alone. Neither knows of the other: a core each.
+$TINY/clip.py "$OUT/clip" "$OUT/train" --tokenizer "$OUT/tokenizer.json" $CLIP &
+$TINY/assemble.py "$OUT/blank" --tokenizer "$OUT/tokenizer.json"
+$PYTHON -m mlx_llava.finetune --recipe tiny_text --model "$OUT/blank" --data "$OUT/train/text.json" \
+    --mlx-path "$OUT/text" $TEXT
+wait $!
+
+# (3) Stage 1: the projector between them.
+$TINY/assemble.py "$OUT/base" --tokenizer "$OUT/tokenizer.json" --clip "$OUT/clip" --language "$OUT/text"
+$PYTHON -m mlx_llava.pretrain --recipe tiny_pretrain --model "$OUT/base" --data "$OUT/train/pretrain.json" \
+    --images "$OUT/train/pictures" --adapter-path "$OUT/projector" $ALIGN
+
+# (4) Stage 2: Vicuna and projector; and the same with adapters.
+$PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/base" --projector "$OUT/projector" \
+    --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" --mlx-path "$OUT/model" $TUNE
+$PYTHON -m mlx_llava.lora --recipe tiny_lora --model "$OUT/base" --projector "$OUT/projector" \
+    --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" --adapter-path "$OUT/adapters" $TUNE
+
+# (5) In llava-hf's layout, and how many answers are right.
+$PYTHON -m mlx_llava.export --model "$OUT/model" --hf-path "$OUT/llava-hf" --dtype float16
+for part in test unseen; do
+    $PYTHON -m mlx_llava.ask --model "$OUT/model" --questions "$OUT/$part/questions.jsonl" \
+        --image-folder "$OUT/$part/pictures" --answers "$OUT/$part-answers.jsonl"
+    $TINY/score.py "$OUT/$part/questions.jsonl" "$OUT/$part-answers.jsonl" | tee "$OUT/$part-score.md"
+done

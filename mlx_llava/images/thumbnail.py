@@ -1,0 +1,17 @@
+"""A picture as lines of a terminal: each cell shows two pixels, the upper in the colour of ▀, the lower behind it."""
+
+import numpy as np
+from PIL import Image
+
+RESET = "\x1b[0m"
+
+
+def thumbnail(picture: Image.Image, columns: int) -> list[str]:
+    """A square picture in `columns` x `columns / 2` cells of 24-bit colour; `columns` is even."""
+    pixels = np.asarray(picture.resize((columns, columns), Image.Resampling.BOX))
+    return ["".join(map(_cell, upper, lower)) + RESET for upper, lower in zip(pixels[::2], pixels[1::2], strict=True)]
+
+
+def _cell(upper: np.ndarray, lower: np.ndarray) -> str:
+    above, below = (";".join(map(str, colour)) for colour in (upper, lower))
+    return f"\x1b[38;2;{above}m\x1b[48;2;{below}m▀"
