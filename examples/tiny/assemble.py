@@ -26,7 +26,7 @@ def main(
     mx.random.seed(seed)
     model = Llava(LLAVA)
     if clip:
-        trained = mx.load(str(clip / "clip.safetensors"))
+        trained: dict[str, mx.array] = mx.load(str(clip / "clip.safetensors"))  # pyright: ignore
         ours = "vision_model."
         tower = [(name.removeprefix(ours), x) for name, x in trained.items() if name.startswith(ours)]
         model.vision_tower.load_weights(tower)

@@ -6,9 +6,9 @@ from random import Random
 
 import coco
 import tyro
-from tyro.conf import Positional
 from language import SHORT, Turn, asked_of, caption, conversation, detail, reasoning
 from scenes import HELD_OUT, Scene
+from tyro.conf import Positional
 
 BRIEF = ("Describe the image concisely.", "What is this?", "Give a short description of the picture.")
 KINDS = (*SHORT, reasoning)
@@ -18,7 +18,7 @@ def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
     """Write text.json, pretrain.json, finetune.json and questions.jsonl beside the pictures of FOLDER."""
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
-    said = [(p.file_name, text) for p in pictures for text in p.captions]
+    said = [(p.file_name, p.captions[0]) for p in pictures[::2]]
     write(folder / "text.json", [in_words(p.scene, n, turns, chance) for n, p in enumerate(pictures)])
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
     write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures)])
@@ -26,7 +26,9 @@ def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
         for n, picture in enumerate(pictures):
             for turn in questions(picture.scene, chance):
                 row = {"question_id": f"{n}-{turn.kind}", "image": picture.file_name, "text": turn.question}
-                file.write(json.dumps({**row, "category": turn.kind, "answer": turn.answer, "truth": turn.truth}) + "\n")
+                file.write(
+                    json.dumps({**row, "category": turn.kind, "answer": turn.answer, "truth": turn.truth}) + "\n"
+                )
 
 
 def questions(scene: Scene, chance: Random) -> list[Turn]:
@@ -62,7 +64,9 @@ def instructed(picture: coco.Picture, number: int, turns: int, chance: Random) -
 def kinds_of_turns(scene: Scene, turns: int, chance: Random) -> tuple[str, list[Turn]]:
     """Turns of one kind of instruction, short questions after them."""
     kind = chance.choices(("conversation", "detail", "reasoning"), (70, 15, 15))[0]
-    first = {"conversation": None, "detail": detail(scene, chance), "reasoning": asked_of(scene, reasoning, chance)}[kind]
+    first = {"conversation": None, "detail": detail(scene, chance), "reasoning": asked_of(scene, reasoning, chance)}[
+        kind
+    ]
     if first is None:
         return "conversation", conversation(scene, chance, turns)
     return kind, [first, *conversation(scene, chance, max(1, turns - 3))]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from scenes import COLORS, HELD_OUT, NOUNS, SHAPES, Scene, Thing
+from scenes import COLORS, HELD_OUT, NOUNS, Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 
@@ -104,13 +104,20 @@ def count(scene: Scene, chance: Random) -> Turn | None:
     what = chance.choice(("things", "noun", "noun", "color"))
     if what == "things":
         total = len(scene.things)
-        return Turn("count", "How many things are there?", f"There {_be(total)} {number(total, 'thing')}.", NUMBERS[total])
+        return Turn(
+            "count", "How many things are there?", f"There {_be(total)} {number(total, 'thing')}.", NUMBERS[total]
+        )
     value = getattr(chance.choice(scene.things), what)
     if chance.random() < 0.15:
         value = chance.choice(NOUNS if what == "noun" else COLORS)
     total = sum(getattr(thing, what) == value for thing in scene.things)
     if what == "noun":
-        return Turn("count", f"How many {many(value)} are there?", f"There {_be(total)} {_number(total, value)}.", NUMBERS[total])
+        return Turn(
+            "count",
+            f"How many {many(value)} are there?",
+            f"There {_be(total)} {_number(total, value)}.",
+            NUMBERS[total],
+        )
     things = f"{value} thing"
     return Turn(
         "count",
@@ -130,7 +137,9 @@ def _number(total: int, noun: str) -> str:
 
 def position(scene: Scene, chance: Random) -> Turn | None:
     """Where something is."""
-    if not (thing := _only(scene.things, "noun", chance) if chance.random() < 0.5 else _only(scene.things, "name", chance)):
+    if not (
+        thing := _only(scene.things, "noun", chance) if chance.random() < 0.5 else _only(scene.things, "name", chance)
+    ):
         return None
     words = thing.noun if _alone(scene.things, "noun", thing) and chance.random() < 0.5 else thing.name
     if not _alone(scene.things, "name", thing):
@@ -162,7 +171,9 @@ def existence(scene: Scene, chance: Random) -> Turn | None:
     if found != there:
         return None
     if what == "color":
-        return Turn("existence", f"Is there anything {value}?", *_verdict(found, f"something {value}", f"nothing {value}"))
+        return Turn(
+            "existence", f"Is there anything {value}?", *_verdict(found, f"something {value}", f"nothing {value}")
+        )
     return Turn("existence", f"Is there {one(value)}?", *_verdict(found, one(value), f"no {value}"))
 
 

@@ -52,7 +52,11 @@ def sentences(path: Path) -> Iterator[str]:
 
 def form(vocabulary: dict[str, int], merges: list[list[str]]) -> dict:
     """A tokenizer.json as transformers writes it for LLaMA."""
-    added = (*((token, n) for n, token in enumerate(SPECIAL)), ("<image>", len(vocabulary)), ("<pad>", len(vocabulary) + 1))
+    added = (
+        *((token, n) for n, token in enumerate(SPECIAL)),
+        ("<image>", len(vocabulary)),
+        ("<pad>", len(vocabulary) + 1),
+    )
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     start = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
