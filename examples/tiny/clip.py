@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from tyro.conf import Positional
 
 import mlx.core as mx  # isort: skip
+import mlx.nn as nn  # isort: skip
 from mlx.utils import tree_flatten  # isort: skip
 
 from mlx_llava.images.pixels import crop, open_picture
@@ -55,6 +56,7 @@ def main(
     model = Clip(VISION, CAPTIONS, EMBEDDING)
     model.vision_model.embeddings.position_embedding.weight = waves(VISION.hidden_size)
     model.text_model.embeddings.position_embedding.weight *= 0.1
+    model.apply_to_modules(widen)
     optimizer = AdamW(model, OptimizerOptions(learning_rate, weight_decay=0.05, max_grad_norm=1.0))
     schedule = Schedule(steps, 0.03)
     with (out / "metrics.jsonl").open("w") as log:
@@ -67,6 +69,12 @@ def main(
             log.write(json.dumps({**row, "seconds": time.perf_counter() - start}) + "\n")
             log.flush()
     mx.save_safetensors(str(out / "clip.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+
+
+def widen(path: str, module: nn.Module) -> None:
+    """Let a linear layer begin with outputs as large as its inputs; MLX's begin at a third of their variance."""
+    if isinstance(module, nn.Linear):
+        module.weight = module.weight * 3**0.5
 
 
 def waves(width: int) -> mx.array:

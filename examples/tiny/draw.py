@@ -12,12 +12,12 @@ from tyro.conf import Positional
 
 
 def main(out: Positional[Path], scenes: int = 1000, seed: int = 1, held_out: bool = False) -> None:
-    """Draw `scenes` pictures into OUT; with --held-out each shows a pair of colour and shape never trained on."""
+    """Draw `scenes` bright pictures into OUT; with --held-out each shows a pair of colour and shape never trained on."""
     (out / coco.PICTURES).mkdir(parents=True, exist_ok=True)
     pictures = []
     for number in range(scenes):
         chance = Random(f"{seed} {number}")
-        scene = draw_scene(chance, held_out=held_out)
+        scene = draw_scene(chance, bright=True, held_out=held_out)
         image, boxes = draw(scene, chance)
         name = f"{number:06d}.png"
         image.save(out / coco.PICTURES / name)

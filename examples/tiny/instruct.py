@@ -6,7 +6,7 @@ from random import Random
 
 import coco
 import tyro
-from language import SHORT, Turn, asked_of, caption, conversation, detail, reasoning
+from language import SHORT, Turn, asked_of, conversation, detail, reasoning
 from scenes import HELD_OUT, Scene
 from tyro.conf import Positional
 
@@ -15,11 +15,10 @@ KINDS = (*SHORT, reasoning)
 
 
 def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
-    """Write text.json, pretrain.json, finetune.json and questions.jsonl beside the pictures of FOLDER."""
+    """Write pretrain.json, finetune.json and questions.jsonl beside the pictures of FOLDER."""
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
     said = [(p.file_name, p.captions[0]) for p in pictures[::2]]
-    write(folder / "text.json", [in_words(p.scene, n, turns, chance) for n, p in enumerate(pictures)])
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
     write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures)])
     with (folder / "questions.jsonl").open("w") as file:
@@ -39,13 +38,6 @@ def questions(scene: Scene, chance: Random) -> list[Turn]:
     tries = [turn for kind in SHORT for _ in range(40) if (turn := kind(scene, chance))]
     about = [t for t in tries if all(w in f"{t.question} {t.answer}" for w in (unseen[0].color, unseen[0].noun))]
     return list({turn.kind: turn for turn in about}.values())
-
-
-def in_words(scene: Scene, number: int, turns: int, chance: Random) -> dict:
-    """Questions about a picture that is described, not shown: what a language model can learn without eyes."""
-    asked = kinds_of_turns(scene, turns, chance)[1]
-    first = f"There is {caption(scene, chance)}.\n{asked[0].question}"
-    return {"id": f"text-{number}", "conversations": talk([first, *(t.question for t in asked[1:])], asked)}
 
 
 def described(name: str, text: str, number: int, chance: Random) -> dict:

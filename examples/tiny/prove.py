@@ -1,6 +1,5 @@
 """That every stage has learned: losses went down, answers beat guessing. `python examples/tiny/prove.py OUT`"""
 
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 

@@ -12,6 +12,7 @@ LETTERS = tuple("ABEHSX")
 NOUNS = (*SHAPES, *(f"letter {letter}" for letter in LETTERS))
 SIZES = ("small", "large")
 BACKGROUNDS = ("white", "gray", "black", "beige", "pink", "brown")
+BRIGHT = ("white", "gray", "beige", "pink")  # everything drawn is darker: shapes are easier to learn
 PLACES = (
     ("at the top left", "at the top", "at the top right"),
     ("on the left", "in the center", "on the right"),
@@ -60,11 +61,11 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def draw_scene(chance: Random, *, held_out: bool = False) -> Scene:
+def draw_scene(chance: Random, *, bright: bool = False, held_out: bool = False) -> Scene:
     """A scene of one to five things; with `held_out` the first of them is a pair that training never shows."""
-    background = chance.choice(BACKGROUNDS)
+    background = chance.choice(BRIGHT if bright else BACKGROUNDS)
     cells = chance.sample(range(9), chance.choices((1, 2, 3, 4, 5), (3, 4, 4, 3, 3))[0])
-    colors = [color for color in COLORS if (color, background) not in ALIKE]
+    colors = [color for color in COLORS if (color, background) not in ALIKE and not (bright and color == "white")]
     things: list[Thing] = []
     for cell in cells:
         if held_out and not things:

@@ -1,0 +1,32 @@
+"""Conversations about scenes in words alone, for the language model. `python examples/tiny/words.py text.json`
+
+Scenes of all backgrounds: words cost nothing to draw.
+"""
+
+from pathlib import Path
+from random import Random
+
+import tyro
+from instruct import kinds_of_turns, talk, write
+from language import caption
+from scenes import Scene, draw_scene
+from tyro.conf import Positional
+
+
+def main(out: Positional[Path], scenes: int = 24000, seed: int = 1, turns: int = 7) -> None:
+    """Write `scenes` conversations in LLaVA's form."""
+    chance = Random(f"instruct {seed}")
+    drawn = (draw_scene(Random(f"{seed} {number}")) for number in range(scenes))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out, [in_words(scene, number, turns, chance) for number, scene in enumerate(drawn)])
+
+
+def in_words(scene: Scene, number: int, turns: int, chance: Random) -> dict:
+    """Questions about a picture that is described, not shown: what a language model can learn without eyes."""
+    asked = kinds_of_turns(scene, turns, chance)[1]
+    first = f"There is {caption(scene, chance)}.\n{asked[0].question}"
+    return {"id": f"text-{number}", "conversations": talk([first, *(t.question for t in asked[1:])], asked)}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
