@@ -35,8 +35,14 @@ class ConvertOptions:
     """Number type of what is not packed; the checkpoint's own unless given."""
     template: Annotated[str | None, optional("NAME")] = None
     """Prompt template to record; vicuna_v1 unless given, mistral_instruct for original LLaVA on Mistral."""
+    model_base: Annotated[str | None, optional("MODEL")] = None
+    """Folder or repository of the base, where --hf-path names a LoRA folder or a mm_projector.bin; they are merged."""
     vision_tower: Annotated[str | None, optional("MODEL")] = None
-    """Folder or repository of the CLIP tower, for original checkpoints that do not hold it."""
+    """Folder or repository of the CLIP tower, where the checkpoint does not hold it."""
+    new_projector: Annotated[Literal["linear", "mlp2x_gelu"] | None, optional("{linear,mlp2x_gelu}")] = None
+    """Join a text model and --vision-tower by a projector drawn afresh, for the first stage of training."""
+    seed: int = 0
+    """Of the drawn projector."""
     revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit on the hub."""
     overwrite: bool = False

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint import Quantization, read_array
+from mlx_llava.checkpoint import Quantization
+from mlx_llava.convert import torch_bin
 from mlx_llava.shards import Reader, Tensor
 
 
@@ -49,7 +50,8 @@ class Stored:
 
     def rows(self, reader: Reader, start: int, stop: int) -> mx.array:
         """Rows [start, stop)."""
-        return read_array(reader, self.tensor, start, stop)
+        array = mx.array(torch_bin.rows(reader, self.tensor, start, stop))
+        return array.view(mx.bfloat16) if self.tensor.dtype == "BF16" else array
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Packed:
     def rows(self, reader: Reader, start: int, stop: int) -> mx.array:
         """Rows [start, stop)."""
         weight, scales = (part.rows(reader, start, stop) for part in (self.weight, self.scales))
-        biases = self.biases and self.biases.rows(reader, start, stop)
+        biases = self.biases.rows(reader, start, stop) if self.biases else None
         return mx.dequantize(weight, scales, biases, **vars(self.packing), dtype=mx.float32)
 
 

@@ -1,14 +1,16 @@
 """What a checkpoint holds, from its headers: every tensor of the model found, and nothing left over."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint import FLOATS, check_coverage, parameter_shapes, read_array
+from mlx_llava.checkpoint import FLOATS, check_coverage, parameter_shapes
 from mlx_llava.config import LlavaConfig
+from mlx_llava.convert.lora_folder import check_shapes
 from mlx_llava.convert.names import TOWER_RULES, plan
-from mlx_llava.convert.rows import Stored, Turned, Weight, pieces
+from mlx_llava.convert.reading import Given
+from mlx_llava.convert.rows import Adapted, Delta, Stored, Turned, Weight, pieces
 from mlx_llava.errors import CheckpointError
 from mlx_llava.models.llava import Llava
 from mlx_llava.shards import Reader, Tensor
@@ -17,6 +19,7 @@ CONVOLUTION = "vision_tower.embeddings.patch_embedding.weight"  # [out, in, h, w
 TO_MLX, TO_TORCH = (0, 2, 3, 1), (0, 3, 1, 2)
 EMBEDDING, HEAD = "language_model.embed_tokens.weight", "language_model.lm_head.weight"
 STORED = {"F16": mx.float16, "BF16": mx.bfloat16, "F32": mx.float32, "F64": mx.float32}
+PROJECTOR = "projector."
 COMPARED = 2**24  # bytes of the head and the embedding at a time
 
 
@@ -28,6 +31,8 @@ class Source:
     tensors: Mapping[str, Tensor]  # by our names
     dropped: int
     repeated_head: Tensor | None  # of a checkpoint that ties its head to the embedding and stores it all the same
+    layers: Mapping[str, Delta] = field(default_factory=dict)  # adapters to be merged, by path
+    drawn: Mapping[str, Weight] = field(default_factory=dict)  # what no file holds
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -40,8 +45,11 @@ class Source:
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
     def weights(self) -> dict[str, Weight]:
-        """The weights in our layout."""
-        return {name: in_our_layout(name, Stored(tensor)) for name, tensor in self.tensors.items()}
+        """The weights in our layout, adapters added."""
+        found: dict[str, Weight] = {name: in_our_layout(name, Stored(t)) for name, t in self.tensors.items()}
+        for path, delta in self.layers.items():
+            found[f"{path}.weight"] = Adapted(found[f"{path}.weight"], delta)
+        return {**found, **self.drawn}
 
 
 def in_our_layout(name: str, weight: Weight) -> Weight:
@@ -49,38 +57,34 @@ def in_our_layout(name: str, weight: Weight) -> Weight:
     return Turned(weight, TO_MLX) if name == CONVOLUTION else weight
 
 
-def survey(
-    config: LlavaConfig,
-    theirs: Mapping[str, Tensor],
-    tower: Mapping[str, Tensor],
-    where: str,
-    instead: Mapping[str, Tensor] | None = None,
-) -> Source:
+def survey(given: Given, where: str) -> Source:
     """Find every tensor of the model among those of the checkpoint; reads no values.
 
-    A tower inside the checkpoint is preferred to the tensors of `tower`: it may have been tuned. Raises
-    ConversionError for a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
-
-    Args:
-        instead: tensors by our names that stand in the place of the checkpoint's own.
+    A tower inside the checkpoint is preferred to one of its own: it may have been tuned. Raises ConversionError for
+    a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
     """
+    config, theirs = given.config, given.theirs
     found = {ours: theirs[name] for ours, name in plan(theirs).items()}
     repeated_head = found.pop(HEAD, None) if config.text.tie_word_embeddings else None
     dropped = len(theirs) - len(found)
     if not any(name.startswith("vision_tower.") for name in found):
-        found |= {ours: tower[name] for ours, name in plan(tower, TOWER_RULES).items()}
-    if instead:
-        old = {name for name in found if name.startswith("projector.")}
-        if any(name.startswith("projector.") for name in instead):  # it may have had another form
-            found = {name: tensor for name, tensor in found.items() if name not in old}
-        found |= instead
+        found |= {ours: given.tower[name] for ours, name in plan(given.tower, TOWER_RULES).items()}
+    found = _with(found, given.tuning.instead)
     for tensor in found.values():
         if tensor.dtype not in STORED:
             raise CheckpointError(
                 f"{where}: {tensor.name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32."
             )
-    check_coverage(parameter_shapes(Llava(config)), {n: _as_ours(n, t) for n, t in found.items()}, where)
-    return Source(config, found, dropped, repeated_head)
+    wanted = {name: form for name, form in parameter_shapes(Llava(config)).items() if name not in given.drawn}
+    check_coverage(wanted, {n: _as_ours(n, t) for n, t in found.items()}, where)
+    check_shapes(given.tuning.layers, found, where)
+    return Source(config, found, dropped, repeated_head, given.tuning.layers, given.drawn)
+
+
+def _with(found: Mapping[str, Tensor], instead: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors replaced; a tuned projector replaces the whole of another, whose form may have been different."""
+    replaces = any(name.startswith(PROJECTOR) for name in instead)
+    return {n: t for n, t in found.items() if not (replaces and n.startswith(PROJECTOR))} | dict(instead)
 
 
 def _as_ours(name: str, tensor: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def check_head(reader: Reader, source: Source) -> None:
         return
 
     def repeats(start: int, stop: int) -> bool:
-        ours, theirs = (read_array(reader, tensor, start, stop) for tensor in (embedding, head))
+        ours, theirs = (Stored(tensor).rows(reader, start, stop) for tensor in (embedding, head))
         return bool(mx.array_equal(ours, theirs).item())
 
     if head.shape != embedding.shape or not all(repeats(*piece) for piece in pieces(Stored(embedding), COMPARED)):

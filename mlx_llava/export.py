@@ -59,26 +59,26 @@ def export(options: ExportOptions) -> None:
     from mlx_llava.convert.stored import read
     from mlx_llava.hub import fetch
 
-    converted = read(fetch(options.model), options.model, options.adapter_path)
+    folder = fetch(options.model)
+    converted = read(folder, options.model, options.adapter_path)
     if options.peft:
         from mlx_llava.convert.peft_folder import write_peft
 
         write_peft(options.hf_path, converted, options.dtype or "float32")
     else:
-        _write(options, converted)
+        _write(options, converted, (folder / "tokenizer.json").read_bytes())
     print(f"written to {printable(str(options.hf_path))}", file=sys.stderr)
 
 
-def _write(options: ExportOptions, converted: "Converted") -> None:
+def _write(options: ExportOptions, converted: "Converted", tokenizer: bytes) -> None:
     from mlx_llava.convert.folder import appearing
     from mlx_llava.convert.image_token import with_image_token
     from mlx_llava.convert.llava_hf import check_form, released_weights, write_files
     from mlx_llava.convert.progress import Progress
     from mlx_llava.convert.weights import DTYPES, outputs, planned, write_weights
-    from mlx_llava.hub import fetch
 
     check_form(converted.config)
-    vocabulary = with_image_token((fetch(options.model) / "tokenizer.json").read_bytes(), converted.config)
+    vocabulary = with_image_token(tokenizer, converted.config)
     dtype = DTYPES[options.dtype] if options.dtype else converted.dtype
     plan = planned(released_weights(converted.weights(), vocabulary.num_rows), dtype)
     num_bytes = sum(output.num_bytes for output in outputs(plan))

@@ -1,9 +1,9 @@
 """Train CLIP on captions and boxes. `python examples/tiny/clip.py OUT FOLDER --tokenizer tokenizer.json`
 
-Two losses by InfoNCE: each picture with its caption, as CLIP has it; and, from the layer that LLaVA reads, the patch
-in the middle of each box with the words for its thing, other patches with "nothing". The words are its colour, its
-noun, its size, its place, and the phrase of all four. This loss is dense, so that the tower learns in minutes, and it
-leaves in the patches what is where, which is all that LLaVA will see.
+Two losses by InfoNCE: each picture with its caption, as CLIP has it; and, from the layer that LLaVA reads, patches of
+each box with the words for its thing, other patches with "nothing". The words are its colour, its noun, its size, its
+place, and, for the patch in the middle alone, the phrase of all four. This loss is dense, so that the tower learns in
+minutes, and it leaves in the patches what is where, which is all that LLaVA will see.
 """
 
 import itertools
@@ -31,9 +31,10 @@ from mlx_llava.models.clip import Clip, info_nce
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.schedule import Schedule
 
+WORDS_FIRST = 0.5  # share of the steps before phrases and captions join: their noise would drown the shapes
 NOTHING = "nothing"
 SIDE = VISION.image_size // VISION.patch_size
-EMPTY = 6  # patches of a picture that show the middle of no thing, for each step
+AROUND, BARE = 3, 5  # patches around a middle, and without a thing, that are named at each step
 END = 2  # </s>
 ALL_WORDS = (COLORS, NOUNS, SIZES, tuple(place for row in PLACES for place in row))
 
@@ -62,7 +63,9 @@ def main(
     with (out / "metrics.jsonl").open("w") as log:
         for step, chosen in zip(range(steps), batches(len(pictures), batch_size, seed), strict=False):
             start = time.perf_counter()
-            losses, gradients = gradients_of(model, Batch([pictures[n] for n in chosen], pixels[chosen], words, step))
+            whole = step >= WORDS_FIRST * steps
+            batch = Batch([pictures[n] for n in chosen], pixels[chosen], words, step, whole=whole)
+            losses, gradients = gradients_of(model, batch)
             optimizer.update(model, gradients, schedule(step))
             pairs, patches, right = (np.round(np.array(x), 4).tolist() for x in losses)
             row = {"step": step + 1, "pairs": pairs, "patches": patches, "right": right}
@@ -109,21 +112,27 @@ def load_all(folder: Path, pictures: list[coco.Picture]) -> np.ndarray:
 class Batch:
     """Pictures with a caption each, and patches with a phrase each."""
 
-    def __init__(self, pictures: list[coco.Picture], pixels: np.ndarray, words: Tokenizer, seed: int) -> None:
+    def __init__(
+        self, pictures: list[coco.Picture], pixels: np.ndarray, words: Tokenizer, seed: int, *, whole: bool
+    ) -> None:
         chance = np.random.default_rng(seed)
         self.pixels = mx.array(pixels.astype(np.float32))
         captions = [picture.captions[chance.integers(len(picture.captions))] for picture in pictures]
-        self.captions = encode(captions, words)
+        self.captions = encode(captions, words) if whole else None
         phrases = sorted({phrase(thing) for picture in pictures for thing in picture.things})
-        vocabularies = [[NOTHING, *texts] for texts in (*ALL_WORDS, phrases)]
+        vocabularies = [[NOTHING, *texts] for texts in ((*ALL_WORDS, phrases) if whole else ALL_WORDS)]
         patches: list[tuple[int, ...]] = []  # picture, patch, and in each vocabulary the number of the text
         for n, picture in enumerate(pictures):
-            middles = [middle(box, picture) for box in picture.boxes]
-            for thing, place in zip(picture.things, middles, strict=True):
-                targets = [texts.index(text) for texts, text in zip(vocabularies, words_for(thing), strict=True)]
-                patches.append((n, int(place[1]) * SIDE + int(place[0]), *targets))
+            middles, covered = places(picture)
+            for number, thing in enumerate(picture.things):
+                targets = [texts.index(t) for texts, t in zip(vocabularies, words_for(thing), strict=False)]
+                patches.append((n, middles[number], *targets))
+                around = [patch for patch, shown in covered.items() if shown == number and patch not in middles]
+                named = [*targets[: len(ALL_WORDS)], *[0] * whole]
+                patches += [(n, patch, *named) for patch in chance.permutation(around)[:AROUND]]
             none = [0] * len(vocabularies)
-            patches += [(n, patch, *none) for patch in chance.permutation(empty(middles))[:EMPTY]]
+            bare = [patch for patch in range(SIDE * SIDE) if patch not in covered]
+            patches += [(n, patch, *none) for patch in chance.permutation(bare)[:BARE]]
         self.texts = encode([text for texts in vocabularies for text in texts], words)
         self.ends = list(itertools.accumulate(map(len, vocabularies)))[:-1]
         self.patches = mx.array(np.array(patches, np.int32).T)
@@ -134,21 +143,18 @@ def words_for(thing: Thing) -> tuple[str, ...]:
     return thing.color, thing.noun, thing.size, thing.place, phrase(thing)
 
 
-def middle(box: tuple[float, ...], picture: coco.Picture) -> tuple[float, float]:
-    """The middle of a box, counted in patches of the padded square."""
+def places(picture: coco.Picture) -> tuple[list[int], dict[int, int]]:
+    """The patch in the middle of each thing, and which thing each patch shows: the last drawn, seen as a disc."""
     edge = max(picture.width, picture.height)
-    x = box[0] + box[2] / 2 + (edge - picture.width) / 2
-    y = box[1] + box[3] / 2 + (edge - picture.height) / 2
-    return x / edge * SIDE, y / edge * SIDE
-
-
-def empty(middles: list[tuple[float, float]]) -> list[int]:
-    """The patches that have no middle in them, nor nearly so."""
-
-    def far(row: int, column: int) -> bool:
-        return all(max(abs(x - column - 0.5), abs(y - row - 0.5)) > 0.75 for x, y in middles)
-
-    return [row * SIDE + column for row in range(SIDE) for column in range(SIDE) if far(row, column)]
+    middles, covered = [], {}
+    for number, (left, top, width, height) in enumerate(picture.boxes):
+        x = (left + width / 2 + (edge - picture.width) / 2) / edge * SIDE  # in patches of the padded square
+        y = (top + height / 2 + (edge - picture.height) / 2) / edge * SIDE
+        middles.append(int(y) * SIDE + int(x))
+        away = np.hypot(*(np.mgrid[:SIDE, :SIDE] + 0.5 - np.array([y, x])[:, None, None]))
+        near = np.flatnonzero(away.ravel() < width / 2 / edge * SIDE + 0.3)
+        covered |= dict.fromkeys([*near.tolist(), middles[-1]], number)
+    return middles, covered
 
 
 def encode(texts: list[str], words: Tokenizer) -> tuple[mx.array, mx.array]:
@@ -165,8 +171,10 @@ def gradients_of(model: Clip, batch: Batch) -> tuple[list[mx.array], dict[str, m
 
     def loss(weights: dict) -> tuple[mx.array, list[mx.array]]:
         model.update(weights)
-        read, last = model.vision_model(batch.pixels, (-2, -1))
-        pairs = info_nce(model.similarity(model.project(last[:, 0]), model.texts(*batch.captions)))
+        read, *last = model.vision_model(batch.pixels, (-2, -1) if batch.captions else (-2,))
+        pairs = mx.array(0.0)
+        if batch.captions:
+            pairs = info_nce(model.similarity(model.project(last[0][:, 0]), model.texts(*batch.captions)))
         number, patch, *targets = batch.patches
         scores = model.similarity(model.project(read[number, 1 + patch]), model.texts(*batch.texts))
         groups = mx.split(scores, batch.ends, axis=1)

@@ -219,9 +219,9 @@ def test_a_tower_of_its_own_has_no_place_in_a_llava_hf_checkpoint(tmp_path: Path
         converted(save(tmp_path / "source", arrays()), tmp_path / "out", vision_tower=str(tmp_path))
 
 
-def test_pickles_are_not_read(tmp_path: Path) -> None:
+def test_bin_files_of_another_name_are_not_read(tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
-    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    (source / "model.safetensors").rename(source / "weights.bin")
     with pytest.raises(CheckpointError, match=r"only PyTorch pickles.*\n.*save_pretrained"):
         converted(source, tmp_path / "out")
 

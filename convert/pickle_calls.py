@@ -1,0 +1,131 @@
+"""What a pickle of tensors may name, and what is made of it: counts and places, never an object of torch.
+
+A table of our own stands for the functions that torch.save names; nothing is looked up by name anywhere else.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+MAX_GROWTH = 64 * 2**20  # bytes that a repeated storage may pretend to have
+MAX_DIMS = 8
+MAX_COUNT = 2**63 - 1
+
+# Storages by the bytes of their numbers, in safetensors' spelling.
+STORAGES = {
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "DoubleStorage": "F64",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+SIZES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+GLOBALS = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    *(f"torch {name}" for name in STORAGES),
+}
+
+
+class Global(NamedTuple):
+    """A name in a pickle: a word and no more."""
+
+    name: str
+
+
+class Storage(NamedTuple):
+    """Numbers that lie somewhere in the file."""
+
+    dtype: str
+    key: str
+    length: int
+
+
+class View(NamedTuple):
+    """A tensor: numbers of a storage, by offset, shape and strides."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class RefusedError(Exception):
+    """What a pickle holds that is not read."""
+
+
+def storage_of(given: object) -> Storage:
+    """A persistent id: ("storage", its type, key, device, count), and in old files a view, which must be None."""
+    if type(given) is not tuple or len(given) not in (5, 6) or given[0] != "storage" or given[5:] not in ((), (None,)):
+        raise RefusedError("an id of something else than a storage")
+    _, kind, key, _, count = given[:5]
+    dtype = STORAGES.get(kind.name.removeprefix("torch ")) if type(kind) is Global else None
+    if dtype is None or type(key) is not str or not _is_count(count):
+        raise RefusedError("a storage of a kind that is not read")
+    return Storage(dtype, key, count)
+
+
+def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> View:
+    """torch._utils._rebuild_tensor_v2; whether a gradient was asked for does not matter."""
+    if type(storage) is not Storage or not _is_count(offset) or not _are_counts(shape) or not _are_counts(strides):
+        raise RefusedError("a tensor that is not described by counts")
+    view = View(storage, offset, shape, strides)  # pyright: ignore
+    if len(view.shape) != len(view.strides):
+        raise RefusedError("a tensor with another number of strides than axes")
+    size = SIZES[storage.dtype]
+    numbers = math.prod(view.shape)
+    if math.prod(max(n, 1) for n in view.shape) * size > MAX_COUNT:
+        raise RefusedError("a tensor that is too large for any file")
+    last = sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
+    if numbers and view.offset + last >= storage.length:
+        raise RefusedError("a tensor that reaches beyond its storage")
+    if numbers * size > max(storage.length * size, MAX_GROWTH):
+        raise RefusedError("a tensor that repeats its storage")
+    return view
+
+
+def _parameter(data: object, *_: object) -> View:
+    if type(data) is not View:
+        raise RefusedError("a parameter without a tensor")
+    return data
+
+
+def _table(*given: object) -> dict[Any, Any]:
+    if given:
+        raise RefusedError("a dict made from something")
+    return {}
+
+
+def _size(counts: object) -> tuple[int, ...]:
+    if type(counts) is not tuple:
+        raise RefusedError("a size that is no tuple")
+    return counts
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "collections OrderedDict": _table,
+    "torch Size": _size,
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+}
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _are_counts(values: object) -> bool:
+    return type(values) is tuple and len(values) <= MAX_DIMS and all(map(_is_count, values))
+
+
+def kind_of(value: object) -> str:
+    return value.name.replace(" ", ".") if isinstance(value, Global) else type(value).__name__
