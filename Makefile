@@ -40,6 +40,7 @@ wheel: $(VENV)/bin/python  ## build the wheel and see that it holds everything
 golden: $(VENV)/.parity  ## record again what transformers answers
 	$(BIN)/python tests/parity/record.py
 	$(BIN)/python tests/parity/make_pixels_golden.py
+	$(BIN)/python tests/parity/record_embedded.py
 
 clean:
 	rm -rf $(VENV) build dist out

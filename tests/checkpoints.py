@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 
-EMBEDDED = Path(__file__).parents[1] / "mlx_llava" / "embedded" / "tiny-llava-hf"
+LLAMA_576 = Path(__file__).parent / "fixtures" / "llama-576"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 VISION = {
@@ -27,7 +27,7 @@ VISION = {
 }
 TEXT = {
     "model_type": "llama",
-    "vocab_size": 576,  # the embedded model's tokenizer fits
+    "vocab_size": 576,  # the tokenizer fits
     "hidden_size": 128,
     "intermediate_size": 192,
     "num_hidden_layers": 2,
@@ -139,11 +139,11 @@ def without_tower(weights: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
 
 
 def save(folder: Path, weights: Mapping[str, np.ndarray[Any, Any]], config: object = CONFIG) -> Path:
-    """A checkpoint folder with the embedded model's tokenizer."""
+    """A checkpoint folder with a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(weights), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
-    shutil.copy(EMBEDDED / "tokenizer.json", folder)
+    shutil.copy(LLAMA_576 / "tokenizer.json", folder)
     return folder
 
 

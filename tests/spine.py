@@ -21,6 +21,7 @@ from mlx_llava.inputs import TEXT, Batch, Example, collate, no_crops
 from mlx_llava.models.llava import Llava
 
 EMBEDDED = Path(__file__).parents[1] / "mlx_llava" / "embedded" / "tiny-llava-hf"
+LLAMA_576 = Path(__file__).parent / "fixtures" / "llama-576"  # a tokenizer of 532 tokens, and how it is used
 GOLDEN = Path(__file__).parent / "golden" / "spine.npz"
 IMAGE_ID = 530
 SIDE = 56
@@ -52,6 +53,17 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+
+
+def recorded() -> list[dict[str, Any]]:
+    """What transformers answered with the embedded model: `python tests/parity/record_embedded.py`."""
+    return [json.loads(line) for line in (EMBEDDED / "examples" / "questions.jsonl").read_text().splitlines()]
+
+
+def answer_of(image: str, question: str) -> dict[str, Any]:
+    """The recorded turn of a single question: its answer, ids and prompt length."""
+    single = (r["turns"][0] for r in recorded() if r["image"] == image and len(r["turns"]) == 1)
+    return next(turn for turn in single if turn["question"] == question)
 
 
 @dataclass(frozen=True)
@@ -159,8 +171,8 @@ def write_checkpoint(case: Case, folder: Path) -> None:
 
 
 def add_tokenizer(folder: Path) -> None:
-    """The tokenizer of the embedded model: its ids fit 576 rows."""
-    shutil.copy(EMBEDDED / "tokenizer.json", folder)
+    """A tokenizer whose ids fit 576 rows."""
+    shutil.copy(LLAMA_576 / "tokenizer.json", folder)
 
 
 def prompt(layout: list[int], rows: int, seed: int) -> Example:

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 
 def main(out: Positional[Path], scenes: int = 1000, seed: int = 1, held_out: bool = False) -> None:
-    """Draw `scenes` bright pictures into OUT; with --held-out each shows a pair of colour and shape never trained on."""
+    """Draw bright pictures into OUT; with --held-out each shows a pair of colour and shape that training never does."""
     (out / coco.PICTURES).mkdir(parents=True, exist_ok=True)
     pictures = []
     for number in range(scenes):

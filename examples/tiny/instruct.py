@@ -18,7 +18,7 @@ def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
     """Write pretrain.json, finetune.json and questions.jsonl beside the pictures of FOLDER."""
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
-    said = [(p.file_name, p.captions[0]) for p in pictures[::2]]
+    said = [(p.file_name, p.captions[0]) for p in pictures[::4]]
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
     write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures)])
     with (folder / "questions.jsonl").open("w") as file:

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import mlx_llava
 from mlx_llava.config import PictureConfig
 from mlx_llava.data.examples import Maker
 from mlx_llava.prompts.templates import template
 from mlx_llava.prompts.tokens import Tokenizer
 
-TINY = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf"
+TINY = Path(__file__).parents[1] / "fixtures" / "llama-576"
 
 Write = Callable[[Any], Path]
 

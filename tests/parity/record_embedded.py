@@ -1,4 +1,7 @@
-"""What transformers answers with the embedded model: `python tests/parity/record_embedded.py` writes questions.jsonl."""
+"""What transformers answers with the embedded model, written beside its example pictures.
+
+`python tests/parity/record_embedded.py` writes questions.jsonl.
+"""
 
 import json
 import sys

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import mlx_llava
 from mlx_llava.prompts.templates import SPECIALS, ImageMark, Piece, Turn, spell, template
 from mlx_llava.prompts.tokens import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 
-TINY = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf"
+TINY = Path(__file__).parents[1] / "fixtures" / "llama-576"
 IMAGE_ID, NUM_ROWS, ROWS = 530, 576, 64
 
 

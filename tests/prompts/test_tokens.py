@@ -12,14 +12,15 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from spine import EMBEDDED
 
-import mlx_llava
+from mlx_llava.dialects import from_hf
 from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Special, Text, Turn, template
 from mlx_llava.prompts.tokens import Detokenizer, Tokenizer
 
-TINY = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf"
+TINY = Path(__file__).parents[1] / "fixtures" / "llama-576"
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
 IMAGE_ID, NUM_ROWS, ROWS = 530, 576, 2  # of the tiny checkpoint, but two rows a picture
 IM_START, IM_END = 31990, 31991
@@ -155,8 +156,10 @@ def test_slots_count_the_rows_of_all_pictures(tiny: Tokenizer) -> None:
     assert len(example.crops) == 3
 
 
-def test_prompts_are_as_long_as_those_the_tiny_checkpoint_was_asked(tiny: Tokenizer) -> None:
-    for line in (TINY / "examples" / "questions.jsonl").read_text(encoding="utf-8").splitlines():
+def test_prompts_are_as_long_as_those_the_embedded_model_was_asked() -> None:
+    config = from_hf(json.loads((EMBEDDED / "config.json").read_text()))
+    tiny = load_tiny(EMBEDDED / "tokenizer.json", config.image_token_id, config.text.vocab_size)
+    for line in (EMBEDDED / "examples" / "questions.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         turns = []
         for i, asked in enumerate(record["turns"]):

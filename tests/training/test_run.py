@@ -143,7 +143,7 @@ def test_adapters_answer_as_they_were_taught(
     assert ask_program(asked) == 0
     assert "blue" in capsys.readouterr().out
     assert ask_program(replace(asked, adapter_path=None)) == 0
-    assert capsys.readouterr().out == "red\n"
+    assert "blue" not in capsys.readouterr().out
 
 
 def test_adapters_answer_a_file_of_questions(options: LoraOptions, undisturbed: Path, tmp_path: Path) -> None:
