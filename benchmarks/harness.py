@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-OURS, VLM, LM = "mlx-llava", "mlx-vlm", "mlx-lm"
-MODULES = {OURS: "ours", VLM: "vlm", LM: "lm"}  # in sides/
+OURS, VLM, LM, PEFT = "mlx-llava", "mlx-vlm", "mlx-lm", "torch + peft"
+MODULES = {OURS: "ours", VLM: "vlm", LM: "lm", PEFT: "torch_peft"}  # in sides/
 NOT_INSTALLED = "not installed"
 # Without these, on a busy machine, threads of the BLAS wait for each other and every second is the neighbours'.
-ONE_THREAD = {"MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MLX_LLAVA_BENCH_CLOCK": "cpu"}
+THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+ONE_THREAD = {"MLX_LLAVA_BENCH_CLOCK": "cpu", **dict.fromkeys(THREADS, "1")}
 SHARED = " Other programs ran meanwhile: seconds are the CPU seconds of each process, with one BLAS thread."
-DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers")
+DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers", "torch", "peft")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Bench:
 
     def python(self, side: str) -> str | None:
         """The interpreter of a side; None where it is not installed."""
-        return sys.executable if side == OURS else self.peers or (sys.executable if side == LM else None)
+        here = sys.executable if side in (OURS, LM, PEFT) else None
+        return here if side in (OURS, PEFT) else self.peers or here
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def versions(bench: Bench) -> str:
     if bench.peers is not None:
         theirs = run([bench.peers, "-c", ask, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
         lines = [line for line in lines if "mlx-vlm" not in line]
-        lines += [f"peers: {line}" for line in theirs if "mlx-llava" not in line and line not in lines]
+        new = [line for line in theirs if line not in lines and not line.endswith(NOT_INSTALLED)]
+        lines += [f"peers: {line}" for line in new]
     return ", ".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A LLaVA of random weights in llava-hf's layout: CLIP-L/336, and a text model of TinyLlama's shape.
+"""A LLaVA of random weights in llava-hf's layout: CLIP-L/336, and a text model of TinyLlama's shape; or a small one.
 
 Needs neither torch nor transformers, and a few megabytes of memory. The tokenizer is the embedded model's,
 filled up with pieces that are read back as they were written, so that an answer tokenizes to itself.
@@ -42,7 +42,22 @@ TEXT = {
     "hidden_act": "silu",
     "tie_word_embeddings": False,
 }
-PATCHES = (336 // 14) ** 2
+# 36 million weights, for what repeats often
+SMALL_TOWER = {
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "image_size": 224,
+    "projection_dim": 384,
+}
+SMALL_TEXT = {
+    "vocab_size": 1024,
+    "hidden_size": 512,
+    "intermediate_size": 1376,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+}
 PIECES = 32000  # of the tokenizer; <image> and <pad> are 32000 and 32001, 62 rows stay unused, as in llava-hf
 SPELLED = {"float16": "F16", "float32": "F32"}
 PIECE = 1 << 22  # numbers drawn at a time
@@ -54,11 +69,25 @@ class Kind:
 
     layers: int = 22
     dtype: str = "float32"
+    small: bool = False
 
     @property
     def name(self) -> str:
         """Its folder."""
-        return f"llava-hf-{self.layers}-{self.dtype}"
+        return f"llava-hf-{'small-' * self.small}{self.layers}-{self.dtype}"
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        """The config of the vision tower."""
+        return TOWER | SMALL_TOWER if self.small else TOWER
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The config of the text model."""
+        return TEXT | (SMALL_TEXT if self.small else {}) | {"num_hidden_layers": self.layers}
+
+
+SMALL = Kind(layers=8, small=True)
 
 
 def checkpoint(bench: Bench, kind: Kind = Kind()) -> Path:
@@ -68,30 +97,31 @@ def checkpoint(bench: Bench, kind: Kind = Kind()) -> Path:
         aside = bench.folder / f".{kind.name}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        ran = run([sys.executable, __file__, str(aside), str(kind.layers), kind.dtype])  # keeps NumPy out of here
+        words = [str(aside), str(kind.layers), kind.dtype, *(["small"] * kind.small)]
+        ran = run([sys.executable, __file__, *words])  # keeps NumPy out of here
         if ran.code:
             sys.exit(ran.stderr)
         aside.rename(folder)
     return folder
 
 
-def converted(bench: Bench, bits: int | None) -> Path:
+def converted(bench: Bench, bits: int | None, kind: Kind = Kind()) -> Path:
     """Our folder of that checkpoint, float32 or packed into `bits`, made on first use."""
-    folder = bench.folder / f"ours-{bits or 'float32'}"
+    folder = bench.folder / f"ours-{'small-' * kind.small}{bits or 'float32'}"
     if not folder.exists():
         packed = ["-q", "--q-bits", str(bits)] if bits else []
-        names = ["--hf-path", str(checkpoint(bench)), "--mlx-path", str(folder)]
+        names = ["--hf-path", str(checkpoint(bench, kind)), "--mlx-path", str(folder)]
         ran = run([sys.executable, "-m", "mlx_llava.convert", *names, *packed], environment(OURS, True))
         if ran.code:
             sys.exit(ran.stderr)
     return folder
 
 
-def weights(bench: Bench, side: str, bits: int | None) -> dict[str, Any]:
+def weights(bench: Bench, side: str, bits: int | None, kind: Kind = Kind()) -> dict[str, Any]:
     """Where a side finds the checkpoint: converted for us; the peers pack it as they load it."""
     if side == OURS:
-        return {"folder": str(converted(bench, bits))}
-    return {"folder": str(checkpoint(bench)), "bits": bits}
+        return {"folder": str(converted(bench, bits, kind))}
+    return {"folder": str(checkpoint(bench, kind)), "bits": bits}
 
 
 def write(folder: Path, kind: Kind) -> None:
@@ -99,20 +129,20 @@ def write(folder: Path, kind: Kind) -> None:
     config = {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
-        "image_token_index": PIECES,
+        "image_token_index": 530 if kind.small else PIECES,
         "projector_hidden_act": "gelu",
         "vision_feature_layer": -2,
         "vision_feature_select_strategy": "default",
         "torch_dtype": kind.dtype,
-        "text_config": TEXT | {"num_hidden_layers": kind.layers},
-        "vision_config": TOWER,
+        "text_config": kind.text,
+        "vision_config": kind.tower,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    _write_texts(folder)
-    _write_weights(folder / "model.safetensors", list(shapes(kind.layers)), kind.dtype)
+    _write_texts(folder, kind)
+    _write_weights(folder / "model.safetensors", list(shapes(kind)), kind.dtype)
 
 
-def _write_texts(folder: Path) -> None:
+def _write_texts(folder: Path, kind: Kind) -> None:
     """The embedded model's tokenizer, templates and picture settings, for larger pictures and more tokens."""
     from mlx_llava.embedded import CHECKPOINT, PICTURE
 
@@ -124,8 +154,13 @@ def _write_texts(folder: Path) -> None:
         values = json.loads((CHECKPOINT / name).read_text())
         (folder / name).write_text(json.dumps(values | changes, indent=1))
 
-    adapt("preprocessor_config.json", size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+    side = kind.tower["image_size"]
+    adapt("preprocessor_config.json", size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     adapt("processor_config.json", patch_size=14)
+    if kind.small:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(CHECKPOINT / name, folder)
+        return
     spec = json.loads((CHECKPOINT / "tokenizer.json").read_text())
     shift = PIECES - _fill(spec["model"])  # <image> and <pad> follow the pieces
     for token in spec["added_tokens"]:
@@ -147,15 +182,16 @@ def _fill(model: dict[str, Any]) -> int:
     return first
 
 
-def shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def shapes(kind: Kind) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every tensor as the released llava-hf checkpoints name it."""
-    yield from _tower()
-    width, hidden, vocab = TEXT["hidden_size"], TEXT["intermediate_size"], TEXT["vocab_size"]
-    keys = width * TEXT["num_key_value_heads"] // TEXT["num_attention_heads"]
-    yield from _biased("multi_modal_projector.linear_1", width, TOWER["hidden_size"])
+    yield from _tower(kind)
+    text = kind.text
+    width, hidden, vocab = text["hidden_size"], text["intermediate_size"], text["vocab_size"]
+    keys = width * text["num_key_value_heads"] // text["num_attention_heads"]
+    yield from _biased("multi_modal_projector.linear_1", width, kind.tower["hidden_size"])
     yield from _biased("multi_modal_projector.linear_2", width, width)
     yield "language_model.model.embed_tokens.weight", (vocab, width)
-    for n in range(layers):
+    for n in range(kind.layers):
         block = f"language_model.model.layers.{n}"
         for name, rows in (("q", width), ("k", keys), ("v", keys), ("o", width)):
             yield f"{block}.self_attn.{name}_proj.weight", (rows, width)
@@ -168,13 +204,14 @@ def shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "language_model.lm_head.weight", (vocab, width)
 
 
-def _tower() -> Iterator[tuple[str, tuple[int, ...]]]:
-    tower, width, hidden = "vision_tower.vision_model", TOWER["hidden_size"], TOWER["intermediate_size"]
+def _tower(kind: Kind) -> Iterator[tuple[str, tuple[int, ...]]]:
+    tower, width, hidden = "vision_tower.vision_model", kind.tower["hidden_size"], kind.tower["intermediate_size"]
+    patches = (kind.tower["image_size"] // 14) ** 2
     yield f"{tower}.embeddings.class_embedding", (width,)
     yield f"{tower}.embeddings.patch_embedding.weight", (width, 3, 14, 14)
-    yield f"{tower}.embeddings.position_embedding.weight", (1 + PATCHES, width)
+    yield f"{tower}.embeddings.position_embedding.weight", (1 + patches, width)
     yield from _biased(f"{tower}.pre_layrnorm", width)
-    for n in range(TOWER["num_hidden_layers"]):
+    for n in range(kind.tower["num_hidden_layers"]):
         block = f"{tower}.encoder.layers.{n}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             yield from _biased(f"{block}.self_attn.{name}", width, width)
@@ -212,4 +249,4 @@ def _write_weights(file: Path, tensors: list[tuple[str, tuple[int, ...]]], dtype
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Kind(int(sys.argv[2]), sys.argv[3]))
+    write(Path(sys.argv[1]), Kind(int(sys.argv[2]), sys.argv[3], small=len(sys.argv) > 4))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.errors import UsageError
 from mlx_llava.options import optional
 from mlx_llava.program import printable
 
@@ -41,7 +41,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 # Where things lie, how often they are saved and how they are written may change between two parts of a run.
 FREE = frozenset(
-    "data images model recipe projector adapter_path mlx_path run_path overwrite dtype save_every workers".split()
+    "data images model recipe projector adapter_path mlx_path run_path overwrite dtype save_every workers "
+    "cache_features recompute".split()
 )
 
 
@@ -93,6 +94,10 @@ class TuningOptions:
     """Steps between snapshots."""
     workers: int = 2
     """Processes that prepare batches."""
+    recompute: Annotated[bool | None, optional("{True,False}")] = None
+    """Compute blocks again in the backward pass: a fraction of the memory, a third more time. On a GPU unless False."""
+    cache_features: Annotated[Path | None, optional("FOLDER")] = None
+    """Keep what the vision tower makes of pictures there, so that later epochs and runs never run it."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +150,17 @@ def config_of(options: TuningOptions, config: "LlavaConfig") -> "LlavaConfig":
 
 def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", projector_lr: float | None) -> "Run":
     """The run that trains these parts, its data checked, its snapshots in `folder`."""
+    from mlx_llava import backend
     from mlx_llava.data.batches import Order
     from mlx_llava.training.loop import Run
     from mlx_llava.training.optimizer import AdamW, OptimizerOptions
+    from mlx_llava.training.plan import largest_step
     from mlx_llava.training.step import train_only
 
-    examples = read_examples(options, base.checkpoint)
+    examples = with_files(options, base.checkpoint, read_examples(options, base.checkpoint))
     model, dataset = base.checkpoint.model, examples.dataset
     train_only(model, *parts)
+    recompute = not backend.on_cpu() if options.recompute is None else options.recompute
     rates = OptimizerOptions(options.learning_rate, projector_lr, options.weight_decay, options.max_grad_norm)
     sizes = (options.batch_size, options.accumulation, options.seed)
     return Run(
@@ -167,6 +175,8 @@ def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", pr
         num_workers=options.workers,
         folder=folder,
         identity=identity(options, dataset.fingerprint, base.fingerprint),
+        recompute=recompute,
+        step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
     )
 
 
@@ -193,6 +203,16 @@ def read_examples(options: TuningOptions, checkpoint: "Checkpoint") -> "Examples
     return examples
 
 
+def with_files(options: TuningOptions, checkpoint: "Checkpoint", examples: "Examples") -> "Examples":
+    """The examples, with the folder of features that the options name."""
+    if options.cache_features is None:
+        return examples
+    from mlx_llava.training.features import feature_files
+
+    config = config_of(options, checkpoint.config)
+    return replace(examples, features=feature_files(options.cache_features, checkpoint.model, config))
+
+
 def identity(options: TuningOptions, data: str, base: str) -> dict[str, Any]:
     """What must be the same for a run to go on: all options but those of FREE, and what files hold."""
     settings = {name: value for name, value in asdict(options).items() if name not in FREE}
@@ -209,38 +229,15 @@ def _digest(projector: Path | None) -> str | None:
 
 def train(work: "Run") -> bool:
     """Say what is planned and train; whether it came to its end, or else was interrupted and can go on."""
-    from mlx_llava.training import loop
+    from mlx_llava.training import charts, loop
+    from mlx_llava.training.plan import plan
 
     say(plan(work))
     finished = loop.train(work, say)
+    charts.draw(work.folder / loop.METRICS, work.folder / "loss.png")
     if not finished:
         say("stopped; the same command goes on from here")
     return finished
-
-
-def plan(work: "Run") -> str:
-    """What is trained, in how many steps, and the memory that weights and their training state take.
-
-    Raises LimitError where that alone does not fit.
-    """
-    from mlx.utils import tree_flatten
-
-    from mlx_llava import backend
-
-    weights = sum(x.nbytes for _, x in tree_flatten(work.model.parameters()))  # pyright: ignore
-    trained = sum(x.size for x in work.optimizer.masters.values())
-    memory = weights + 16 * trained  # master, two moments and a gradient, four bytes each
-    free = backend.memory_limit() + weights  # the weights are there already
-    if memory > free:
-        raise LimitError(
-            f"weights and training state take {memory / 1e9:.1f} GB of {free / 1e9:.1f} GB",
-            "Train adapters on a packed model (convert -q, then mlx-llava lora), or give them a lower --rank.",
-        )
-    return (
-        f"{trained / 1e6:.2f} million parameters trained, {work.num_steps} steps of up to "
-        f"{work.order.batch_size * work.order.accumulation} conversations; weights and training state "
-        f"{memory / 1e9:.2f} GB, activations come on top"
-    )
 
 
 def say(line: str) -> None:

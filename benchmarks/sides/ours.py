@@ -8,14 +8,20 @@ import mlx_llava  # noqa: F401  # first: it loads the BLAS that MLX is to use
 
 # isort: split
 import mlx.core as mx
+import numpy as np
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
+from sides import lesson
 from sides.timing import WIDTH, between, clock, fastest, fill, stamps
 
 from mlx_llava import generate
 from mlx_llava.chat import Chat, Picture
 from mlx_llava.checkpoint import load
 from mlx_llava.generate import CacheOptions, KeptCache, Prompt, Sampling
+from mlx_llava.inputs import Example, collate
+from mlx_llava.training import adapters, step
+from mlx_llava.training.heap import keep_freed_memory
+from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 
 
 def loading(folder: str) -> dict[str, Any]:
@@ -84,6 +90,25 @@ def second_question(folder: str, picture: str, questions: list[str], tokens: int
         first = stamps(chat.ask(question, pictures, Sampling(max_tokens=tokens)), tokens)[0] - began
         asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
     return {"seconds": asked[-1]["first"], "asked": asked}
+
+
+def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
+    """Seconds of a step of LoRA, of QLoRA where the folder is packed."""
+    model = load(Path(folder)).model
+    adapters.attach(model, adapters.Lora(rank, 2.0 * rank, 0.0))
+    step.train_only(model, "adapters")
+    model.language_model.recompute = recompute
+    optimizer = AdamW(model, OptimizerOptions(lesson.RATE))
+    ids = lesson.tokens()[0]
+    slots = np.where(ids == lesson.IMAGE_ID, np.arange(len(ids)) - lesson.FIRST_ROW, -1).astype(np.int32)
+    batch = collate([Example(ids, slots, lesson.answers()[0], lesson.pixels())], lesson.NUM_ROWS)
+    keep_freed_memory()
+    mx.reset_peak_memory()
+    times, losses = [clock()], []
+    for _ in range(steps):
+        losses.append(step.train_step(model, optimizer, [batch], 1.0).loss)
+        times.append(clock())
+    return lesson.told(times, losses[0], mx.get_peak_memory())
 
 
 def layer() -> dict[str, Any]:

@@ -1,17 +1,24 @@
 """mlx-vlm's side. Needs transformers 5.17 or older for pictures: later ones break its processor."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx.optimizers as optim
 from mlx_vlm import load  # pyright: ignore[reportMissingImports]
 from mlx_vlm.generate import PromptCacheState, stream_generate  # pyright: ignore[reportMissingImports]
 from mlx_vlm.generate.ar import GenerationBatch, generate_step  # pyright: ignore[reportMissingImports]
 from mlx_vlm.models.cache import make_prompt_cache  # pyright: ignore[reportMissingImports]
 from mlx_vlm.prompt_utils import apply_chat_template  # pyright: ignore[reportMissingImports]
+from mlx_vlm.trainer.common.model import prepare_model_for_training  # pyright: ignore[reportMissingImports]
+from mlx_vlm.trainer.vlm.config import VLMTrainingArgs  # pyright: ignore[reportMissingImports]
+from mlx_vlm.trainer.vlm.sft.runtime import train_vlm  # pyright: ignore[reportMissingImports]
 from mlx_vlm.utils import load_model  # pyright: ignore[reportMissingImports]
 from mlx_vlm.vision_cache import VisionFeatureCache  # pyright: ignore[reportMissingImports]
+from sides import lesson
 from sides.timing import between, clock, fastest, fill, stamps
 
 
@@ -88,3 +95,44 @@ def second_question(folder: str, bits: int | None, picture: str, questions: list
         )
         history.append({"role": "assistant", "content": [{"type": "text", "text": "".join(p.text for p in pieces)}]})
     return {"seconds": asked[-1]["first"], "asked": asked}
+
+
+def train_step(folder: str, bits: int | None, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
+    """Seconds of a step of its own trainer; QLoRA packs the tower and the projector too."""
+    model = load_model(Path(folder))
+    lora = {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lora_dropout": 0.0}
+    prepare_model_for_training(model, **lora, quantization_bits=bits, verbose=False)
+    ids, mask = mx.array(lesson.tokens()), mx.array(lesson.answers().tolist())
+    batch = {
+        "input_ids": ids,
+        "attention_mask": mx.ones_like(ids),
+        "completion_mask": mask.astype(mx.int32),
+        "pixel_values": mx.array(lesson.pixels()).transpose(0, 3, 1, 2),
+    }
+    mx.eval(model.parameters(), batch)
+    times: list[float] = []
+
+    def batches(*_: object, **__: object) -> Iterator[dict[str, mx.array]]:
+        while True:
+            times.append(clock())
+            yield batch
+
+    losses: list[float] = []
+
+    class Watch:
+        def on_train_loss_report(self, metrics: dict[str, Any]) -> None:
+            losses.append(metrics["train_loss"])
+
+    mx.reset_peak_memory()
+    with TemporaryDirectory() as aside:
+        args = VLMTrainingArgs(
+            iters=steps + 1,
+            steps_per_report=1,
+            steps_per_eval=None,
+            steps_per_save=10**6,
+            adapter_file=f"{aside}/adapters.safetensors",
+            train_on_completions=True,
+            grad_checkpoint=recompute,
+        )
+        train_vlm(model, optim.AdamW(lesson.RATE), [0], args=args, iterate_batches=batches, training_callback=Watch())
+    return lesson.told(times, losses[0], mx.get_peak_memory())

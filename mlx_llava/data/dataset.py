@@ -50,6 +50,10 @@ class Dataset:
         """The length of every record, as Record.length has it."""
         return self.table[:, 4]
 
+    def number(self, index: int) -> int:
+        """The number in its file of a record."""
+        return int(self.table[index, 2])
+
     def records(self, indices: Iterable[int]) -> Iterator[Record]:
         """Some records, in the order asked for."""
         with _open(self.file) as file:

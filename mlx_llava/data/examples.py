@@ -5,6 +5,7 @@ An example is whole or it is not made: nothing is cut at a limit, and none is wi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from mlx_llava.config import PictureConfig
 from mlx_llava.data.dataset import Dataset, refusal
+from mlx_llava.data.features import FeatureFiles, read_all, seen_batch
+from mlx_llava.data.lengths import Lengths
 from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record
 from mlx_llava.errors import LlavaError, PromptError, RecordError
@@ -37,10 +40,15 @@ class Maker:
     pictures_first: bool = False
     """Move a question's pictures to its front, as LLaVA's own training does."""
 
-    def example(self, record: Record) -> Example:
-        """The example of a record; an error that names the record where none can be made."""
+    def example(self, record: Record, *, blind: bool = False) -> Example:
+        """The example of a record; an error that names the record where none can be made.
+
+        Args:
+            blind: leave pictures closed; its crops are empty.
+        """
         try:
-            example = self._encode(self._pieces(record), self._crops(record))
+            crops = np.zeros((len(record.images), 0, 0, 3), np.float32) if blind else self._crops(record)
+            example = self._encode(self._pieces(record), crops)
         except LlavaError as error:
             raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
         if len(example.tokens) > self.max_tokens:
@@ -58,8 +66,7 @@ class Maker:
         """Why no example can be made of a record, told without opening its pictures."""
         try:
             pieces = self._pieces(record)
-            # a token writes at least one byte, which spares most records the tokenizer
-            tokens = 0 if self._at_most(pieces) <= self.max_tokens else self._count(pieces)
+            tokens = 0 if self._lengths.at_most(pieces) <= self.max_tokens else self._count(pieces)
         except PromptError as error:
             return f"{record.where}: {error.problem}"
         if tokens > self.max_tokens:
@@ -74,20 +81,20 @@ class Maker:
         return self.tokenizer.encode(pieces, crops, self.rows_per_crop, training=True)
 
     def _crops(self, record: Record) -> NDArray[np.float32]:
-        paths = [(self.images or Path()) / name for name in record.images]
-        crops = [crop(open_picture(path, "exact"), self.picture, str(path)) for path in paths]
+        crops = [crop(open_picture(path, "exact"), self.picture, str(path)) for path in self.pictures(record)]
         return np.stack(crops) if crops else no_crops()
+
+    def pictures(self, record: Record) -> list[Path]:
+        """The files of a record's pictures."""
+        return [(self.images or Path()) / name for name in record.images]
 
     def _count(self, pieces: Sequence[Piece]) -> int:
         marks = sum(isinstance(piece, ImageMark) for piece in pieces)
         return len(self._encode(pieces, np.zeros((marks, 0, 0, 3), np.float32)).tokens)
 
-    def _at_most(self, pieces: Sequence[Piece]) -> int:
-        """Tokens if every byte of text were one, and a space in front of every piece."""
-        return 1 + sum(
-            self.rows_per_crop if isinstance(piece, ImageMark) else 1 + len(piece.text.encode(errors="replace"))
-            for piece in pieces
-        )
+    @cached_property
+    def _lengths(self) -> Lengths:
+        return Lengths(self.tokenizer, self.rows_per_crop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,8 @@ class Examples:
 
     dataset: Dataset
     maker: Maker
+    features: FeatureFiles | None = None
+    """Where the tower's features of pictures are kept."""
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -104,9 +113,16 @@ class Examples:
         return self.maker.example(self.dataset[index])
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The batch of some records."""
-        examples = [self.maker.example(record) for record in self.dataset.records(indices)]
-        return collate(examples, self.maker.rows_per_crop)
+        """The batch of some records; where features are kept and all of its pictures are known, none is opened."""
+        records = list(self.dataset.records(indices))
+        if self.features is None:
+            return self._batch(records)
+        keys = [self.features.key(path) for record in records for path in self.maker.pictures(record)]
+        seen = read_all(self.features, keys)
+        return seen_batch(self._batch(records, blind=seen is not None), keys, seen)
+
+    def _batch(self, records: Sequence[Record], *, blind: bool = False) -> Batch:
+        return collate([self.maker.example(record, blind=blind) for record in records], self.maker.rows_per_crop)
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """What is wrong with those of some records that no example can be made of."""

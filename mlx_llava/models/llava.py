@@ -64,6 +64,11 @@ class Llava(nn.Module):
         x = self.embed(mx.array(batch.tokens), mx.array(batch.slots), features)
         return self.language_model.head(self.language_model.decode(x))
 
+    @property
+    def vision_dtype(self) -> mx.Dtype:
+        """What the tower computes in."""
+        return self.vision_tower.pre_layrnorm.weight.dtype
+
     def on_device(self, crops: np.ndarray) -> mx.array:
         """Pixels as the tower computes with them."""
-        return mx.array(crops).astype(self.vision_tower.pre_layrnorm.weight.dtype)
+        return mx.array(crops).astype(self.vision_dtype)

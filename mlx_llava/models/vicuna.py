@@ -118,8 +118,39 @@ class DecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+def recomputed(layer: nn.Module, x: mx.array, mask: mx.array | str | None) -> mx.array:
+    """A block whose activations are not kept for its gradient: the backward pass computes them again.
+
+    What is trained goes in as an argument, or it would have no gradient; the mask does not, as integers have none.
+    Chance is put back for the second time, so dropout drops the same.
+    """
+    chance, times = chance_now(), 0
+
+    def block(weights: dict[str, Any], x: mx.array) -> mx.array:
+        nonlocal times
+        times += 1
+        after = chance_now()
+        mx.random.seed(chance)
+        layer.update(weights)
+        y = layer(x, mask, None)
+        if times > 1:
+            mx.random.seed(after)
+        return y
+
+    return mx.checkpoint(block)(layer.trainable_parameters(), x)
+
+
+def chance_now() -> int:
+    """The number that, given to `mx.random.seed`, brings MLX's random state back to where it is."""
+    high, low = mx.random.state[0].tolist()  # pyright: ignore
+    return high << 32 | low
+
+
 class Vicuna(nn.Module):
     """The decoder with its embedding and its language head."""
+
+    recompute = False
+    """Compute blocks again in the backward pass: less memory, more time. For training alone."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -150,7 +181,8 @@ class Vicuna(nn.Module):
         caches = cache or [None] * len(self.layers)
         mask = causal_mask(x.shape[1], self.sliding_window, caches[0])
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, mask, layer_cache)
+            again = self.recompute and self.training and layer_cache is None
+            x = recomputed(layer, x, mask) if again else layer(x, mask, layer_cache)
         return self.norm(x)
 
     def head(self, x: mx.array) -> mx.array:

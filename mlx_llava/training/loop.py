@@ -21,13 +21,16 @@ from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch
 from mlx_llava.models.llava import Llava
 from mlx_llava.training import snapshots
+from mlx_llava.training.features import with_features
+from mlx_llava.training.heap import keep_freed_memory
 from mlx_llava.training.meters import Meters
 from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.snapshots import Place, Snapshot
-from mlx_llava.training.step import train_step
+from mlx_llava.training.step import Step, train_step
 
 MAX_SKIPPED = 5  # steps in a row whose loss or gradient was not finite
+SHOWN = 10  # records that an error names
 METRICS = "metrics.jsonl"
 
 
@@ -48,6 +51,10 @@ class Run:
     folder: Path
     identity: Mapping[str, Any]
     """What must be the same for a run to go on: options, data, model."""
+    recompute: bool = False
+    """Whether the backward pass computes Vicuna's blocks again, to keep less in memory."""
+    step_memory: int = 0
+    """Bytes that a step takes besides weights and the optimizer's state, as estimated."""
 
     @property
     def num_steps(self) -> int:
@@ -57,26 +64,22 @@ class Run:
 
 def train(run: Run, say: Callable[[str], None]) -> bool:
     """Train to the end, or until Ctrl-C or SIGTERM, which end the step and leave a snapshot; whether it is the end."""
+    keep_freed_memory()
+    run.model.language_model.recompute = run.recompute
     place = resume(run, say)
     meters = Meters(run.folder / METRICS, run.num_steps, place.step)
     schedule = Schedule(run.num_steps, run.warmup_ratio)
     rates = {name: run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
     jobs = run.order.jobs(run.num_epochs, Position(place.epoch, place.number))
-    in_a_row = 0
     with loader(run.examples.batch, jobs, run.num_workers) as made, stop_requests() as stop_is_asked:
         for last, batches in steps(made, run.order):
-            mx.random.seed(run.order.seed * 1_000_003 + place.step)  # dropout: the step's own, however it was reached
             factor = schedule(place.step)
-            step = train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean)
+            step = take(run, place, batches, factor)
+            records = records_of(run, place, last) if step.skipped else []
             place = following(place, last, run.order)
             positions = sum(batch.tokens.size for batch in batches)
-            say(meters.note(place.step, step, {n: factor * r for n, r in rates.items()}, positions))
-            in_a_row = in_a_row + 1 if step.skipped else 0
-            if in_a_row == MAX_SKIPPED:
-                raise TrainingError(
-                    f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite",
-                    "Lower the learning rate, or look at the data: mlx-llava look.",
-                )
+            say(meters.note(place.step, step, {n: factor * r for n, r in rates.items()}, positions, records))
+            check_skipped(meters, records)
             stopping = stop_is_asked()
             if stopping or place.step % run.save_every == 0 or place.step == run.num_steps:
                 snapshots.save(run.folder, Snapshot(place, run.optimizer.state()), run.identity)
@@ -85,8 +88,33 @@ def train(run: Run, say: Callable[[str], None]) -> bool:
     return True
 
 
+def take(run: Run, place: Place, batches: list[Batch], factor: float) -> Step:
+    """One step; its chance, for dropout, is its own, however it was reached."""
+    if (files := run.examples.features) is not None:
+        batches = [with_features(run.model, files, batch) for batch in batches]
+    mx.random.seed(run.order.seed * 1_000_003 + place.step)
+    return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean)
+
+
+def records_of(run: Run, place: Place, last: Position) -> list[int]:
+    """The numbers, in their file, of the records from a place to the batch at `last`."""
+    batches = run.order.batches(place.epoch)[place.number : last.number + 1]
+    return [run.examples.dataset.number(index) for batch in batches for index in batch]
+
+
+def check_skipped(meters: Meters, records: list[int]) -> None:
+    """Raise TrainingError where too many steps in a row were skipped; `records` were in the last one."""
+    if meters.skipped_in_a_row == MAX_SKIPPED:
+        told = ", ".join(map(str, records[:SHOWN])) + (" and others" if len(records) > SHOWN else "")
+        raise TrainingError(
+            f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite; in the last: records {told}",
+            f"Lower the learning rate, or look at the records that {METRICS} names: mlx-llava look.",
+        )
+
+
 def resume(run: Run, say: Callable[[str], None]) -> Place:
     """Go on from the newest whole snapshot; the place to start from."""
+    snapshots.sweep(run.folder)
     snapshot = snapshots.latest(run.folder, run.identity)
     if snapshot is None:
         return Place(0, 0, 0)

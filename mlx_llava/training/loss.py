@@ -8,6 +8,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from mlx_llava.data.features import SeenBatch
 from mlx_llava.errors import RecordError
 from mlx_llava.inputs import Batch
 from mlx_llava.models.llava import Llava
@@ -45,9 +46,11 @@ def targets(batch: Batch) -> Targets:
 
 
 def embeddings(model: Llava, batch: Batch) -> mx.array:
-    """The decoder's input `[B, T, D]`; the tower is a constant, and does not run for text alone."""
+    """The decoder's input `[B, T, D]`; the tower is a constant, and does not run for text or what it saw before."""
     features = None
-    if len(batch.crops):
+    if isinstance(batch, SeenBatch) and batch.seen is not None:
+        features = model.projector(mx.array(batch.seen).view(model.vision_dtype)).flatten(0, 1)
+    elif len(batch.crops):
         seen = mx.stop_gradient(model.vision_features(model.on_device(batch.crops)))
         features = model.projector(seen).flatten(0, 1)
     return model.embed(mx.array(batch.tokens), mx.array(batch.slots), features)

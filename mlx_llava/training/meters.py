@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,28 @@ class Meters:
         self.num_steps = num_steps
         self.first_step = first_step
         self.started = self.last = time.monotonic()
-        self.skipped = 0
+        self.skipped = self.skipped_in_a_row = 0
 
-    def note(self, number: int, step: Step, rates: Mapping[str, float], num_positions: int) -> str:
+    def note(
+        self,
+        number: int,
+        step: Step,
+        rates: Mapping[str, float],
+        num_positions: int,
+        records: Sequence[int] = (),
+    ) -> str:
         """Append a step to metrics.jsonl; the line that tells of it.
 
         Args:
             number: of the step, from 1.
             rates: learning rates by group.
             num_positions: positions that went through the model, padding and pictures among them.
+            records: those of a step that was skipped, by their numbers.
         """
         now = time.monotonic()
         seconds, self.last = now - self.last, now
         self.skipped += step.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if step.skipped else 0
         left = (self.num_steps - number) * (now - self.started) / max(number - self.first_step, 1)
         facts: dict[str, Any] = {
             "step": number,
@@ -42,6 +51,7 @@ class Meters:
             "peak_memory": mx.get_peak_memory(),
             "skipped": self.skipped,
             **{f"rate_{name}": rate for name, rate in rates.items()},
+            **({"records": list(records)} if records else {}),
         }
         with self.file.open("a") as out:
             out.write(json.dumps(facts) + "\n")

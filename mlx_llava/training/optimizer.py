@@ -3,7 +3,7 @@
 Knows neither loss nor schedule: gradients come in, and a factor for the learning rates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -15,6 +15,8 @@ from mlx_llava.errors import CheckpointError
 # The defaults of transformers' TrainingArguments, with which every script of LLaVA ran.
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_
+
+PORTION = 1 << 26  # bytes of masters that move together: so much, and not all, is there twice for a moment
 
 Arrays = dict[str, mx.array]
 
@@ -56,6 +58,19 @@ def without_decay(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name in trained(model) if name.startswith(norms) or name.endswith(".bias"))
 
 
+def portions(arrays: Mapping[str, mx.array], size: int = PORTION) -> Iterator[list[str]]:
+    """Names of arrays of about so many bytes together, in order; each array in one portion."""
+    names, held = list[str](), 0
+    for name, array in arrays.items():
+        names.append(name)
+        held += array.nbytes
+        if held >= size:
+            yield names
+            names, held = [], 0
+    if names:
+        yield names
+
+
 class AdamW:
     """torch.optim.AdamW, with bias correction, for the parameters that a model trains."""
 
@@ -78,10 +93,12 @@ class AdamW:
             raise ValueError("gradients are not those of the parameters that this optimizer moves")
         scale = self._clip_scale(gradients)
         self.num_updates += 1
-        for name, gradient in gradients.items():
-            self._move(name, gradient.astype(mx.float32) * scale, factor)
-        assign(model, self.masters)
-        mx.eval(model.parameters(), self.masters, self.means, self.squares)
+        for names in portions(self.masters):
+            for name in names:
+                self._move(name, gradients[name].astype(mx.float32) * scale, factor)
+            assign(model, {name: self.masters[name] for name in names})
+            mx.eval([[arrays[name] for name in names] for arrays in self._kinds().values()])  # old ones go here
+        mx.eval(model.parameters())
 
     def _clip_scale(self, gradients: Mapping[str, mx.array]) -> mx.array | float:
         most = self.options.max_grad_norm

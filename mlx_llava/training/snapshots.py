@@ -17,7 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.errors import CheckpointError, UsageError
+from mlx_llava.errors import CheckpointError, TrainingError, UsageError
 from mlx_llava.shards import read_header
 from mlx_llava.training.optimizer import Arrays
 
@@ -58,25 +58,42 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write a snapshot and remove all but the newest `keep`; a failure leaves those that were there."""
+    """Write a snapshot and remove all but the newest `keep`; TrainingError leaves those that were there."""
     aside = folder / f"{ASIDE}{snapshot.place.step}-{os.getpid()}"
     target = folder / f"{PREFIX}{snapshot.place.step:08d}"
     try:
-        aside.mkdir()
-        mx.save_safetensors(str(aside / STATE), snapshot.state)
-        manifest = {"place": asdict(snapshot.place), "run": dict(run), "sha256": _digest(aside / STATE)}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in (aside / STATE, aside / MANIFEST, aside):
-            _sync(path)
+        _write(aside, snapshot, run)
         if target.exists():  # an earlier, damaged one of the same step
             _remove(target)
         aside.rename(target)
         _sync(folder)
+    except (OSError, RuntimeError) as error:  # MLX tells of a full disk by the latter
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(
+            f"{folder}: step {snapshot.place.step} cannot be saved: {reason}",
+            "Make space for it; the snapshots before it are untouched, and the same command goes on from them.",
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     for old in _all(folder)[:-keep]:
         _remove(old)
     return target
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half written or half removed; for the sole writer."""
+    for aside in folder.glob(f"{ASIDE}*"):
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(aside: Path, snapshot: Snapshot, run: Mapping[str, Any]) -> None:
+    """All files of a snapshot, on the disk when this is done."""
+    aside.mkdir()
+    mx.save_safetensors(str(aside / STATE), snapshot.state)
+    manifest = {"place": asdict(snapshot.place), "run": dict(run), "sha256": _digest(aside / STATE)}
+    (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for path in (aside / STATE, aside / MANIFEST, aside):
+        _sync(path)
 
 
 def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:

@@ -8,7 +8,16 @@ import pytest
 from lessons import tiny
 
 from mlx_llava.errors import CheckpointError
-from mlx_llava.training.optimizer import AdamW, Arrays, OptimizerOptions, assign, global_norm, trained, without_decay
+from mlx_llava.training.optimizer import (
+    AdamW,
+    Arrays,
+    OptimizerOptions,
+    assign,
+    global_norm,
+    portions,
+    trained,
+    without_decay,
+)
 from mlx_llava.training.step import train_only
 
 PROJECTOR, WEIGHT = "projector.linear_1.weight", "language_model.layers.0.mlp.up_proj.weight"
@@ -140,3 +149,11 @@ def test_gradients_of_other_parameters_are_a_mistake() -> None:
     train_only(model, "projector")
     with pytest.raises(ValueError, match="not those"):
         AdamW(model, OptimizerOptions()).update(model, {WEIGHT: mx.zeros(1)}, 1.0)
+
+
+def test_portions_hold_every_array_once_and_hardly_more_than_their_size() -> None:
+    arrays = {str(n): mx.zeros(10 * (n + 1)) for n in range(10)}
+    found = list(portions(arrays, 400))
+    assert [name for names in found for name in names] == list(arrays)
+    assert all(sum(arrays[name].nbytes for name in names[:-1]) < 400 for names in found)
+    assert list(portions({}, 400)) == []

@@ -147,12 +147,12 @@ def test_adapters_answer_as_they_were_taught(
 
 
 def test_adapters_answer_a_file_of_questions(options: LoraOptions, undisturbed: Path, tmp_path: Path) -> None:
-    files = {"questions": tmp_path / "q.jsonl", "answers": tmp_path / "a.jsonl"}
+    questions, answers = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     row = {"question_id": 1, "image": "one_shape.png", "text": "What color is the circle?"}
-    files["questions"].write_text(json.dumps(row))
-    asked = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, look="exact", **files)
-    assert ask_program(asked) == 0
-    assert "blue" in json.loads(files["answers"].read_text())["text"]
+    questions.write_text(json.dumps(row))
+    asked = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, look="exact")
+    assert ask_program(replace(asked, questions=questions, answers=answers)) == 0
+    assert "blue" in json.loads(answers.read_text())["text"]
 
 
 def test_adapters_of_another_model_are_refused(options: LoraOptions, undisturbed: Path, small_model: Path) -> None:

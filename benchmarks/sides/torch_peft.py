@@ -1,0 +1,41 @@
+"""The side of torch, transformers and peft: adapters on every linear layer of the text model."""
+
+import os
+import time
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from sides import lesson
+from transformers import LlavaForConditionalGeneration
+
+clock = time.process_time if os.environ.get("MLX_LLAVA_BENCH_CLOCK") == "cpu" else time.perf_counter
+TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+def train_step(folder: str, bits: int | None, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
+    """Seconds of a step of LoRA."""
+    model: Any = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=TARGETS)
+    model = get_peft_model(model, lora)  # pyright: ignore[reportArgumentType]
+    model.train()
+    if recompute:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lesson.RATE)
+    ids = torch.tensor(lesson.tokens()).long()
+    given = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.tensor(lesson.pixels()).permute(0, 3, 1, 2).contiguous(),
+        "labels": torch.where(torch.tensor(lesson.answers()), ids, -100),
+    }
+    times, losses = [clock()], []
+    for _ in range(steps):
+        loss = model(**given).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+        times.append(clock())
+    return lesson.told(times, losses[0])

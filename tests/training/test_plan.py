@@ -1,0 +1,45 @@
+"""What a run says before it begins, and what it refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from spine import EMBEDDED
+
+from mlx_llava import backend
+from mlx_llava.errors import LimitError
+from mlx_llava.lora import LoraOptions
+from mlx_llava.training.loop import Run
+from mlx_llava.training.plan import plan
+from mlx_llava.tuning import load_base, prepare
+
+ROW = '{"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "%s"}]}\n'
+
+
+@pytest.fixture
+def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
+    (tmp_path / "train.jsonl").write_text(ROW % "because" + ROW % ("so " * 50).strip())
+    return LoraOptions(data=tmp_path, adapter_path=tmp_path, model=str(converted(EMBEDDED)), workers=0, batch_size=2)
+
+
+def run_of(options: LoraOptions) -> Run:
+    return prepare(options, load_base(options), options.adapter_path, "projector", projector_lr=None)
+
+
+def test_it_tells_what_is_trained_and_what_it_takes(options: LoraOptions) -> None:
+    run = run_of(options)
+    assert plan(run).startswith("0.06 million parameters trained, 1 steps of up to 16 conversations; about ")
+    assert run.step_memory < run_of(replace(options, batch_size=1)).step_memory * 2.01
+    assert run_of(replace(options, recompute=True)).step_memory < run.step_memory
+
+
+@pytest.mark.parametrize(("free", "advice"), [(0, "packed model"), (10_000_000, "--batch-size")])
+def test_what_does_not_fit_is_refused_with_advice(
+    options: LoraOptions, monkeypatch: pytest.MonkeyPatch, free: int, advice: str
+) -> None:
+    run = replace(run_of(options), step_memory=20_000_000)
+    monkeypatch.setattr(backend, "memory_limit", lambda: free)
+    with pytest.raises(LimitError, match="more than the") as refused:
+        plan(run)
+    assert advice in refused.value.advice

@@ -1,0 +1,77 @@
+"""Snapshots on a disk that is full: the last good one stays, and the error says what to do."""
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_llava.errors import TrainingError
+from mlx_llava.training import snapshots
+from mlx_llava.training.snapshots import Place, Snapshot, latest, save
+
+RUN = {"seed": 1}
+
+
+def snapshot(step: int) -> Snapshot:
+    return Snapshot(Place(step, 0, step), {"masters.weight": mx.full((50_000,), float(step))})
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """Writing beyond fails for this process, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("room", [0, 1000, 150_000, 200_050])
+def test_a_full_disk_loses_nothing(tmp_path: Path, room: int) -> None:
+    save(tmp_path, snapshot(1), RUN)
+    with files_of_at_most(room), pytest.raises(TrainingError, match="step 2 cannot be saved") as told:
+        save(tmp_path, snapshot(2), RUN)
+    assert "snapshots before it are untouched" in told.value.advice
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    kept = latest(tmp_path, RUN)
+    assert kept is not None
+    assert kept.place == Place(1, 0, 1)
+    assert mx.array_equal(kept.state["masters.weight"], snapshot(1).state["masters.weight"])
+    save(tmp_path, snapshot(2), RUN)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000002"}
+
+
+@pytest.mark.parametrize("times", range(1, 5))
+def test_a_disk_that_fails_while_it_is_synced_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    save(tmp_path, snapshot(1), RUN)
+    calls, sync = [], snapshots._sync
+
+    def fail(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == times:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(snapshots, "_sync", fail)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        save(tmp_path, snapshot(2), RUN)
+    kept = latest(tmp_path, RUN)
+    assert kept is not None
+    assert kept.place.step == (2 if times == 4 else 1)  # the last sync comes after the renaming
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    save(tmp_path, snapshot(1), RUN)
+    (tmp_path / ".aside-2-77").mkdir()
+    (tmp_path / ".aside-2-77" / "state.safetensors").write_text("half")
+    snapshots.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
