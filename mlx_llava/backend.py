@@ -50,11 +50,26 @@ class CPUQuantizedLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         if x.size <= FEW_ROWS * x.shape[-1]:
             return super().__call__(x)
-        weight = mx.dequantize(
-            self.weight, self.scales, self.get("biases"), self.group_size, self.bits, self.mode, dtype=x.dtype
-        )
-        y = x @ weight.T
+        y = self._product(x)
         return y + self.bias if "bias" in self else y
+
+    def _product(self, x: mx.array) -> mx.array:
+        """x Wᵀ, with a gradient that unpacks W again, and not before it is there: kept, all W would lie unpacked."""
+
+        @mx.custom_function
+        def product(x: mx.array) -> mx.array:
+            return x @ self._unpacked(self.weight, x.dtype).T
+
+        @product.vjp
+        def _(x: mx.array, gradient: mx.array, y: mx.array) -> mx.array:
+            (packed,) = mx.depends([self.weight], [gradient])
+            return gradient @ self._unpacked(packed, x.dtype)
+
+        return product(x)
+
+    def _unpacked(self, packed: mx.array, dtype: mx.Dtype) -> mx.array:
+        packing = (self.group_size, self.bits, self.mode)
+        return mx.dequantize(packed, self.scales, self.get("biases"), *packing, dtype=dtype)
 
 
 def widened(x: mx.array) -> mx.array:

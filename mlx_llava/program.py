@@ -56,7 +56,9 @@ def _explain(error: Exception) -> LlavaError | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return LlavaError(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
-    # MLX tells of memory by a RuntimeError
+    # MLX tells of files and of memory by a RuntimeError
+    if "Unable to write" in str(error):
+        return LlavaError(f"cannot write: {error}", "Check the free space.")
     if isinstance(error, MemoryError) or "alloc" in str(error).lower() or "memory" in str(error).lower():
         return LimitError("out of memory", "Close other programs, or convert the model with fewer bits.")
     return None

@@ -31,6 +31,7 @@ run(fail)
         ("FileNotFoundError(2, 'No such file or directory', 'x')", 1, "x: No such file or directory"),
         ("MemoryError()", 5, "out of memory"),
         ("RuntimeError('[metal::malloc] Attempting to allocate 9 bytes')", 5, "out of memory"),
+        ("RuntimeError('[write] Unable to write 9 bytes.')", 1, "cannot write: [write] Unable to write 9 bytes."),
     ],
 )
 def test_an_error_is_told_in_two_lines(failure: str, code: int, problem: str) -> None:
