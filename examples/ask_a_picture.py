@@ -8,10 +8,10 @@ checkpoint = load(converted())
 chat = Chat(checkpoint)
 picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "seen")
 
-for piece in chat.ask("Describe the picture.", [picture]):
+for piece in chat.ask("Describe the image.", [picture]):
     print(piece.text, end="", flush=True)
 print()
 
-for piece in chat.ask("How many things are there?"):  # the picture and the first answer are still in the cache
+for piece in chat.ask("How many shapes are there?"):  # the picture and the first answer are still in the cache
     print(piece.text, end="", flush=True)
 print(f"\n{chat.answer.prefilled_tokens} of {len(chat.answer.prompt_ids)} tokens were new")

@@ -12,7 +12,7 @@ picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "exact"
 
 rows = [
     chat.encode([Turn("What color is the square?", num_images=1)], [picture]),
-    chat.encode([Turn("How many things are there?")], []),
+    chat.encode([Turn("How many shapes are there?")], []),
 ]
 batch = collate(rows, checkpoint.config.rows_per_crop)  # padded on the right
 logits = checkpoint.model(batch)

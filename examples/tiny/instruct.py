@@ -14,13 +14,13 @@ BRIEF = ("Describe the image concisely.", "What is this?", "Give a short descrip
 KINDS = (*SHORT, reasoning)
 
 
-def main(folder: Positional[Path], seed: int = 1, turns: int = 7) -> None:
-    """Write pretrain.json, finetune.json and questions.jsonl beside the pictures of FOLDER."""
+def main(folder: Positional[Path], seed: int = 1, turns: int = 7, rounds: int = 1) -> None:
+    """Write pretrain.json, finetune.json with `rounds` conversations for each picture, and questions.jsonl."""
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
     said = [(p.file_name, p.captions[0]) for p in pictures[::4]]
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
-    write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures)])
+    write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures * rounds)])
     with (folder / "questions.jsonl").open("w") as file:
         for n, picture in enumerate(pictures):
             for turn in questions(picture.scene, chance):
