@@ -48,6 +48,8 @@ class ScriptedWorker:
         self.pause = pause
         self.gate = threading.Event()
         self.gate.set()
+        self.load_gate = threading.Event()
+        self.load_gate.set()
         self.requests: list[Request] = []
         self.failure: BaseException | None = None
         self.closed = False
@@ -73,6 +75,7 @@ class ScriptedWorker:
 
     def _load(self, request: Load) -> Iterator[Event]:
         yield Loading(request.model or "scripted")
+        self.load_gate.wait()
         if request.model == "nowhere":
             yield Failed(request, "nowhere: no such folder", "Name a folder.")
             return

@@ -81,7 +81,9 @@ def _pictures(session: Session, _: str) -> Reply:
         width, height = shown.picture.size
         tokens = f"{cost} tokens" if cost else ""
         where = "draft" if shown.node is session.draft else "asked"
-        lines.append(f"{shown.number}  {shown.picture.name}  {width}×{height}  {tokens if shown.on else 'off'}  {where}")
+        lines.append(
+            f"{shown.number}  {shown.picture.name}  {width}×{height}  {tokens if shown.on else 'off'}  {where}"
+        )
     return Reply("\n".join(lines) or "no pictures yet")
 
 
@@ -89,7 +91,7 @@ def _switch(on: bool) -> Callable[[Session, str], Reply]:
     def switch(session: Session, argument: str) -> Reply:
         shown = session.picture(number(argument))
         if shown.on != on:
-            shown.switch()
+            session.switch(shown.number)
         return Reply(f"picture {shown.number} is {'on' if on else 'off'}")
 
     return switch
@@ -118,7 +120,7 @@ def _branch(session: Session, argument: str) -> Reply:
     if argument not in steps:
         raise UsageError(f"/branch {argument}: not known", "Say /branch next or /branch previous.")
     node = next((n for n in reversed(session.conversation.path()) if n.place[1] > 1), None)
-    if node is None or not session.conversation.choose(node, steps[argument]):
+    if node is None or not session.choose(node, steps[argument]):
         raise UsageError("there is no other branch", "/again and /edit make one.")
     here = next(n for n in reversed(session.conversation.path()) if n.place[1] > 1)
     return Reply(f"branch {here.place[0]} of {here.place[1]}")

@@ -3,21 +3,21 @@
 Knows tables, but not what they are for. Nobody but its owner can read it.
 """
 
-import fcntl
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from mlx_llava.errors import LlavaError
-from mlx_llava.paths import HOME
+from mlx_llava.tui.places import alone, private, private_folder
+from mlx_llava.tui.places import data_folder as data_folder
 
 FILE = "history.sqlite"
 WAIT = 10.0  # seconds for another window to finish writing
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 ADVICE = {
     sqlite3.SQLITE_FULL: "Free some space: what was saved before is safe.",
@@ -60,22 +60,9 @@ class HistoryError(LlavaError):
     """The history cannot be read or written."""
 
 
-def data_folder() -> Path:
-    """The folder for what nobody can make again."""
-    if home := os.environ.get(HOME):
-        return Path(home).expanduser() / "data"
-    return platformdirs.user_data_path("mlx-llava", appauthor=False)
-
-
-def private_folder(folder: Path) -> Path:
-    """The folder, made if it is missing, which only its owner can enter."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
-            folder.chmod(0o700)
-    except OSError as error:
-        raise HistoryError(f"{folder}: {error.strerror}", "Check its permissions and the free space.") from error
-    return folder
+def whole(text: str) -> str:
+    """The text without halves of characters, which no file can hold."""
+    return _HALF_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def open_database(folder: Path | None) -> tuple[sqlite3.Connection, str]:
@@ -85,8 +72,8 @@ def open_database(folder: Path | None) -> tuple[sqlite3.Connection, str]:
     """
     if folder is None:
         return _connect(":memory:"), ""
-    file = private_folder(folder) / FILE
-    with _alone(folder), explained(file):
+    file = folder / FILE
+    with explained(file), alone(private_folder(folder) / "history.lock"):
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
         file.chmod(0o600)  # SQLite gives the same to the files beside it
         try:
@@ -107,11 +94,13 @@ def explained(file: Path | None) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if file is not None and code in DAMAGE:
-            with open(_mark(file), "w", opener=_private):  # noqa: PTH123 - with its permissions from the beginning
+            with open(_mark(file), "w", opener=private):
                 pass
         raise HistoryError(f"{file or 'the history'}: {error}", ADVICE.get(code, "Start the program again.")) from error
     except OSError as error:
-        raise HistoryError(f"{error.filename or file}: {error.strerror}", "Check permissions and free space.") from error
+        raise HistoryError(
+            f"{error.filename or file}: {error.strerror}", "Check permissions and free space."
+        ) from error
 
 
 def _sound(file: Path) -> sqlite3.Connection:
@@ -202,15 +191,3 @@ def _move_aside(file: Path) -> Path:
 def _mark(file: Path) -> Path:
     """Stands beside a database in which damage was seen."""
     return file.with_suffix(".damaged")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other windows from opening, moving or changing the database meanwhile."""
-    with explained(None), open(folder / "history.lock", "w", opener=_private) as lock:  # noqa: PTH123 - as above
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

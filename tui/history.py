@@ -5,86 +5,26 @@ under way at most. Several windows may write at once. May be used from any threa
 """
 
 import json
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mlx_llava.tui.database import FILE, HistoryError, explained, open_database
-from mlx_llava.tui.keepsakes import Keepsakes, SavedPicture
+from mlx_llava.tui.database import FILE, HistoryError, explained, open_database, whole
+from mlx_llava.tui.keepsakes import Keepsakes, SavedPicture, to_row
+from mlx_llava.tui.saved import ChatInfo, Found, Role, SavedChat, chat_infos, load_chat, search_chats
 
-Role = Literal["user", "assistant"]
-AROUND = 40  # characters of an excerpt on each side of what was searched
 TITLE = 80  # characters of a title that is made of a question
-_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class ChatInfo:
-    """A chat in a list."""
-
-    key: int
-    title: str
-    model: str
-    settings: dict[str, Any]
-    created: float
-    updated: float
-    pinned: bool
-    tip: int | None
-    """The last message of the path that is shown."""
-    num_messages: int
-
-
-@dataclass(frozen=True)
-class SavedMessage:
-    """A question or an answer."""
-
-    key: int
-    parent: int | None
-    role: Role
-    text: str
-    facts: dict[str, Any]
-    """What it took: settings, seconds, how it ended."""
-    created: float
-    edited: bool
-    """Whether a person changed an answer."""
-    pictures: tuple[SavedPicture, ...] = ()
-
-
-@dataclass(frozen=True)
-class SavedChat:
-    """A chat with all its branches."""
-
-    info: ChatInfo
-    messages: dict[int, SavedMessage]
-    """By key, parents before children."""
-
-    def path(self) -> list[SavedMessage]:
-        """What is shown, from the first question on."""
-        line, key = list[SavedMessage](), self.info.tip
-        while key is not None and (message := self.messages.get(key)) is not None and message not in line:
-            line.append(message)
-            key = message.parent
-        return line[::-1]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where a search found something."""
-
-    chat: ChatInfo
-    message: int | None
-    """None where the title is what was found."""
-    excerpt: str
 
 
 class History:
-    """The chats of a folder, or of this run alone where there is no folder."""
+    """The chats of a folder, or of this run alone where there is no folder.
+
+    `notice` is what a person should be told of it, if anything.
+    """
 
     def __init__(self, folder: Path | None, clock: Callable[[], float] = time.time) -> None:
         self.file = folder / FILE if folder else None
@@ -99,133 +39,162 @@ class History:
             self._connection.close()
 
     def begin(self, model: str, settings: Mapping[str, Any], title: str = "") -> int:
-        """A new chat; its key."""
+        """A new chat, called after its first question unless it has a title; its key."""
         now = self._clock()
-        row = (_whole(title), _whole(model), json.dumps(dict(settings)), now, now)
-        return self._write("INSERT INTO chat(title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)", row)
+        with self._transaction() as connection:
+            row = (whole(title), whole(model), _json(settings), now, now)
+            done = connection.execute(
+                "INSERT INTO chat(title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)", row
+            )
+            return done.lastrowid or 0
 
-    def add(  # noqa: PLR0913 - a message is what it is
+    def add(
         self,
         chat: int,
         role: Role,
         text: str,
-        *,
         parent: int | None,
         pictures: Sequence[SavedPicture] = (),
         facts: Mapping[str, Any] | None = None,
     ) -> int:
-        """Put a message behind another, and the shown path to it; its key."""
-        row = (chat, parent, role, _whole(text), json.dumps(dict(facts or {})), self._clock())
-        with self._transaction():
-            key = self._write(
-                "INSERT INTO message(chat, parent, role, text, facts, created) VALUES (?, ?, ?, ?, ?, ?)", row
+        """Put a message behind another, and lead the shown path to it; its key."""
+        now, text = self._clock(), whole(text)
+        with self._transaction() as connection:
+            done = connection.execute(
+                "INSERT INTO message(chat, parent, role, text, facts, created) VALUES (?, ?, ?, ?, ?, ?)",
+                (chat, parent, role, text, _json(facts), now),
             )
+            key = done.lastrowid or 0
             for place, picture in enumerate(pictures):
                 self._keepsakes.keep(picture)
-                self._write("INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, place, *_columns(picture)))
-            self._touch(chat, key)
-            title = _whole(" ".join(text.split()))[:TITLE]
-            self._write("UPDATE chat SET title = ? WHERE id = ? AND title = ''", (title, chat))
+                connection.execute(
+                    "INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, place, *to_row(picture))
+                )
+            title = " ".join(text.split())[:TITLE]
+            changed = connection.execute(
+                "UPDATE chat SET tip = ?, updated = ?, title = coalesce(nullif(title, ''), ?) WHERE id = ?",
+                (key, now, title, chat),
+            )
+            _must_exist(changed, chat)
         return key
 
     def revise(self, message: int, text: str, facts: Mapping[str, Any] | None = None, *, edited: bool = False) -> None:
         """Save an answer as far as it got, its end, or what a person made of it."""
-        with self._transaction():
-            self._write("UPDATE message SET text = ?, edited = edited OR ? WHERE id = ?", (_whole(text), edited, message))
-            if facts is not None:
-                self._write("UPDATE message SET facts = ? WHERE id = ?", (json.dumps(dict(facts)), message))
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE message SET text = ?, edited = edited OR ?, facts = coalesce(?, facts) WHERE id = ?",
+                (whole(text), edited, None if facts is None else _json(facts), message),
+            )
 
     def drop(self, message: int) -> None:
         """Delete a message that nothing follows, and lead the shown path to what stood before it."""
-        with self._transaction():
-            if self._rows("SELECT 1 FROM message WHERE parent = ?", (message,)):
-                return
-            self._write(
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM message WHERE parent = ?", (message,)).fetchone():
+                raise HistoryError("something follows this message", "Delete what follows first.")
+            connection.execute(
                 "UPDATE chat SET tip = (SELECT parent FROM message WHERE id = ?) WHERE tip = ?", (message, message)
             )
-            self._delete("id = ?", message)
+            digests = _delete_messages(connection, "id = ?", message)
+        self._forget(digests)
 
     def show(self, chat: int, tip: int | None) -> None:
         """Lead the shown path of a chat to another message."""
-        self._write("UPDATE chat SET tip = ? WHERE id = ?", (tip, chat))
+        self._change_chat(chat, "tip = ?", tip)
 
     def switch(self, message: int, place: int, *, off: bool) -> None:
-        """Show a picture of a message to the model, or not."""
-        self._write("UPDATE picture SET off = ? WHERE message = ? AND place = ?", (off, message, place))
+        """Hide a picture of a message from the model, or show it again."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE picture SET off = ? WHERE message = ? AND place = ?", (off, message, place))
 
     def describe(self, chat: int, model: str, settings: Mapping[str, Any]) -> None:
         """Another model, or other settings, from now on."""
-        self._write("UPDATE chat SET model = ?, settings = ? WHERE id = ?", (model, json.dumps(dict(settings)), chat))
+        self._change_chat(chat, "model = ?, settings = ?", whole(model), _json(settings))
 
     def rename(self, chat: int, title: str) -> None:
         """Give a chat another title."""
-        self._write("UPDATE chat SET title = ? WHERE id = ?", (_whole(" ".join(title.split())), chat))
+        self._change_chat(chat, "title = ?", whole(" ".join(title.split())))
 
     def pin(self, chat: int, *, pinned: bool) -> None:
         """Keep a chat at the head of the list, or not."""
-        self._write("UPDATE chat SET pinned = ? WHERE id = ?", (pinned, chat))
+        self._change_chat(chat, "pinned = ?", pinned)
 
     def delete(self, chat: int) -> None:
         """Delete a chat, and the copies of pictures that no other chat shows."""
-        with self._transaction():
-            self._delete("chat = ?", chat)
-            self._write("DELETE FROM chat WHERE id = ?", (chat,))
-        with self._lock, explained(self.file):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or the text would still stand there
+        with self._transaction() as connection:
+            digests = _delete_messages(connection, "chat = ?", chat)
+            _must_exist(connection.execute("DELETE FROM chat WHERE id = ?", (chat,)), chat)
+        self._forget(digests)
+        with self._reading() as connection:  # or the text would still stand in the file
+            connection.execute("INSERT INTO words(words) VALUES ('optimize')")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def load(self, chat: int) -> SavedChat:
-        """A chat with all its branches."""
-        infos = self._infos("WHERE chat.id = ?", (chat,))
-        if not infos:
-            raise HistoryError(f"there is no chat {chat}", "See the list of chats.")
-        pictures = dict[int, tuple[SavedPicture, ...]]()
-        columns = "message, name, digest, width, height, origin, off"
-        chosen = "SELECT id FROM message WHERE chat = ?"
-        for message, *row in self._rows(
-            f"SELECT {columns} FROM picture WHERE message IN ({chosen}) ORDER BY message, place", (chat,)
-        ):
-            pictures[message] = (*pictures.get(message, ()), _picture(*row))
-        rows = self._rows(
-            "SELECT id, parent, role, text, facts, created, edited FROM message WHERE chat = ? ORDER BY id", (chat,)
-        )
-        messages = {row[0]: _message(row, pictures.get(row[0], ())) for row in rows}
-        return SavedChat(infos[0], messages)
+        """A chat with all its branches; HistoryError where there is none."""
+        with self._reading() as connection:
+            return load_chat(connection, chat)
 
     def picture(self, picture: SavedPicture) -> bytes:
-        """The file of a picture; ImageError that says which one is gone."""
-        with explained(None):
-            return self._keepsakes.find(picture)
+        """The file of a picture; ImageError that says where it was, and that it is gone or another one now."""
+        return self._keepsakes.find(picture)
 
     def chats(self, limit: int = 50, offset: int = 0) -> list[ChatInfo]:
-        """Chats, pinned ones first, then the last used."""
-        return self._infos("ORDER BY pinned DESC, updated DESC, id DESC LIMIT ? OFFSET ?", (limit, offset))
+        """Chats: pinned ones first, then those used last."""
+        with self._reading() as connection:
+            rest = "ORDER BY pinned DESC, updated DESC, id DESC LIMIT ? OFFSET ?"
+            return chat_infos(connection, rest, (limit, offset))
 
     def last(self) -> ChatInfo | None:
         """The chat that was used last."""
-        return next(iter(self._infos("ORDER BY updated DESC, id DESC LIMIT 1", ())), None)
+        with self._reading() as connection:
+            return next(iter(chat_infos(connection, "ORDER BY updated DESC, id DESC LIMIT 1", ())), None)
 
     def search(self, text: str, limit: int = 50) -> list[Found]:
-        """Titles and messages in which every word of `text` occurs, the newest first."""
-        terms = _whole(text).replace("\0", " ").split()
-        if not terms:
-            return []
-        like = [f"%{re.sub(r'([%_^])', r'^\1', term)}%" for term in terms]
-        titled = self._infos(
-            f"WHERE {' AND '.join(['title LIKE ? ESCAPE ?'] * len(like))} ORDER BY updated DESC LIMIT ?",
-            (*(part for term in like for part in (term, "^")), limit),
-        )
-        found = [Found(info, None, info.title) for info in titled]
-        for key, chat, said in self._said(terms, like, limit):
-            found += [Found(info, key, _excerpt(said, terms)) for info in self._infos("WHERE chat.id = ?", (chat,))]
-        return found[:limit]
+        """Titles and messages in which every word of `text` occurs, as a part of a word too."""
+        with self._reading() as connection:
+            return search_chats(connection, text, limit)
 
-    def _said(self, terms: Sequence[str], like: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
-        """Messages with every word; the index knows words of three letters or more, the others are looked for."""
-        long = " ".join(f'"{term}"'.replace('"', '""')[1:-1] for term in terms if len(term) >= 3)
-        short = [pattern for term, pattern in zip(terms, like, strict=True) if len(term) < 3]
-        where = ["id IN (SELECT rowid FROM words WHERE words MATCH ?)"] if long else []
-        where += ["text LIKE ? ESCAPE '^'"] * len(short)
-        return self._rows(
-            f"SELECT id, chat, text FROM message WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
-            (*([long] if long else []), *short, limit),
-        )
+    def _change_chat(self, chat: int, columns: str, *values: Any) -> None:
+        with self._transaction() as connection:
+            _must_exist(connection.execute(f"UPDATE chat SET {columns} WHERE id = ?", (*values, chat)), chat)
+
+    def _forget(self, digests: set[str]) -> None:
+        """Delete the copies that no message shows; nobody can add one meanwhile."""
+        with self._transaction() as connection:
+            shown = "SELECT 1 FROM picture WHERE digest = ?"
+            self._keepsakes.forget(d for d in digests if not connection.execute(shown, (d,)).fetchone())
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, explained(self.file):
+            yield self._connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it is written, or nothing; other windows wait."""
+        with self._reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+
+def _delete_messages(connection: sqlite3.Connection, which: str, key: int) -> set[str]:
+    """Delete messages; the digests of the pictures they showed."""
+    chosen = f"message IN (SELECT id FROM message WHERE {which})"
+    digests = {row[0] for row in connection.execute(f"SELECT digest FROM picture WHERE {chosen}", (key,))}
+    connection.execute(f"DELETE FROM picture WHERE {chosen}", (key,))
+    connection.execute(f"DELETE FROM message WHERE {which}", (key,))
+    return digests
+
+
+def _must_exist(done: sqlite3.Cursor, chat: int) -> None:
+    if not done.rowcount:
+        raise HistoryError(f"chat {chat} was deleted, perhaps in another window", "Go on in a new chat.")
+
+
+def _json(facts: Mapping[str, Any] | None) -> str:
+    return json.dumps(dict(facts or {}))

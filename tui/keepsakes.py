@@ -6,13 +6,14 @@ A picture is known by the SHA-256 of its file. A large one that lies on this mac
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlx_llava.errors import ImageError
-from mlx_llava.images.pixels import MAX_BYTES
-from mlx_llava.tui.database import private_folder
+from mlx_llava.tui.database import whole
+from mlx_llava.tui.places import private_folder, write_private
 
 COPIED = 20_000_000  # bytes; larger files are copied only where no other file holds them
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -34,6 +35,18 @@ class SavedPicture:
     """The file; needed only when the picture is new to the history."""
 
 
+def to_row(picture: SavedPicture) -> tuple[Any, ...]:
+    """Columns of the database; a path may hold bytes that are no text."""
+    origin = os.fsencode(picture.origin) if picture.origin else b""
+    return whole(picture.name), picture.digest, *picture.size, origin, picture.off
+
+
+def from_row(row: Sequence[Any]) -> SavedPicture:
+    """The picture of such columns."""
+    name, digest, width, height, origin, off = row
+    return SavedPicture(name, digest, (width, height), os.fsdecode(origin), bool(off))
+
+
 class Keepsakes:
     """The copies in a folder, or in memory where there is none."""
 
@@ -51,12 +64,7 @@ class Keepsakes:
         elif not (file := self._file(picture.digest)).exists():
             private_folder(self.folder)
             private_folder(file.parent)
-            unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-            with open(unfinished, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:  # noqa: PTH123
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            unfinished.replace(file)
+            write_private(file, data)
 
     def find(self, picture: SavedPicture) -> bytes:
         """The file of a picture, from its copy or from where it lay; ImageError where neither shows the same."""
@@ -87,6 +95,8 @@ class Keepsakes:
 
 def _read(place: Path) -> bytes | None:
     """The bytes of a file that might be a picture."""
+    from mlx_llava.images.pixels import MAX_BYTES  # late: it loads NumPy and Pillow
+
     try:
         return place.read_bytes() if place.is_file() and place.stat().st_size <= MAX_BYTES else None
     except (OSError, ValueError):

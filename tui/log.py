@@ -17,6 +17,14 @@ class Older(Static):
         self.screen.query_one(Log).run_worker(self.screen.query_one(Log).show_older(), group="log")
 
 
+GREETING = """Ask about a picture: drop its file here, paste its path, or type /image PATH.
+Questions of text alone work too. Everything stays on this machine."""
+
+
+class Greeting(Static):
+    """What an empty chat says."""
+
+
 class Log(VerticalScroll, can_focus=False):
     """Shows the path through a conversation."""
 
@@ -27,6 +35,7 @@ class Log(VerticalScroll, can_focus=False):
 
     def on_mount(self) -> None:
         """Stay at the end as long as nobody scrolls."""
+        self.mount(Greeting(GREETING, markup=False))
         self.anchor()
 
     @property
@@ -51,10 +60,14 @@ class Log(VerticalScroll, can_focus=False):
             visible = path[offset:]
             kept = sum(1 for _ in common(turns, visible))
         with self.app.batch_update():
+            await self.query(".note").remove()
             for turn in turns[kept:]:
                 await turn.remove()
             await self.mount_all(self._make(node, path) for node in visible[kept:])
             await self._say_older(len(path) - len(visible))
+            await self.query(Greeting).remove()
+            if not path:
+                await self.mount(Greeting(GREETING, markup=False))
         for turn in self.turns:
             turn.refresh_branches()
 

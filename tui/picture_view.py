@@ -52,6 +52,8 @@ class PictureView(Widget):
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
-            lines = [Strip([margin, *line]).adjust_cell_length(width) for line in half_blocks(self.image, columns, rows)]
+            lines = [
+                Strip([margin, *line]).adjust_cell_length(width) for line in half_blocks(self.image, columns, rows)
+            ]
             self._drawn = ((width, height), [Strip.blank(width)] * top + lines)
         return self._drawn[1]

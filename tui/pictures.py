@@ -28,6 +28,8 @@ class Attachment:
     shown: Shown
     size: tuple[int, int]
     preview: "Image.Image" = field(repr=False)
+    origin: str = ""
+    """Path of the file; empty where there is none."""
 
     @property
     def name(self) -> str:
@@ -39,26 +41,33 @@ def read(path: Path) -> Attachment:
     """A picture file; ImageError where it is none that we can read."""
     path = path.expanduser()
     if path.suffix.lower() in HEIC and sys.platform == "darwin":
-        return attachment(_from_heic(path), path.name, str(path))
+        return attachment(_from_heic(path), path.name, str(path.absolute()))
     try:
         data = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}", "Check the path and its permissions.") from error
-    return attachment(data, path.name, str(path))
+    return attachment(data, path.name, str(path.absolute()))
 
 
-def attachment(data: bytes, name: str, where: str = "") -> Attachment:
-    """A picture from the bytes of a file."""
+def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
+    """A picture from the bytes of a file, which lay at `origin`."""
     from mlx_llava.images.pixels import open_picture
 
     try:
-        image = open_picture(data or Path(where), "seen")
+        image = open_picture(data or Path(origin), "seen")
     except ImageError as error:
-        problem = error.problem.replace("picture:", f"{where or name}:", 1)
+        problem = error.problem.replace("picture:", f"{origin or name}:", 1)
         raise ImageError(problem, error.advice) from None
     size = image.size
     image.thumbnail((PREVIEW, PREVIEW))
-    return Attachment(Shown(name, hashlib.sha256(data).hexdigest(), data), size, image)
+    return Attachment(Shown(name, hashlib.sha256(data).hexdigest(), data), size, image, origin)
+
+
+def gone(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
+    """What stands for a picture whose file is no longer there."""
+    from PIL import Image
+
+    return Attachment(Shown(name, digest, b""), size, Image.new("RGB", (48, 24), "#808080"), origin)
 
 
 def _from_heic(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from textual import events
 from textual.binding import Binding
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from mlx_llava.tui.clean import clean
@@ -58,6 +59,10 @@ class Prompt(TextArea):
         """Show `text` with the cursor behind it."""
         self.load_text(text)
         self.move_cursor(self.document.end)
+
+    def render_line(self, y: int) -> Strip:
+        """One row; Textual cannot wrap the placeholder where there is no room at all."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":

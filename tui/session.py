@@ -30,7 +30,7 @@ from mlx_llava.tui.messages import (
     Said,
 )
 from mlx_llava.tui.pictures import Attachment
-from mlx_llava.tui.record import Record
+from mlx_llava.tui.record import Description, Record
 from mlx_llava.tui.settings import Settings
 
 RATE = 1.0  # seconds over which the rate of tokens is taken
@@ -58,12 +58,14 @@ class Session:
     def __init__(self, make_engine: Callable[[], Engine], settings: Settings, record: Record) -> None:
         self.settings = settings
         self.record = record
+        record.describe = self._describe
         self.conversation = Conversation()
         self.draft = Node("user")
         self.model: ModelFacts | None = None
         self.loading: Load | None = None
         self.answering: Answering | None = None
         self.counted: Counted | None = None
+        self.counting = False
         self.crashed = ""
         self._make_engine = make_engine
         self.engine = make_engine()
@@ -97,6 +99,13 @@ class Session:
         if not 1 <= number <= len(pictures):
             raise UsageError(f"there is no picture {number}", "/pictures lists them.")
         return pictures[number - 1]
+
+    def switch(self, number: int) -> bool:
+        """Hide a picture from the model, or show it again; whether it is shown now."""
+        found = self.picture(number)
+        found.switch()
+        self.record.switched(found.node, found.place)
+        return found.on
 
     def remove(self, number: int) -> None:
         """Take a picture out of the draft."""
@@ -140,6 +149,20 @@ class Session:
         if self.answering:
             self.engine.stop(self.answering.number)
 
+    def choose(self, node: Node, step: int) -> bool:
+        """Show another branch beside a node; whether there is one."""
+        self._check_free()
+        if not self.conversation.choose(node, step):
+            return False
+        self.record.shown(self.conversation.tip)
+        return True
+
+    def resume(self, key: int, conversation: Conversation) -> None:
+        """Go on in a chat of the history, opened by the record."""
+        self._check_free()
+        self.conversation, self.draft, self.counted = conversation, Node("user"), None
+        self.record.resume(key)
+
     def new(self) -> None:
         """Begin another conversation."""
         self._check_free()
@@ -168,6 +191,7 @@ class Session:
         draft = Node("user", text, self.draft.shown, parent=self.conversation.tip)
         exchanges = self.conversation.exchanges(draft) or (Exchange(""),)
         self._number += 1
+        self.counting = True
         self.engine.send(Count(self._number, exchanges, self.manner()))
 
     def receive(self) -> list[Event]:
@@ -184,7 +208,7 @@ class Session:
             case Loaded():
                 self.model, self.loading = event.model, None
             case Counted():
-                self.counted = event
+                self.counted, self.counting = event, False
             case Began() if self.answering:
                 self.answering.began = event
             case Said() if self.answering:
@@ -194,7 +218,7 @@ class Session:
             case Failed():
                 self._fail(event)
             case Crashed():
-                self.crashed, self.loading, self.model = event.problem, None, None
+                self.crashed, self.loading, self.model, self.counting = event.problem, None, None, False
                 self._drop_answer()
 
     def _grow(self, answering: Answering, event: Said) -> None:
@@ -218,6 +242,8 @@ class Session:
     def _fail(self, event: Failed) -> None:
         if isinstance(event.request, Load):
             self.loading = None
+        if isinstance(event.request, Count):
+            self.counting = False
         if isinstance(event.request, Ask):
             self._drop_answer()
 
@@ -230,12 +256,21 @@ class Session:
         elif answering:
             self.conversation.remove(answering.node)
 
+    def _describe(self) -> Description:
+        model = self.model.name if self.model else (self.loading.model if self.loading else None) or "embedded"
+        return model, vars(self.settings)
+
     def _check_free(self) -> None:
         if self.answering:
             raise UsageError("an answer is still on its way", "Wait for it, or stop it.")
         if self.crashed:
             raise UsageError("the model is gone", "Bring it back with /model.")
 
-    def replace_settings(self, settings: Settings) -> None:
-        """Take over changed settings."""
-        self.settings = replace(settings)
+    def set(self, key: str, value: str) -> None:
+        """Change a setting by name; UsageError for what it cannot be."""
+        self.settings = replace(self.settings, **{key: value})
+
+    def close(self) -> bool:
+        """Stop everything; whether the engine's thread has ended."""
+        self.stop()
+        return self.engine.end()

@@ -19,19 +19,19 @@ class Status(Static):
     def show(self, session: Session) -> None:
         """Show the state as it is now."""
         left, right = state(session), self._right(session)
-        width = self.size.width - 2  # padding
+        width = self.size.width
         if left.cell_len + right.cell_len > width:
-            right = self._context(session)
+            right = self._filling(session)
         left.truncate(max(width - right.cell_len - 1, 0), overflow="ellipsis")
         gap = max(width - left.cell_len - right.cell_len, 1)
         self.update(Text.assemble(left, " " * gap, right, no_wrap=True))
 
     def _right(self, session: Session) -> Text:
         parts = [Text(part) for part in meters(session)]
-        context = self._context(session)
+        context = self._filling(session)
         return Text("  ").join([*parts, context]) if context else Text("  ").join(parts)
 
-    def _context(self, session: Session) -> Text:
+    def _filling(self, session: Session) -> Text:
         counted = session.counted
         if counted is None:
             return Text("")
@@ -60,7 +60,7 @@ def state(session: Session) -> Text:
         return Text(f"◌ loading {clean_line(figures.tail(session.loading.model or 'the small model'), 40)}")
     if session.model is None:
         return Text("○ no model — /model NAME")
-    return Text(f"○ {clean_line(figures.model_name(session.model), 48)}")
+    return Text("○ ready   F1 help   ^P commands")
 
 
 def meters(session: Session) -> list[str]:

@@ -66,14 +66,21 @@ class Turn(Vertical, can_focus=True):
     def on_focus(self) -> None:
         """Show which keys act here."""
         self.query_one(".hint", Static).update(self.HINT)
+        self.show_foot()
 
     def on_blur(self) -> None:
         """Hide them again."""
         self.query_one(".hint", Static).update("")
+        self.show_foot()
 
     def refresh_branches(self) -> None:
         """Show anew which branch this is."""
         self.query_one(Branches).show()
+        self.show_foot()
+
+    def show_foot(self) -> None:
+        """Show the line below only where it says something."""
+        self.query_one(".foot").display = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
 
     def foot(self, text: str = "") -> Horizontal:
         """The line below: facts, branches, keys."""
@@ -148,4 +155,3 @@ class AnswerTurn(Turn):
         """Links come from the model: they are shown, never opened."""
         event.stop()
         self.app.notify(clean_line(event.href), title="Link", markup=False)
-

@@ -1,0 +1,164 @@
+"""The terminal chat on Textual: opens the chat screen, owns what belongs to the whole application."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.theme import Theme
+
+from mlx_llava.tui.chat_screen import ChatScreen
+from mlx_llava.tui.clipboard import copy
+from mlx_llava.tui.help_screen import HelpScreen
+from mlx_llava.tui.messages import Load
+from mlx_llava.tui.session import Session
+from mlx_llava.tui.welcome import Chosen, Welcome, sample
+
+DARK = Theme(
+    name="llava-dark",
+    primary="#7aa2f7",
+    secondary="#9d7cd8",
+    accent="#ff9e64",
+    warning="#e0af68",
+    error="#f7768e",
+    success="#9ece6a",
+    foreground="#c8d0e8",
+    background="#15161e",
+    surface="#1a1b26",
+    panel="#20222f",
+    dark=True,
+)
+LIGHT = Theme(
+    name="llava-light",
+    primary="#2e5cc5",
+    secondary="#7847bd",
+    accent="#b4500f",
+    warning="#8c6200",
+    error="#b3261e",
+    success="#3f6d1b",
+    foreground="#20242f",
+    background="#fbfbf8",
+    surface="#f2f2ee",
+    panel="#e7e7e1",
+    dark=False,
+)
+
+
+class ChatApp(App[int]):
+    """One window."""
+
+    CSS_PATH = "style.tcss"
+    TITLE = "mlx-llava"
+    BINDINGS = [
+        Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("f1", "open('help')", "Help"),
+    ]
+
+    def __init__(self, session: Session, load: Load | None, pictures: Iterable[Path] = (), ask: str = "") -> None:
+        """Show a session; `load` is the model to begin with, None asks for one."""
+        super().__init__()
+        self.session = session
+        self.chat = ChatScreen(session)
+        self.first_load = load
+        self.first_pictures = tuple(pictures)
+        self.first_question = ask
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+
+    async def on_mount(self) -> None:
+        """Show first, then load."""
+        await self.push_screen(self.chat)
+        if self.session.settings.theme in self.available_themes:
+            self.theme = self.session.settings.theme
+        loop = asyncio.get_running_loop()
+        self.session.engine.notify = waker(loop, self.chat.wake)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.session.start()
+        load = self.first_load or Load()  # the small model is there while one is chosen
+        self.session.load(load.model, load.adapter, load.revision)
+        self.chat.begin(self.first_pictures, self.first_question)
+        if self.first_load is None:
+            self.open("models")
+
+    def begin_with(self, chosen: Chosen | None) -> None:
+        """Take the model that was chosen on the first screen, and remember it."""
+        if chosen is None:
+            return
+        self.session.set("model", chosen.model or "embedded")
+        if chosen.model:
+            self.session.load(chosen.model)
+        elif not (self.session.pictures() or self.first_pictures):
+            picture, question = sample()
+            self.chat.composer.attach([picture])
+            self.chat.composer.fill(question)
+
+    def open(self, name: str) -> None:
+        """Open a screen by its name."""
+        match name:
+            case "models":
+                self.push_screen(Welcome(), self.begin_with)
+            case "help":
+                self.push_screen(HelpScreen())
+
+    def action_open(self, name: str) -> None:
+        """Open a screen by its name, for a key."""
+        self.open(name)
+
+    def copy_out(self, text: str) -> None:
+        """Put text on the clipboard, by the system's program where there is one, else through the terminal."""
+        if not copy(text):
+            self.copy_to_clipboard(text)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette offers: our commands first."""
+        from mlx_llava.tui.commands import TABLE
+
+        for command in TABLE:
+            yield SystemCommand(f"/{command.name}", command.what, palette(self.chat, command.name, command.usage))
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+    def watch_theme(self, theme: str) -> None:
+        """Remember the theme."""
+        if theme != self.session.settings.theme:
+            self.session.set("theme", theme)
+
+
+def palette(chat: ChatScreen, name: str, usage: str) -> Callable[[], None]:
+    """What the palette does for a command: run it, or let its words be typed."""
+    if "N" in usage.split() or "PATH" in usage or "WORDS" in usage:
+        return lambda: chat.composer.fill(f"/{name} ")
+    return lambda: run_command(chat, name)
+
+
+def run_command(chat: ChatScreen, name: str) -> None:
+    """Carry out a command without words."""
+    chat.action_command(f"/{name}")
+
+
+def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable[[], None]:
+    """A function that another thread may call to wake the screen."""
+
+    def notify() -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:  # the loop is closed: nobody looks any more
+            return
+
+    return notify
+
+
+def run(session: Session, load: Load | None, pictures: Iterable[Path] = (), ask: str = "") -> int:
+    """Show the application until it is left; the exit code."""
+    app = ChatApp(session, load, pictures, ask)
+    try:
+        app.run()
+    finally:
+        ended = session.close()
+    if not ended:
+        print("the model is still busy; leaving it", file=sys.stderr)
+    return app.return_code or 0
