@@ -15,7 +15,7 @@ from mlx_llava.tui.engine import Engine, Worker
 from mlx_llava.tui.history import History
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.record import Record
-from mlx_llava.tui.session import Session
+from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.settings import Settings
 
 
@@ -72,7 +72,7 @@ async def running(
 ) -> AsyncIterator[Driver]:
     """The application, running."""
     session = Session(lambda: Engine(lambda: worker), settings or Settings(), Record(history or History(None)))
-    app = ChatApp(session, load, pictures)
+    app = ChatApp(session, Opening(load, pictures))
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()

@@ -3,19 +3,18 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from typing import ClassVar
 
 from textual.app import App, SystemCommand
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
 
+from mlx_llava.tui.catalog import Chosen, sample
 from mlx_llava.tui.chat_screen import ChatScreen
 from mlx_llava.tui.clipboard import copy
-from mlx_llava.tui.help_screen import HelpScreen
 from mlx_llava.tui.messages import Load
-from mlx_llava.tui.session import Session
-from mlx_llava.tui.welcome import Chosen, Welcome, sample
+from mlx_llava.tui.session import Opening, Session
 
 DARK = Theme(
     name="llava-dark",
@@ -52,19 +51,20 @@ class ChatApp(App[int]):
 
     CSS_PATH = "style.tcss"
     TITLE = "mlx-llava"
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", priority=True),
         Binding("f1", "open('help')", "Help"),
+        Binding("f2", "open('history')", "Chats"),
+        Binding("f4", "open('settings')", "Settings"),
+        Binding("f5", "open('models')", "Models"),
     ]
 
-    def __init__(self, session: Session, load: Load | None, pictures: Iterable[Path] = (), ask: str = "") -> None:
-        """Show a session; `load` is the model to begin with, None asks for one."""
+    def __init__(self, session: Session, opening: Opening) -> None:
+        """Show a session, and begin as `opening` says."""
         super().__init__()
         self.session = session
         self.chat = ChatScreen(session)
-        self.first_load = load
-        self.first_pictures = tuple(pictures)
-        self.first_question = ask
+        self.opening = opening
         self.register_theme(DARK)
         self.register_theme(LIGHT)
 
@@ -79,11 +79,17 @@ class ChatApp(App[int]):
 
     def _begin(self) -> None:
         self.session.start()
-        load = self.first_load or Load()  # the small model is there while one is chosen
+        opening = self.opening
+        load = opening.load or Load()  # the small model is there while one is chosen
         self.session.load(load.model, load.adapter, load.revision)
-        self.chat.begin(self.first_pictures, self.first_question)
-        if self.first_load is None:
+        self.chat.begin(opening)
+        if opening.load is None:
             self.open("models")
+
+    def go_on(self, key: int | None) -> None:
+        """Go on in a chat that was chosen."""
+        if key is not None:
+            self.chat.action_command(f"/open {key}")
 
     def begin_with(self, chosen: Chosen | None) -> None:
         """Take the model that was chosen on the first screen, and remember it."""
@@ -92,17 +98,30 @@ class ChatApp(App[int]):
         self.session.set("model", chosen.model or "embedded")
         if chosen.model:
             self.session.load(chosen.model)
-        elif not (self.session.pictures() or self.first_pictures):
+        elif not (self.session.pictures() or self.opening.pictures):
             picture, question = sample()
             self.chat.composer.attach([picture])
             self.chat.composer.fill(question)
 
     def open(self, name: str) -> None:
-        """Open a screen by its name."""
+        """Open a screen by its name; its code is loaded now."""
+        session = self.session
         match name:
             case "models":
+                from mlx_llava.tui.welcome import Welcome
+
                 self.push_screen(Welcome(), self.begin_with)
+            case "history":
+                from mlx_llava.tui.history_screen import HistoryScreen
+
+                self.push_screen(HistoryScreen(session.record.history, session.record.chat), self.go_on)
+            case "settings":
+                from mlx_llava.tui.settings_screen import SettingsScreen
+
+                self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
             case "help":
+                from mlx_llava.tui.help_screen import HelpScreen
+
                 self.push_screen(HelpScreen())
 
     def action_open(self, name: str) -> None:
@@ -152,13 +171,13 @@ def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable
     return notify
 
 
-def run(session: Session, load: Load | None, pictures: Iterable[Path] = (), ask: str = "") -> int:
+def run(session: Session, opening: Opening) -> int:
     """Show the application until it is left; the exit code."""
-    app = ChatApp(session, load, pictures, ask)
+    app = ChatApp(session, opening)
     try:
-        app.run()
+        code = app.run()
     finally:
         ended = session.close()
     if not ended:
         print("the model is still busy; leaving it", file=sys.stderr)
-    return app.return_code or 0
+    return code or app.return_code or 0

@@ -91,7 +91,7 @@ def lines(pixels: Pixels, colours: Colours = "24bit", *, on_light: bool = False)
     Where there are no colours, what is bright is drawn, or what is dark if the screen is light.
     """
     if colours in ("none", "ascii"):
-        bright = (255 - pixels if on_light else pixels) @ LUMA / 255
+        bright = _brightness(255 - pixels if on_light else pixels)
         return [[Segment(text)] for text in (_dotted(bright) if colours == "none" else _lettered(bright))]
     top, bottom = pixels[0::2], pixels[1::2]
     if colours == "256":
@@ -124,8 +124,8 @@ def heat(pixels: Pixels, weights: NDArray[np.floating], chosen: NDArray[np.bool_
     side = len(weights)
     down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
     light = np.clip(np.nan_to_num(_spread(weights, *pixels.shape[:2])), 0, 1)
-    dim = np.repeat((pixels @ LUMA * 0.4)[..., None], 3, -1)
-    lit = _blended(pixels, colour_of(light), np.full(light.shape, 0.45))
+    dim = (pixels + (pixels @ LUMA)[..., None]) / 2 * 0.4
+    lit = _blended(pixels, colour_of(light), np.full(light.shape, 0.4))
     shown = _blended(dim, lit, light)
     if chosen is None:
         return shown
@@ -155,8 +155,20 @@ def _resized(image: Image.Image, width: int, height: int) -> Pixels:
     image = image if image.mode == "RGB" else image.convert("RGB")
     width, height = max(width, 1), max(height, 1)
     smaller = width <= image.width and height <= image.height
-    how = Image.Resampling.LANCZOS if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
+    how = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
     return np.asarray(image.resize((width, height), how, reducing_gap=2.0), np.uint8)
+
+
+def _brightness(pixels: Pixels) -> NDArray[np.floating]:
+    """What to draw without colours, from 0 to 1: brightness, spread out, and edges between colours of the same."""
+    luma = pixels @ LUMA / 255
+    edges = np.zeros_like(luma)
+    for axis in (0, 1):
+        change = np.abs(np.diff(pixels.astype(np.float64), axis=axis, prepend=pixels.take([0], axis))).max(-1) / 255
+        edges += np.maximum(change - np.abs(np.diff(luma, axis=axis, prepend=luma.take([0], axis))), 0)
+    low, high = np.percentile(luma, (2, 98))
+    luma = (luma - low) / (high - low) if high - low > 0.1 else luma
+    return np.clip(luma + np.where(luma < 0.5, edges, -edges), 0, 1)
 
 
 def _dotted(bright: NDArray[np.floating]) -> list[str]:

@@ -5,7 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_llava.tui.database import data_folder
+import mlx_llava
+from mlx_llava.tui.places import data_folder
 
 BITS = 4.5  # of a weight packed into 4 bits in groups of 64: scale and bias add half a bit
 SPARE = 0.5  # share of the memory that a model may take without crowding out the rest
@@ -44,6 +45,13 @@ class Offer:
     def folder(self) -> Path:
         """Where it is converted to."""
         return models_folder() / f"{self.repository.split('/')[-1].removesuffix('-hf')}-4bit"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model to begin with; None is the small one of the package, with its sample."""
+
+    model: str | None
 
 
 # parameters counted from the released weights; context as in LLaVA's config (max_position_embeddings 4096)
@@ -94,3 +102,9 @@ def is_converted(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(values, dict) and "mlx_llava" in values
+
+
+def sample() -> tuple[Path, str]:
+    """A picture and a question for the small model."""
+    folder = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf" / "examples"
+    return folder / "two_shapes_wide.png", "What color is the square?"

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on, work
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -21,7 +21,7 @@ from mlx_llava.tui.conversation import Node, code_blocks
 from mlx_llava.tui.log import Log
 from mlx_llava.tui.messages import Ask, Crashed, Event, Failed, Finished, Loaded, Said
 from mlx_llava.tui.prompt import Prompt
-from mlx_llava.tui.session import Session
+from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
 from mlx_llava.tui.turns import AnswerTurn, Wish
 
@@ -36,7 +36,7 @@ TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 class ChatScreen(Screen[None]):
     """Shows one session."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
         Binding("ctrl+r", "again", "Answer again"),
         Binding("ctrl+n", "command('/new')", "New chat"),
@@ -65,12 +65,15 @@ class ChatScreen(Screen[None]):
         """Listen to the engine."""
         self.pump()
 
-    def begin(self, pictures: Sequence[Path], question: str) -> None:
-        """Show the state, attach the first pictures, ask the first question."""
+    @work(group="begin")
+    async def begin(self, opening: Opening) -> None:
+        """Go on in a chat, attach the first pictures, ask the first question."""
         self.refresh_state()
-        self.composer.attach(pictures)
-        if question:
-            self.send(question)
+        if opening.chat is not None:
+            await self.open_chat(opening.chat)
+        self.composer.attach(opening.pictures)
+        if opening.question:
+            self.send(opening.question)
 
     @property
     def chat_app(self) -> "ChatApp":
@@ -100,14 +103,20 @@ class ChatScreen(Screen[None]):
             await self._woken.wait()
             self._woken.clear()
             before = time.monotonic()
-            writing = self.session.answering
-            events = self.session.receive()
-            if writing and any(isinstance(event, Said) for event in events):
-                await self._grow(writing.node)
-            for event in events:
-                await self._show(event, writing.node if writing else None)
-            self.refresh_state()
+            try:
+                await self._listen()
+            except NoMatches:  # the application is being taken down
+                return
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - before)))
+
+    async def _listen(self) -> None:
+        writing = self.session.answering
+        events = self.session.receive()
+        if writing and any(isinstance(event, Said) for event in events):
+            await self._grow(writing.node)
+        for event in events:
+            await self._show(event, writing.node if writing else None)
+        self.refresh_state()
 
     async def _grow(self, node: Node) -> None:
         turn = self.log_view.turn(node)
@@ -150,7 +159,9 @@ class ChatScreen(Screen[None]):
         composer = self.composer
         await composer.settled()
         try:
-            if composer.editing:
+            if composer.editing and composer.editing.role == "assistant":
+                await self._correct(composer.editing, text)
+            elif composer.editing:
                 self.session.edit(composer.editing, text)
             else:
                 self.session.ask(text)
@@ -162,6 +173,12 @@ class ChatScreen(Screen[None]):
         self.log_view.anchor()
         await self.redraw()
 
+    async def _correct(self, answer: Node, text: str) -> None:
+        self.session.correct(answer, text)
+        turn = self.log_view.turn(answer)
+        if isinstance(turn, AnswerTurn):
+            await turn.finish()
+
     @work(group="command")
     async def action_command(self, line: str) -> None:
         """Carry out a slash command."""
@@ -170,6 +187,8 @@ class ChatScreen(Screen[None]):
         except LlavaError as error:
             self.composer.tell(error)
             return
+        if self.session.settings.theme in self.app.available_themes:
+            self.app.theme = self.session.settings.theme
         await self.redraw()
         await self._fulfil_reply(reply)
 
@@ -181,6 +200,8 @@ class ChatScreen(Screen[None]):
         if reply.fill is not None:
             self.composer.edit(reply.edited, reply.fill)
         self.composer.attach(reply.attach)
+        if reply.opened is not None:
+            await self.open_chat(reply.opened)
         if reply.screen:
             self.chat_app.open(reply.screen)
         elif "\n" in reply.text:
@@ -259,6 +280,16 @@ class ChatScreen(Screen[None]):
         if blocks:
             self.chat_app.copy_out(blocks[-1])
         self.notify("The last code block was copied." if blocks else "There is no code block.")
+
+    async def open_chat(self, key: int) -> None:
+        """Go on in a chat of the history."""
+        try:
+            conversation = await asyncio.to_thread(self.session.record.open, key)
+            self.session.resume(key, conversation)
+        except LlavaError as error:
+            self.composer.tell(error)
+        self.log_view.anchor()
+        await self.redraw()
 
     # what is shown
 

@@ -1,8 +1,9 @@
 """The pictures of the conversation as a row of chips: number, name, size, tokens."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import HorizontalScroll
 from textual.content import Content
 from textual.message import Message
@@ -17,7 +18,7 @@ NAME = 24  # characters of a name on a chip
 class Chip(Static, can_focus=True):
     """One picture; Space switches it off and on, Delete takes it away."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space,enter", "switch", "On/off"),
         Binding("delete,backspace,x", "remove", "Remove"),
         Binding("left", "app.focus_previous", show=False),

@@ -5,38 +5,16 @@ A command changes the session and returns a `Reply`, which the front fulfils in 
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 
-from mlx_llava.errors import LlavaError, UsageError
+from mlx_llava.errors import UsageError
 from mlx_llava.tui import figures
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.conversation import code_blocks
+from mlx_llava.tui.keeping import KEEPING
+from mlx_llava.tui.reply import Command, Reply, number
 from mlx_llava.tui.session import Session
-from mlx_llava.tui.conversation import Node, code_blocks
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a command asks of the front."""
-
-    text: str = ""
-    attach: tuple[Path, ...] = ()
-    copy: str | None = None
-    fill: str | None = None
-    """Text for the prompt, to be edited and sent."""
-    edited: Node | None = None
-    """The question that this text replaces."""
-    screen: str | None = None
-    quit: bool = False
-
-
-@dataclass(frozen=True)
-class Command:
-    """A word after a slash."""
-
-    name: str
-    usage: str
-    what: str
-    run: Callable[[Session, str], Reply]
+from mlx_llava.tui.settings import about, names, setting_name
 
 
 def run(session: Session, line: str) -> Reply:
@@ -115,6 +93,16 @@ def _edit(session: Session, argument: str) -> Reply:
     return Reply(fill=questions[at - 1].text, edited=questions[at - 1])
 
 
+def _correct(session: Session, argument: str) -> Reply:
+    answers = session.conversation.answers
+    if not answers:
+        raise UsageError("there is no answer yet", "Ask something.")
+    if not argument:
+        return Reply(fill=answers[-1].text, edited=answers[-1])
+    session.correct(answers[-1], argument)
+    return Reply("the answer was changed")
+
+
 def _branch(session: Session, argument: str) -> Reply:
     steps = {"": 1, "next": 1, "previous": -1}
     if argument not in steps:
@@ -156,13 +144,18 @@ def _model(session: Session, argument: str) -> Reply:
 
 
 def _set(session: Session, argument: str) -> Reply:
-    key, _, value = argument.partition(" ")
-    if not key:
-        settings = session.settings
-        rows = [f"{f.name:14} {getattr(settings, f.name)}" for f in fields(settings)]
-        return Reply("\n".join(rows), screen="settings")
-    session.set(key, value.strip())
-    return Reply(f"{key} = {getattr(session.settings, key.replace('-', '_'))}")
+    name, _, value = argument.partition(" ")
+    if not name:
+        return Reply("\n".join(settings_lines(session)), screen="settings")
+    if not value.strip():
+        return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}: {about(name)}")
+    session.set(name, value)
+    return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}")
+
+
+def settings_lines(session: Session) -> list[str]:
+    """All settings, with what they are."""
+    return [f"{name:14} {clean_line(session.settings.spelled(name), 24):24} {about(name)}" for name in names()]
 
 
 def _context(session: Session, _: str) -> Reply:
@@ -180,13 +173,6 @@ def _quit(_: Session, __: str) -> Reply:
     return Reply(quit=True)
 
 
-def number(argument: str) -> int:
-    """A whole number that somebody typed."""
-    if not argument.isdecimal():
-        raise UsageError(f"{argument or 'nothing'}: not a number", "Say which one, for example /off 1.")
-    return int(argument[:9])
-
-
 TABLE = (
     Command("image", "/image PATH …", "attach pictures to the next question", _image),
     Command("pictures", "/pictures", "list the pictures of this chat", _pictures),
@@ -195,6 +181,7 @@ TABLE = (
     Command("drop", "/drop N", "take a picture out of the draft", _drop),
     Command("again", "/again", "answer the last question once more", _again),
     Command("edit", "/edit [N]", "ask question N, or the last one, in other words", _edit),
+    Command("correct", "/correct [TEXT]", "put your words in place of the last answer, to tune on", _correct),
     Command("branch", "/branch [next|previous]", "show another answer or edit", _branch),
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
@@ -202,16 +189,9 @@ TABLE = (
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),
     Command("context", "/context", "what fills the context", _context),
     Command("stats", "/stats", "what the last answer took", _stats),
+    *KEEPING,
     Command("help", "/help", "this list", _help),
     Command("quit", "/quit", "leave", _quit),
 )
 COMMANDS = {command.name: command for command in TABLE}
 ALIASES = {"bye": "quit", "exit": "quit", "q": "quit", "?": "help", "h": "help", "clear": "new", "regenerate": "again"}
-
-
-def carry_out(session: Session, line: str) -> Reply:
-    """Like `run`, with what is wrong as the text of the reply."""
-    try:
-        return run(session, line)
-    except LlavaError as error:
-        return Reply(f"{error.problem} — {error.advice}")

@@ -68,9 +68,10 @@ class Composer(Vertical):
         self.prompt.focus()
 
     def edit(self, question: Node | None, text: str = "") -> None:
-        """Edit a question, or no longer."""
+        """Edit a question or an answer, or no longer."""
         self.editing = question
-        self.prompt.border_title = "Editing a question: Enter asks it anew, Esc leaves it" if question else ""
+        titles = {"user": "Editing a question: Enter asks it anew", "assistant": "Editing an answer: Enter keeps it"}
+        self.prompt.border_title = f"{titles[question.role]}, Esc leaves it" if question else ""
         if question or text:
             self.fill(text)
 

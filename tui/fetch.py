@@ -4,36 +4,27 @@ An address comes from anybody's text, so it is asked for no more than a stranger
 nothing of this machine or its network. The address that was checked is the one that is dialled.
 """
 
-import contextlib
 import http.client
-import ipaddress
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from mlx_llava import __version__
 from mlx_llava.errors import ImageError, LlavaError, NetworkError
 from mlx_llava.images.pixels import open_picture
 from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.guard import cut_off, dial, in_time, is_public, resolve
 
 HEADERS = {"User-Agent": f"mlx-llava/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
 PORTS = {"http": 80, "https": 443}
 MOVED = (301, 302, 303, 307, 308)
 PIECE = 1 << 16
 KEPT = "/%:=&?~+!$,;'@()*[]"  # of an address, what need not be quoted
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: carries an IPv4 address
 WITHIN = "Give the address of a picture on the public internet, or save it and give its path."
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
@@ -73,16 +64,16 @@ def fetch_picture(url: str, limits: Limits = LIMITS) -> Fetched:
             raise _unreachable(parts, error, limits, deadline) from None  # its own words may show addresses
         if isinstance(found, bytes):
             return Fetched(_name(parts), parts.geturl(), _picture(found, parts))
-        before, parts = parts, _checked(urljoin(parts.geturl(), found))
+        before, parts = parts, _checked(found, parts.geturl())
         if (before.scheme, parts.scheme) == ("https", "http"):
             raise NetworkError(f"{_shown(before)}: leads to an address without encryption", WITHIN)
     raise NetworkError(f"{_shown(parts)}: more than {limits.redirects} redirects", "Give the picture's own address.")
 
 
-def _checked(url: str) -> SplitResult:
-    """The parts of an address that may be asked for."""
+def _checked(url: str, base: str = "") -> SplitResult:
+    """The parts of an address that may be asked for; it may be told as seen from `base`."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(urljoin(base, url))
         usable = parts.port != 0 and bool(parts.hostname) and url.isprintable() and " " not in url
         host = (parts.hostname or "").encode("idna").decode()
     except ValueError:
@@ -99,14 +90,15 @@ def _checked(url: str) -> SplitResult:
 def _get(parts: SplitResult, limits: Limits, deadline: float) -> bytes | str:
     """The body of the answer, or where it is instead."""
     host, port = (parts.hostname or "").encode("idna").decode(), parts.port or PORTS[parts.scheme]
-    addresses = _in_time(lambda: limits.resolve(host, port), deadline)
-    if not addresses or not all(_is_public(address, limits.local) for address in addresses):
+    addresses = in_time(lambda: limits.resolve(host, port), deadline)
+    if not addresses or not all(is_public(address, limits.local) for address in addresses):
         raise NetworkError(f"{_shown(parts)}: not on the public internet", WITHIN)
-    sock = _dial(addresses, port, deadline)
-    with closing(sock), _cut_off(sock, deadline):
+    sock = dial(addresses, port, deadline)
+    with closing(sock), cut_off(sock, deadline):
+        sock.settimeout(limits.seconds)
         stream = _tls().wrap_socket(sock, server_hostname=host) if parts.scheme == "https" else sock
         with closing(http.client.HTTPConnection(host, port)) as connection:
-            connection.sock = stream  # so that the name is not looked up again
+            connection.sock, connection.auto_open = stream, 0  # the name is not looked up again
             connection.request("GET", _target(parts), headers={"Host": _authority(host, port, parts), **HEADERS})
             return _answer(connection.getresponse(), parts, limits, deadline)
 
@@ -129,74 +121,6 @@ def _answer(response: http.client.HTTPResponse, parts: SplitResult, limits: Limi
             return bytes(data)
         data += piece
     raise ImageError(f"{_shown(parts)}: more than {limits.max_bytes // 10**6} MB", "Give a smaller picture.")
-
-
-def _is_public(address: str, local: frozenset[str]) -> bool:
-    """Whether an address is one of the whole world's."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.sixtofour or ip.teredo:
-            return False
-        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.ipv4_mapped
-        ip = carried or ip
-    return str(ip) in local or (ip.is_global and not ip.is_multicast and not ip.is_reserved)
-
-
-def _dial(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
-    """A connection to the first address that answers."""
-    for left in range(len(addresses), 0, -1):
-        address = addresses[-left]
-        try:
-            return socket.create_connection((address, port), timeout=_left(deadline) / left)
-        except OSError:
-            if left == 1:
-                raise
-    raise TimeoutError
-
-
-def _in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:
-    """What a function gives that knows no time limit itself."""
-    done: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put(work())
-        except Exception as error:
-            done.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result = done.get(timeout=_left(deadline))
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-@contextmanager
-def _cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
-    """End a connection at the deadline, however slowly its bytes drip."""
-
-    def end() -> None:
-        with contextlib.suppress(OSError):
-            handle.shutdown(socket.SHUT_RDWR)
-
-    with closing(sock.dup()) as handle:  # TLS takes the other one over
-        timer = threading.Timer(_left(deadline), end)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 def _tls() -> ssl.SSLContext:

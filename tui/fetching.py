@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from mlx_llava.errors import ConversionError
@@ -14,7 +14,7 @@ ENDS = re.compile(rb"[\r\n]")  # progress bars rewrite their line
 PATIENCE = 5.0  # seconds to end in peace
 
 
-async def fetch(source: str, folder: Path) -> AsyncIterator[str]:
+async def fetch(source: str, folder: Path) -> AsyncGenerator[str, None]:
     """Convert `source` to 4 bits in `folder`; what the program says, line by line.
 
     Raises ConversionError with its last words where it fails. Closing the iterator ends the program; files that

@@ -41,6 +41,8 @@ def answer_line(facts: dict[str, Any]) -> str:
     ends = {"cancelled": "stopped", "length": "cut at the limit of tokens"}
     if facts.get("finish") in ends:
         parts.append(ends[facts["finish"]])
+    if facts.get("edited"):
+        parts.append("edited")
     return " · ".join(parts)
 
 

@@ -1,8 +1,9 @@
 """Keys and commands on one screen."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widget import Widget
@@ -30,7 +31,7 @@ KEYS = (
 class HelpScreen(ModalScreen[None]):
     """Shows what can be done."""
 
-    BINDINGS = [Binding("escape,f1,q,enter", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q,enter", "dismiss", "Close")]
 
     def compose(self) -> Iterable[Widget]:
         """Keys first, then commands."""

@@ -125,7 +125,6 @@ class History:
             _must_exist(connection.execute("DELETE FROM chat WHERE id = ?", (chat,)), chat)
         self._forget(digests)
         with self._reading() as connection:  # or the text would still stand in the file
-            connection.execute("INSERT INTO words(words) VALUES ('optimize')")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def load(self, chat: int) -> SavedChat:

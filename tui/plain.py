@@ -15,9 +15,9 @@ from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
-from mlx_llava.tui.messages import Counted, Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
+from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
 from mlx_llava.tui.pictures import read
-from mlx_llava.tui.session import Session
+from mlx_llava.tui.session import Opening, Session
 
 LOOK = 1.0  # seconds between two looks when nothing wakes us
 FENCE = '"""'  # begins and ends a question of several lines
@@ -51,7 +51,9 @@ class Talk:
     def ask(self, question: str) -> None:
         """Ask, or ask anew what is being edited, and print the answer."""
         edited, self.editing = self.editing, None
-        if edited:
+        if edited and edited.role == "assistant":
+            self.session.correct(edited, question)
+        elif edited:
             self.session.edit(edited, question)
         else:
             self.session.ask(question)
@@ -65,6 +67,12 @@ class Talk:
             width, height = picture.size
             number = len(self.session.pictures())
             self.say(f"picture {number}: {clean_line(picture.name)}, {width} by {height}")
+
+    def open(self, key: int) -> None:
+        """Go on in a chat of the history, and print it."""
+        self.session.resume(key, self.session.record.open(key))
+        for node in self.session.conversation.path():
+            self.say(f"{'question' if node.role == 'user' else 'answer'}: {node.text}")
 
     def listen(self) -> None:
         """Print what the engine says until it has nothing more to do; Ctrl-C stops an answer."""
@@ -103,14 +111,15 @@ class Talk:
                 self.session.count("")
                 if self.interactive:
                     self.say(figures.answer_line(vars(event)))
-            case Failed(request=Load()) if not self.interactive:
-                raise ModelError(event.problem, event.advice)
             case Failed():
-                self.tell(event.problem, event.advice)
+                self._fail(event)
             case Crashed():
                 self.tell(f"the model's thread ended: {event.problem}", "/model starts it again.")
-            case Counted():
-                pass
+
+    def _fail(self, event: Failed) -> None:
+        if isinstance(event.request, Load) and not self.interactive:
+            raise ModelError(event.problem, event.advice)
+        self.tell(event.problem, event.advice)
 
     def _command(self, line: str) -> bool:
         reply = commands.run(self.session, line)
@@ -119,23 +128,27 @@ class Talk:
         if reply.copy is not None and not copy(reply.copy):
             self.say("there is no program for the clipboard")
         self.attach(reply.attach)
+        if reply.opened is not None:
+            self.open(reply.opened)
         if reply.fill is not None:
             self.editing = reply.edited
-            self.say(f"the question was: {reply.fill}\ntype it anew")
+            self.say(f"it was: {reply.fill}\ntype it anew")
         self.listen()
         return not reply.quit
 
 
-def talk(session: Session, load: Load | None, pictures: Sequence[Path], question: str) -> int:
+def talk(session: Session, opening: Opening) -> int:
     """Chat until the input ends; the exit code."""
     chat = Talk(session, sys.stdin.isatty())
     session.start()
-    load = load or Load()
+    load = opening.load or Load()
     session.load(load.model, load.adapter, load.revision)
     try:
         chat.listen()
-        chat.attach(pictures)
-        going = not question or chat.line(question)
+        if opening.chat is not None:
+            chat.open(opening.chat)
+        chat.attach(opening.pictures)
+        going = not opening.question or chat.line(opening.question)
         for line in lines(chat.interactive) if going else ():
             if not chat.line(line):
                 break

@@ -1,9 +1,10 @@
 """The field where a question is typed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
@@ -19,7 +20,7 @@ class Prompt(TextArea):
     Keys are read in `_on_key`, not bound: a binding would overtake letters that came with it in one read.
     """
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+z", "app.suspend_process", "Suspend", show=False),
         Binding("ctrl+underscore", "undo", "Undo", show=False),
         Binding("ctrl+c", "interrupt", "Stop or quit", show=False),

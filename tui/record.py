@@ -56,6 +56,12 @@ class Record:
             if self.chat is not None:
                 self._add(self.chat, node)
 
+    def corrected(self, node: Node) -> None:
+        """A person changed an answer."""
+        with self._guarded():
+            if node.key is not None:
+                self.history.revise(node.key, node.text, node.facts, edited=True)
+
     def shown(self, tip: Node) -> None:
         """The path leads elsewhere."""
         with self._guarded():

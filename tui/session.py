@@ -7,9 +7,10 @@ Textual.
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
-from mlx_llava.errors import UsageError
+from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.conversation import Conversation, Node, Numbered
 from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.messages import (
@@ -36,6 +37,18 @@ from mlx_llava.tui.settings import Settings
 RATE = 1.0  # seconds over which the rate of tokens is taken
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How a chat begins."""
+
+    load: Load | None = None
+    """The model; None where nobody has chosen one yet."""
+    pictures: tuple[Path, ...] = ()
+    question: str = ""
+    chat: int | None = None
+    """A chat of the history to go on in."""
+
+
 @dataclass
 class Answering:
     """An answer on its way."""
@@ -55,7 +68,13 @@ class Answering:
 class Session:
     """One window's chat."""
 
-    def __init__(self, make_engine: Callable[[], Engine], settings: Settings, record: Record) -> None:
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        settings: Settings,
+        record: Record,
+        keep_settings: Callable[[Settings, Settings], None] = lambda settings, before: None,
+    ) -> None:
         self.settings = settings
         self.record = record
         record.describe = self._describe
@@ -67,6 +86,7 @@ class Session:
         self.counted: Counted | None = None
         self.counting = False
         self.crashed = ""
+        self._keep_settings = keep_settings
         self._make_engine = make_engine
         self.engine = make_engine()
         self._number = 0
@@ -137,6 +157,12 @@ class Session:
         if not self.conversation.questions:
             raise UsageError("there is no question yet", "Type one.")
         return self.answer(self.conversation.questions[-1])
+
+    def correct(self, answer: Node, text: str) -> None:
+        """Put a person's words in place of an answer, for the model to go on from and to be tuned on."""
+        self._check_free()
+        answer.text, answer.facts = text, {**answer.facts, "edited": True}
+        self.record.corrected(answer)
 
     def edit(self, question: Node, text: str) -> Node:
         """Ask a question in other words, beside the one that is there and with its pictures."""
@@ -215,11 +241,8 @@ class Session:
                 self._grow(self.answering, event)
             case Finished() if self.answering:
                 self._finish(self.answering, event)
-            case Failed():
+            case Failed() | Crashed():
                 self._fail(event)
-            case Crashed():
-                self.crashed, self.loading, self.model, self.counting = event.problem, None, None, False
-                self._drop_answer()
 
     def _grow(self, answering: Answering, event: Said) -> None:
         answering.node.text += event.text
@@ -239,12 +262,15 @@ class Session:
         elif event.finish == "cancelled":
             self.conversation.remove(node)
 
-    def _fail(self, event: Failed) -> None:
-        if isinstance(event.request, Load):
+    def _fail(self, event: Failed | Crashed) -> None:
+        request = event.request if isinstance(event, Failed) else None
+        if isinstance(event, Crashed):
+            self.crashed, self.model = event.problem, None
+        if request is None or isinstance(request, Load):
             self.loading = None
-        if isinstance(event.request, Count):
+        if request is None or isinstance(request, Count):
             self.counting = False
-        if isinstance(event.request, Ask):
+        if request is None or isinstance(request, Ask):
             self._drop_answer()
 
     def _drop_answer(self) -> None:
@@ -266,9 +292,15 @@ class Session:
         if self.crashed:
             raise UsageError("the model is gone", "Bring it back with /model.")
 
-    def set(self, key: str, value: str) -> None:
-        """Change a setting by name; UsageError for what it cannot be."""
-        self.settings = replace(self.settings, **{key: value})
+    def set(self, name: str, text: str) -> None:
+        """Change a setting as typed, and keep it; UsageError for what it cannot be."""
+        before, self.settings = self.settings, self.settings.set(name, text)
+        if self.settings.incognito and not self.record.incognito:
+            self.record.hide()
+        try:
+            self._keep_settings(self.settings, before)
+        except LlavaError as error:
+            self.record.trouble.append(f"{error.problem} — {error.advice}")
 
     def close(self) -> bool:
         """Stop everything; whether the engine's thread has ended."""

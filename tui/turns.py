@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import on
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.picture_view import PictureView
+
+if TYPE_CHECKING:
+    from textual.widgets import Markdown
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Branches(Static):
 class Turn(Vertical, can_focus=True):
     """A question or an answer; when it has the focus, keys act on it."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "wish('copy')", "Copy"),
         Binding("left", "wish('previous')", "Other branch", show=False),
         Binding("right", "wish('next')", "Other branch", show=False),
@@ -95,7 +98,7 @@ class Turn(Vertical, can_focus=True):
 class QuestionTurn(Turn):
     """What was asked, with its pictures."""
 
-    BINDINGS = [Binding("e,enter", "wish('edit')", "Edit")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "wish('edit')", "Edit")]
     HINT = "e edit · c copy · ← → branch"
 
     def __init__(self, node: Node, first_number: int) -> None:
@@ -119,12 +122,12 @@ class QuestionTurn(Turn):
 class AnswerTurn(Turn):
     """What was answered; grows while it comes."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "wish('again')", "Answer again"),
         Binding("k", "wish('code')", "Copy code"),
-        Binding("t", "wish('tokens')", "Tokens"),
+        Binding("e", "wish('edit')", "Edit"),
     ]
-    HINT = "c copy · k copy code · r again · ← → branch"
+    HINT = "c copy · k copy code · r again · e edit · ← → branch"
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
@@ -132,26 +135,32 @@ class AnswerTurn(Turn):
 
     def compose(self) -> Iterable[Widget]:
         """The answer, and what it took."""
+        from textual.widgets import Markdown  # late: nothing is answered when the screen is first drawn
+
         text = clean(self.node.text)
         self.shown = len(self.node.text)
         yield Markdown(text, open_links=False, classes="answer")
         yield self.foot(figures.answer_line(self.node.facts))
+
+    @property
+    def markdown(self) -> "Markdown":
+        """The answer's text."""
+        return cast("Markdown", self.query_one(".answer"))
 
     async def grow(self) -> None:
         """Show what has come since the last call."""
         new = self.node.text[self.shown :]
         if new:
             self.shown = len(self.node.text)
-            await self.query_one(Markdown).append(clean(new))
+            await self.markdown.append(clean(new))
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
         self.shown = len(self.node.text)
-        await self.query_one(Markdown).update(clean(self.node.text))
+        await self.markdown.update(clean(self.node.text))
         self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
-    @on(Markdown.LinkClicked)
-    def tell_link(self, event: Markdown.LinkClicked) -> None:
+    def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Links come from the model: they are shown, never opened."""
         event.stop()
         self.app.notify(clean_line(event.href), title="Link", markup=False)

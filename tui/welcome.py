@@ -2,11 +2,10 @@
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 from textual import on, work
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -15,25 +14,17 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
-import mlx_llava
 from mlx_llava.errors import LlavaError
 from mlx_llava.tui import catalog, figures
-from mlx_llava.tui.catalog import Offer
+from mlx_llava.tui.catalog import Chosen, Offer
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.fetching import fetch
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A model to begin with; None is the small one of the package, with its sample."""
-
-    model: str | None
 
 
 class Welcome(ModalScreen[Chosen | None]):
     """Offers the small model, a checkpoint that fits this machine, and a path."""
 
-    BINDINGS = [Binding("escape", "back", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +48,9 @@ class Welcome(ModalScreen[Chosen | None]):
         self.query_one(OptionList).focus()
 
     def _options(self) -> Iterable[Option]:
-        yield option("embedded", "The small model of this package", "ready now, no download: answers about drawn shapes")
+        yield option(
+            "embedded", "The small model of this package", "ready now, no download: answers about drawn shapes"
+        )
         for folder in catalog.converted():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
@@ -101,7 +94,9 @@ class Welcome(ModalScreen[Chosen | None]):
         folder = catalog.models_folder()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < offer.download + offer.size:
-            self.say(f"{figures.memory(free)} of disk are free, {figures.memory(offer.download + offer.size)} are needed")
+            self.say(
+                f"{figures.memory(free)} of disk are free, {figures.memory(offer.download + offer.size)} are needed"
+            )
         elif not self._sure:
             self._sure = True
             size = figures.memory(offer.download)
@@ -146,9 +141,3 @@ def option(name: str, title: str, facts: str) -> Option:
     """A choice of two or three lines."""
     lines = [Content.styled(title, "bold"), *(Content.styled(f"  {line}", "dim") for line in facts.split("\n"))]
     return Option(Content("\n").join(lines), id=name)
-
-
-def sample() -> tuple[Path, str]:
-    """A picture and a question for the small model."""
-    folder = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf" / "examples"
-    return folder / "two_shapes_wide.png", "What color is the square?"

@@ -5,10 +5,10 @@ from random import Random
 
 import coco
 import tyro
-from tyro.conf import Positional
 from drawing import draw
 from language import caption
 from scenes import draw_scene
+from tyro.conf import Positional
 
 
 def main(out: Positional[Path], scenes: int = 1000, seed: int = 1, held_out: bool = False) -> None:

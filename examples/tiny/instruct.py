@@ -6,9 +6,9 @@ from random import Random
 
 import coco
 import tyro
-from tyro.conf import Positional
 from language import SHORT, Turn, asked_of, caption, conversation, detail, reasoning
 from scenes import Scene
+from tyro.conf import Positional
 
 BRIEF = ("Describe the image concisely.", "What is this?", "Give a short description of the picture.")
 KINDS = (*SHORT, reasoning)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from scenes import COLORS, HELD_OUT, NOUNS, SHAPES, Scene, Thing
+from scenes import COLORS, HELD_OUT, NOUNS, Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scripted import ScriptedWorker
 from spine import EMBEDDED
 
 from mlx_llava.tui.engine import Engine
@@ -25,7 +26,6 @@ from mlx_llava.tui.messages import (
     Said,
 )
 from mlx_llava.tui.pictures import read
-from scripted import ScriptedWorker
 
 SCENE = read(EMBEDDED / "examples" / "two_shapes_wide.png").shown
 

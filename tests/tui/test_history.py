@@ -1,10 +1,7 @@
 """Chats are kept as they happen: through crashes, beside other windows, and out of other people's sight."""
 
-import os
 import random
 import signal
-import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -18,12 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_llava.errors import ImageError
-from mlx_llava.tui import database, keepsakes
-from mlx_llava.tui.database import FILE, STEPS, HistoryError
+from mlx_llava.tui.database import HistoryError
 from mlx_llava.tui.history import History
 from mlx_llava.tui.keepsakes import SavedPicture
-from mlx_llava.tui.places import config_folder, data_folder
 
 
 def ticking(start: float = 1000.0) -> Iterator[float]:
@@ -169,56 +163,6 @@ def test_a_deleted_chat_leaves_nothing_in_the_file(history: History, folder: Pat
     assert history.load(other).path()[0].text == "kept"
 
 
-def test_only_the_owner_can_read_it(history: History, folder: Path) -> None:
-    old = os.umask(0)
-    try:
-        chat = history.begin("embedded", {})
-        history.add(chat, "user", "?", None, [picture(b"cat")])
-    finally:
-        os.umask(old)
-    for path in (folder, *folder.rglob("*")):
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-
-
-def test_a_picture_is_shown_again_though_its_file_is_gone(history: History, tmp_path: Path) -> None:
-    file = tmp_path / "cat.png"
-    file.write_bytes(b"cat")
-    chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file))])
-    file.unlink()
-    (message,) = history.load(chat).path()
-    assert history.picture(message.pictures[0]) == b"cat"
-
-
-def test_a_large_picture_is_remembered_by_its_path(
-    history: History, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keepsakes, "COPIED", 2)
-    file = tmp_path / os.fsdecode(b"c\xff\xc3\xa9.png")  # a name that is no text
-    file.write_bytes(b"cat")
-    chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file)), picture(b"pasted")])
-    large, pasted = history.load(chat).path()[0].pictures
-    assert (history.picture(large), history.picture(pasted)) == (b"cat", b"pasted")
-    assert len(list(folder.glob("pictures/*/*"))) == 1  # what lies nowhere else is copied, whatever its size
-    file.write_bytes(b"dog")
-    with pytest.raises(ImageError, match=r"cat\.png: the file at .* is another one now"):
-        history.picture(large)
-    file.unlink()
-    with pytest.raises(ImageError, match=r"cat\.png: it is no longer there"):
-        history.picture(large)
-
-
-def test_a_damaged_copy_is_not_shown(history: History, folder: Path) -> None:
-    chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat")])
-    next(iter(folder.glob("pictures/*/*"))).write_bytes(b"dog")
-    with pytest.raises(ImageError):
-        history.picture(history.load(chat).path()[0].pictures[0])
-    with pytest.raises(ImageError, match="not the digest"):
-        history.picture(SavedPicture("x", "../../../etc/passwd", (1, 1)))
-
-
 def test_a_run_without_history_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     history = History(None)
@@ -227,85 +171,6 @@ def test_a_run_without_history_leaves_no_file(tmp_path: Path, monkeypatch: pytes
     assert history.picture(history.load(chat).path()[0].pictures[0]) == b"cat"
     assert len(history.search("find")) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_folder_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
-    assert (data_folder(), config_folder()) == (tmp_path / "data", tmp_path / "config")
-    monkeypatch.delenv("MLX_LLAVA_HOME")
-    assert "mlx-llava" in data_folder().parts
-    assert "mlx-llava" in config_folder().parts
-
-
-@pytest.mark.parametrize("damage", ["header", "middle", "noise"])
-def test_a_damaged_file_is_moved_aside_and_said_so(folder: Path, damage: str) -> None:
-    history = History(folder)
-    chat = talk(history, *(f"text {n} " * 50 for n in range(200)))
-    history.close()
-    file = folder / FILE
-    data = bytearray(file.read_bytes())
-    if damage == "header":
-        data[:100] = bytes(100)
-    elif damage == "middle":
-        data[4096:] = bytes(len(data) - 4096)
-    else:
-        data = bytearray(random.Random(0).randbytes(5000))
-    file.write_bytes(data)
-    for _ in range(2):  # the damage of a page is met when it is read, and mended at the next start
-        history = History(folder)
-        if history.notice:
-            break
-        with pytest.raises(HistoryError, match="malformed") as raised:
-            history.load(chat)
-        assert "Start again" in raised.value.advice
-        history.close()
-    (aside,) = (path for path in folder.glob("history.damaged-*") if path.suffix == ".sqlite")
-    assert str(aside) in history.notice
-    assert aside.read_bytes()[4096:8192] == bytes(data[4096:8192])
-    talk(history, "goes", "on")
-    history.close()
-    assert (History(folder).notice, len(History(folder).chats())) == ("", 1)
-
-
-def test_a_newer_history_is_left_alone(folder: Path) -> None:
-    History(folder).close()
-    with sqlite3.connect(folder / FILE) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    before = (folder / FILE).read_bytes()
-    with pytest.raises(HistoryError, match="version 99") as raised:
-        History(folder)
-    assert "Update" in raised.value.advice
-    assert (folder / FILE).read_bytes() == before
-
-
-def test_an_older_history_is_brought_up_to_date_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = History(folder)
-    chat = talk(history, "old", "yes")
-    history.close()
-    monkeypatch.setattr(database, "STEPS", [*STEPS, ("ALTER TABLE chat ADD COLUMN colour TEXT",)])
-    assert History(folder).load(chat).path()[0].text == "old"
-    copy = folder / f"{FILE}.before-2"
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert sqlite3.connect(copy).execute("SELECT count(*) FROM message").fetchone() == (2,)
-    monkeypatch.setattr(database, "STEPS", STEPS)
-    with pytest.raises(HistoryError, match="version 2"):
-        History(folder)
-
-
-def test_without_full_text_search_it_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: sqlite3.Connection) -> None:
-        raise HistoryError("the SQLite of this Python has no full-text search", "Use another.")
-
-    monkeypatch.setattr(database, "_check_search", refuse)
-    with pytest.raises(HistoryError, match="no full-text search"):
-        History(folder)
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(HistoryError, match="file") as raised:
-        History(tmp_path / "file" / "data")
-    assert raised.value.advice
 
 
 WRITER = """
