@@ -62,7 +62,7 @@ class Driver:
 
 @asynccontextmanager
 async def running(
-    worker: Worker,
+    worker: Worker | type[Worker],
     load: Load | None = Load("scripted"),  # noqa: B008 - frozen
     pictures: tuple[Path, ...] = (),
     *,
@@ -71,7 +71,11 @@ async def running(
     settings: Settings | None = None,
 ) -> AsyncIterator[Driver]:
     """The application, running."""
-    session = Session(lambda: Engine(lambda: worker), settings or Settings(), Record(history or History(None)))
+    session = Session(
+        lambda: Engine(worker if isinstance(worker, type) else lambda: worker),
+        settings or Settings(),
+        Record(history or History(None)),
+    )
     app = ChatApp(session, Opening(load, pictures))
     try:
         async with app.run_test(size=size, notifications=True) as pilot:

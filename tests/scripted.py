@@ -51,6 +51,7 @@ class ScriptedWorker:
         self.load_gate = threading.Event()
         self.load_gate.set()
         self.requests: list[Request] = []
+        self.refusal = ""
         self.failure: BaseException | None = None
         self.closed = False
 
@@ -61,6 +62,8 @@ class ScriptedWorker:
         match request:
             case Load():
                 yield from self._load(request)
+            case Ask() if self.refusal:
+                yield Failed(request, self.refusal, "Ask otherwise.")
             case Ask():
                 yield from self._ask(request, stopped)
             case Count():

@@ -55,6 +55,7 @@ class ChatApp(App[int]):
         Binding("ctrl+q", "quit", "Quit", priority=True),
         Binding("f1", "open('help')", "Help"),
         Binding("f2", "open('history')", "Chats"),
+        Binding("f3", "open('eyes')", "Through the model's eyes"),
         Binding("f4", "open('settings')", "Settings"),
         Binding("f5", "open('models')", "Models"),
     ]
@@ -119,10 +120,21 @@ class ChatApp(App[int]):
                 from mlx_llava.tui.settings_screen import SettingsScreen
 
                 self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
+            case "eyes":
+                self._open_eyes()
             case "help":
                 from mlx_llava.tui.help_screen import HelpScreen
 
                 self.push_screen(HelpScreen())
+
+    def _open_eyes(self) -> None:
+        from mlx_llava.tui.eyes_screen import EyesScreen
+
+        pictures, model = self.session.pictures(), self.session.model
+        if model is None or not pictures:
+            self.notify("There is no picture yet." if model else "The model is not there yet.")
+        else:
+            self.push_screen(EyesScreen(self.session, model, pictures))
 
     def action_open(self, name: str) -> None:
         """Open a screen by its name, for a key."""

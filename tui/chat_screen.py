@@ -105,8 +105,8 @@ class ChatScreen(Screen[None]):
             before = time.monotonic()
             try:
                 await self._listen()
-            except NoMatches:  # the application is being taken down
-                return
+            except NoMatches:  # the application is being taken down, and this worker with it
+                pass
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - before)))
 
     async def _listen(self) -> None:
@@ -158,6 +158,7 @@ class ChatScreen(Screen[None]):
         """Ask, once all pictures are read."""
         composer = self.composer
         await composer.settled()
+        await self.clear_note()
         try:
             if composer.editing and composer.editing.role == "assistant":
                 await self._correct(composer.editing, text)
@@ -182,6 +183,7 @@ class ChatScreen(Screen[None]):
     @work(group="command")
     async def action_command(self, line: str) -> None:
         """Carry out a slash command."""
+        await self.clear_note()
         try:
             reply = commands.run(self.session, line)
         except LlavaError as error:
@@ -199,7 +201,7 @@ class ChatScreen(Screen[None]):
             self.chat_app.copy_out(reply.copy)
         if reply.fill is not None:
             self.composer.edit(reply.edited, reply.fill)
-        self.composer.attach(reply.attach)
+        self.composer.attach(reply.attach, reply.fetched)
         if reply.opened is not None:
             await self.open_chat(reply.opened)
         if reply.screen:
@@ -240,6 +242,7 @@ class ChatScreen(Screen[None]):
                 await self._choose(event.node, 1 if event.what == "next" else -1)
 
     async def _choose(self, node: Node, step: int) -> None:
+        await self.clear_note()
         try:
             self.session.choose(node, step)
         except LlavaError as error:
@@ -263,6 +266,7 @@ class ChatScreen(Screen[None]):
     async def _again(self, question: Node | None) -> None:
         if question is None:
             return
+        await self.clear_note()
         try:
             self.session.answer(question)
         except LlavaError as error:
@@ -312,8 +316,12 @@ class ChatScreen(Screen[None]):
             self.notify(clean_line(trouble, 400), severity="warning", markup=False, timeout=8)
         self.composer.warn()
 
+    async def clear_note(self) -> None:
+        """Take away what was said beside the conversation."""
+        await self.log_view.query(".note").remove()
+
     async def note(self, text: str, error: bool = False) -> None:
         """Say something in the conversation that is no part of it."""
-        await self.log_view.query(".note").remove()
+        await self.clear_note()
         await self.log_view.mount(Static(clean(text), markup=False, classes="note -error" if error else "note"))
         self.log_view.anchor()

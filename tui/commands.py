@@ -49,7 +49,10 @@ def _image(_: Session, argument: str) -> Reply:
 
     if not argument:
         return Reply("/image PATH attaches a picture to the next question", screen="files")
-    return Reply(attach=dropped(argument).paths or (Path(argument).expanduser(),))
+    found = dropped(argument)
+    if found.text:
+        return Reply(attach=(Path(argument).expanduser(),))
+    return Reply(attach=found.paths, fetched=found.urls)
 
 
 def _pictures(session: Session, _: str) -> Reply:
@@ -169,12 +172,26 @@ def _stats(session: Session, _: str) -> Reply:
     return Reply("\n".join(figures.stats_lines(answers[-1])) if answers else "there is no answer yet")
 
 
+def _eyes(session: Session, argument: str) -> Reply:
+    if session.model is None or not session.pictures():
+        raise UsageError("there is no picture, or no model yet", "/image PATH attaches one.")
+    from mlx_llava.tui import eyes
+
+    model = eyes.with_fit(session.model, session.settings.fit)
+    lines = [
+        f"{shown.number}  {clean_line(shown.picture.name, 40)}: {model.fit}, "
+        f"{eyes.loss(shown.picture.size, model.fit)}; {eyes.tokens(model, None)}"
+        for shown in session.pictures()
+    ]
+    return Reply("\n".join(lines), screen="eyes")
+
+
 def _quit(_: Session, __: str) -> Reply:
     return Reply(quit=True)
 
 
 TABLE = (
-    Command("image", "/image PATH …", "attach pictures to the next question", _image),
+    Command("image", "/image PATH|URL …", "attach pictures to the next question", _image),
     Command("pictures", "/pictures", "list the pictures of this chat", _pictures),
     Command("off", "/off N", "hide a picture from the model, and save its tokens", _switch(False)),
     Command("on", "/on N", "show it again", _switch(True)),
@@ -185,6 +202,7 @@ TABLE = (
     Command("branch", "/branch [next|previous]", "show another answer or edit", _branch),
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
+    Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),
     Command("context", "/context", "what fills the context", _context),

@@ -1,8 +1,9 @@
 """Where a question is put together: its text, its pictures, hints for commands."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from textual import on, work
@@ -17,7 +18,7 @@ from mlx_llava.tui.chips import Chip, Chips
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
-from mlx_llava.tui.pictures import read
+from mlx_llava.tui.pictures import Attachment, fetch, read
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Session
 
@@ -90,18 +91,19 @@ class Composer(Vertical):
         self.prompt.border_subtitle = warning
         self.prompt.set_class(bool(warning), "-warning")
 
-    def attach(self, paths: Iterable[Path]) -> None:
-        """Read pictures and put them beside the question."""
-        if paths := list(paths):
+    def attach(self, paths: Iterable[Path], urls: Iterable[str] = ()) -> None:
+        """Read pictures, or fetch them, and put them beside the question."""
+        jobs = [*(partial(read, path) for path in paths), *(partial(fetch, url) for url in urls)]
+        if jobs:
             self._reading += 1
-            self._attach_all(paths)
+            self._attach_all(jobs)
 
     @work(group="attach")
-    async def _attach_all(self, paths: list[Path]) -> None:
+    async def _attach_all(self, jobs: list[Callable[[], Attachment]]) -> None:
         try:
-            for path in paths:
+            for job in jobs:
                 try:
-                    self.session.attach(await asyncio.to_thread(read, path))
+                    self.session.attach(await asyncio.to_thread(job))
                 except LlavaError as error:
                     self.tell(error)
         finally:
@@ -134,8 +136,8 @@ class Composer(Vertical):
         event.stop()
         if commands.is_command(event.text):
             self.post_message(self.Commanded(event.text))
-        elif paths := dropped(event.text).paths:
-            self.attach(paths)
+        elif (found := dropped(event.text)).text == "":
+            self.attach(found.paths, found.urls)
         else:
             self.post_message(self.Asked(event.text.strip()))
 
@@ -143,8 +145,8 @@ class Composer(Vertical):
     def pasted(self, event: Prompt.Pasted) -> None:
         """Pasted files are attached; anything else is text."""
         found = dropped(event.text)
-        if found.paths:
-            self.attach(found.paths)
+        if found.text == "":
+            self.attach(found.paths, found.urls)
         else:
             self.prompt.take(event.text)
 

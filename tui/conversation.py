@@ -25,8 +25,8 @@ class Node:
     pictures: tuple[Attachment, ...] = ()
     off: set[int] = field(default_factory=set)
     """Places of pictures that are not shown to the model."""
-    parent: "Node | None" = None
-    children: list["Node"] = field(default_factory=list)
+    parent: "Node | None" = field(default=None, repr=False)
+    children: list["Node"] = field(default_factory=list, repr=False)
     chosen: int = 0
     """Which child is on the path."""
     key: int | None = None
@@ -44,8 +44,8 @@ class Node:
     @property
     def place(self) -> tuple[int, int]:
         """Which of how many branches it is, from 1."""
-        siblings = self.parent.children if self.parent else [self]
-        return siblings.index(self) + 1, len(siblings)
+        siblings = self.parent.children if self.parent else []
+        return (siblings.index(self) + 1, len(siblings)) if self in siblings else (1, 1)  # taken out, or the root
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def ancestors(node: Node) -> Sequence[Node]:
 
 def answer_on_path(question: Node, upto: Node) -> str | None:
     """What was answered to `question` on the way to `upto`."""
-    return next((node.text for node in ancestors(upto) if node.parent is question), None)
+    return next((n.text for n in ancestors(upto) if n.parent is question and n.role == "assistant"), None)
 
 
 def code_blocks(text: str) -> list[str]:

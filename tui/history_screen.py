@@ -19,7 +19,7 @@ from mlx_llava.tui.keeping import day
 from mlx_llava.tui.saved import ChatInfo
 
 MOST = 200  # chats in the list
-KEYS = "Enter open · ↓ into the list, there: p pin · r rename · d delete · Esc close"
+KEYS = "Enter opens · in the list ↓: p pin, r rename, d delete · Esc closes"
 
 
 class HistoryScreen(ModalScreen[int | None]):

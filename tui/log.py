@@ -1,5 +1,7 @@
 """The conversation on the screen: its last turns, older ones when they are asked for."""
 
+import asyncio
+
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
@@ -32,6 +34,7 @@ class Log(VerticalScroll, can_focus=False):
         super().__init__(id="log")
         self.conversation = Conversation()
         self.window = WINDOW
+        self._drawing = asyncio.Lock()
 
     def on_mount(self) -> None:
         """Stay at the end as long as nobody scrolls."""
@@ -49,6 +52,10 @@ class Log(VerticalScroll, can_focus=False):
 
     async def show(self, conversation: Conversation) -> None:
         """Show the path as it is now; what is already there stays."""
+        async with self._drawing:
+            await self._draw(conversation)
+
+    async def _draw(self, conversation: Conversation) -> None:
         if conversation is not self.conversation:
             self.conversation, self.window = conversation, WINDOW
         path = conversation.path()
@@ -60,7 +67,6 @@ class Log(VerticalScroll, can_focus=False):
             visible = path[offset:]
             kept = sum(1 for _ in common(turns, visible))
         with self.app.batch_update():
-            await self.query(".note").remove()
             for turn in turns[kept:]:
                 await turn.remove()
             await self.mount_all(self._make(node, path) for node in visible[kept:])

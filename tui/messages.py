@@ -125,6 +125,8 @@ class Counted:
     history: int
     draft: int
     context: int
+    starts: tuple[int, ...] = ()
+    """The position at which each picture begins."""
 
     @property
     def total(self) -> int:

@@ -19,11 +19,12 @@ class PictureView(Widget):
         super().__init__()
         self.image = image
         self.most = (max_columns, max_rows)
+        self.patches = 0
         self._drawn: tuple[tuple[int, int], list[Strip]] | None = None
 
-    def show(self, image: "Image.Image") -> None:
-        """Show another picture."""
-        self.image, self._drawn = image, None
+    def show(self, image: "Image.Image", patches: int = 0) -> None:
+        """Show another picture, with lines between its patches x patches patches if there are any."""
+        self.image, self.patches, self._drawn = image, patches, None
         self.refresh(layout=True)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
@@ -43,17 +44,18 @@ class PictureView(Widget):
     def render_line(self, y: int) -> Strip:
         """One row of the picture."""
         lines = self._lines(self.size.width, self.size.height)
-        return lines[y] if y < len(lines) else Strip.blank(self.size.width)
+        strip = lines[y] if y < len(lines) else Strip.blank(self.size.width)
+        return strip.apply_style(self.rich_style)
 
     def _lines(self, width: int, height: int) -> list[Strip]:
-        from mlx_llava.tui.blocks import half_blocks
+        from mlx_llava.tui.blocks import grid, lines, sized
 
         if self._drawn is None or self._drawn[0] != (width, height):
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
-            lines = [
-                Strip([margin, *line]).adjust_cell_length(width) for line in half_blocks(self.image, columns, rows)
-            ]
-            self._drawn = ((width, height), [Strip.blank(width)] * top + lines)
+            pixels = sized(self.image, columns, rows)
+            drawn = lines(grid(pixels, self.patches) if self.patches else pixels)
+            strips = [Strip([margin, *line]).adjust_cell_length(width) for line in drawn]
+            self._drawn = ((width, height), [Strip.blank(width)] * top + strips)
         return self._drawn[1]

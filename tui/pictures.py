@@ -49,6 +49,14 @@ def read(path: Path) -> Attachment:
     return attachment(data, path.name, str(path.absolute()))
 
 
+def fetch(url: str) -> Attachment:
+    """A picture from the public internet."""
+    from mlx_llava.tui.fetch import fetch_picture
+
+    fetched = fetch_picture(url)
+    return attachment(fetched.data, fetched.name)
+
+
 def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
     """A picture from the bytes of a file, which lay at `origin`."""
     from mlx_llava.images.pixels import open_picture

@@ -16,7 +16,7 @@ from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
 from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
-from mlx_llava.tui.pictures import read
+from mlx_llava.tui.pictures import fetch, read
 from mlx_llava.tui.session import Opening, Session
 
 LOOK = 1.0  # seconds between two looks when nothing wakes us
@@ -40,8 +40,8 @@ class Talk:
             if commands.is_command(line):
                 return self._command(line)
             found = dropped(line)
-            if found.paths:
-                self.attach(found.paths)
+            if found.paths or found.urls:
+                self.attach(found.paths, found.urls)
             elif line.strip():
                 self.ask(line.strip())
         except LlavaError as error:
@@ -59,10 +59,9 @@ class Talk:
             self.session.ask(question)
         self.listen()
 
-    def attach(self, paths: Sequence[Path]) -> None:
+    def attach(self, paths: Sequence[Path], urls: Sequence[str] = ()) -> None:
         """Put pictures beside the next question."""
-        for path in paths:
-            picture = read(path)
+        for picture in (*map(read, paths), *map(fetch, urls)):
             self.session.attach(picture)
             width, height = picture.size
             number = len(self.session.pictures())
@@ -127,7 +126,7 @@ class Talk:
             self.say(reply.text)
         if reply.copy is not None and not copy(reply.copy):
             self.say("there is no program for the clipboard")
-        self.attach(reply.attach)
+        self.attach(reply.attach, reply.fetched)
         if reply.opened is not None:
             self.open(reply.opened)
         if reply.fill is not None:

@@ -15,6 +15,8 @@ class Reply:
 
     text: str = ""
     attach: tuple[Path, ...] = ()
+    fetched: tuple[str, ...] = ()
+    """Addresses of pictures to attach."""
     copy: str | None = None
     fill: str | None = None
     """Text for the prompt, to be edited and sent."""

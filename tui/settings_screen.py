@@ -43,8 +43,8 @@ class SettingsScreen(ModalScreen[None]):
         self.query_one(OptionList).focus()
 
     def _option(self, name: str) -> Option:
-        value = clean_line(self.session.settings.spelled(name), 20)
-        row = Content.assemble((f"{name:13}", "bold"), (f"{value:21}", "$accent"), (about(name), "dim"))
+        value = clean_line(self.session.settings.spelled(name), 14)
+        row = Content.assemble((f"{name:13}", "bold"), (f"{value:15}", "$accent"), (about(name), "dim"))
         return Option(row, id=name)
 
     @property

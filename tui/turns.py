@@ -16,6 +16,7 @@ from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.picture_view import PictureView
 
 if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
     from textual.widgets import Markdown
 
 
@@ -78,12 +79,14 @@ class Turn(Vertical, can_focus=True):
 
     def refresh_branches(self) -> None:
         """Show anew which branch this is."""
-        self.query_one(Branches).show()
+        for branches in self.query(Branches):
+            branches.show()
         self.show_foot()
 
     def show_foot(self) -> None:
         """Show the line below only where it says something."""
-        self.query_one(".foot").display = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
+        shown = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
+        self.query(".foot").set(display=shown)
 
     def foot(self, text: str = "") -> Horizontal:
         """The line below: facts, branches, keys."""
@@ -139,28 +142,35 @@ class AnswerTurn(Turn):
 
         text = clean(self.node.text)
         self.shown = len(self.node.text)
-        yield Markdown(text, open_links=False, classes="answer")
+        yield Markdown(text, open_links=False, classes="answer", parser_factory=parser)
         yield self.foot(figures.answer_line(self.node.facts))
 
-    @property
-    def markdown(self) -> "Markdown":
-        """The answer's text."""
-        return cast("Markdown", self.query_one(".answer"))
+    def _markdown(self) -> "Markdown | None":
+        """The answer's text; None as long as it is not on the screen, where it will begin with all that is known."""
+        return cast("Markdown | None", next(iter(self.query(".answer")), None))
 
     async def grow(self) -> None:
         """Show what has come since the last call."""
-        new = self.node.text[self.shown :]
-        if new:
+        markdown, new = self._markdown(), self.node.text[self.shown :]
+        if markdown and new:
             self.shown = len(self.node.text)
-            await self.markdown.append(clean(new))
+            await markdown.append(clean(new))
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
-        self.shown = len(self.node.text)
-        await self.markdown.update(clean(self.node.text))
-        self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
+        if markdown := self._markdown():
+            self.shown = len(self.node.text)
+            await markdown.update(clean(self.node.text))
+            self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Links come from the model: they are shown, never opened."""
         event.stop()
         self.app.notify(clean_line(event.href), title="Link", markup=False)
+
+
+def parser() -> "MarkdownIt":
+    """Reads Markdown as GitHub does, but shows HTML as it is written, instead of dropping it."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("gfm-like", {"html": False})

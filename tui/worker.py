@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from mlx_llava import backend
 from mlx_llava.chat import Chat, Picture, Piece
@@ -159,7 +160,13 @@ class ModelWorker:
             history=len(before.tokens) - shown_before - empty,
             draft=len(whole.tokens) - shown - (len(before.tokens) - shown_before),
             context=chat.checkpoint.config.text.max_position_embeddings,
+            starts=tuple(np.flatnonzero(beginnings(whole.slots, chat.checkpoint.config.rows_per_crop)).tolist()),
         )
+
+
+def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_]:
+    """Where the first row of a picture stands."""
+    return (slots != TEXT) & (slots % rows_per_crop == 0)
 
 
 def sampling(manner: Manner) -> Sampling:
