@@ -60,6 +60,18 @@ class Driver:
         return "\n".join(self.lines())
 
 
+def maker(worker: Worker | type[Worker]) -> Callable[[], Worker]:
+    """Makes a worker of a class, or hands out the one that there is."""
+    return worker if isinstance(worker, type) else lambda: worker
+
+
+def kept_for_this_run() -> History:
+    """A history in memory that does not say so."""
+    history = History(None)
+    history.file = Path("history")
+    return history
+
+
 @asynccontextmanager
 async def running(
     worker: Worker | type[Worker],
@@ -72,9 +84,9 @@ async def running(
 ) -> AsyncIterator[Driver]:
     """The application, running."""
     session = Session(
-        lambda: Engine(worker if isinstance(worker, type) else lambda: worker),
+        lambda: Engine(maker(worker)),
         settings or Settings(),
-        Record(history or History(None)),
+        Record(history or kept_for_this_run()),
     )
     app = ChatApp(session, Opening(load, pictures))
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -16,6 +17,7 @@ from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
+PAINTED = 0.03  # seconds after which the first frame has left; importing MLX would hold it up
 DARK = Theme(
     name="llava-dark",
     primary="#7aa2f7",
@@ -53,6 +55,7 @@ class ChatApp(App[int]):
     TITLE = "mlx-llava"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("ctrl+o", "open('files')", "Attach a picture"),
         Binding("f1", "open('help')", "Help"),
         Binding("f2", "open('history')", "Chats"),
         Binding("f3", "open('eyes')", "Through the model's eyes"),
@@ -76,7 +79,7 @@ class ChatApp(App[int]):
             self.theme = self.session.settings.theme
         loop = asyncio.get_running_loop()
         self.session.engine.notify = waker(loop, self.chat.wake)
-        self.call_after_refresh(self._begin)
+        self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
 
     def _begin(self) -> None:
         self.session.start()
@@ -86,6 +89,11 @@ class ChatApp(App[int]):
         self.chat.begin(opening)
         if opening.load is None:
             self.open("models")
+
+    def attach(self, picture: Path | None) -> None:
+        """Put a picture that was chosen beside the next question."""
+        if picture is not None:
+            self.chat.composer.attach([picture])
 
     def go_on(self, key: int | None) -> None:
         """Go on in a chat that was chosen."""
@@ -120,6 +128,10 @@ class ChatApp(App[int]):
                 from mlx_llava.tui.settings_screen import SettingsScreen
 
                 self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
+            case "files":
+                from mlx_llava.tui.files_screen import FilesScreen
+
+                self.push_screen(FilesScreen(Path.cwd()), self.attach)
             case "eyes":
                 self._open_eyes()
             case "help":

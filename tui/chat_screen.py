@@ -1,6 +1,7 @@
 """The chat: the conversation above, the composer below. Shows a session and passes on what a person wants."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.05  # seconds between two looks at what the engine says
 SHARE = 4  # of the time that the last look took: at most a fifth of a core
+LONGEST = 0.5  # seconds between two looks, however much there is to draw
 TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 
 
@@ -50,6 +52,7 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.session = session
         self._woken = asyncio.Event()
+        self._hurry = asyncio.Event()  # set while an answer is being stopped
         self._interrupted = float("-inf")
 
     def compose(self) -> Iterable[Widget]:
@@ -99,15 +102,16 @@ class ChatScreen(Screen[None]):
     @work(exclusive=True, group="pump")
     async def pump(self) -> None:
         """Show events as they come, never more often than the screen can bear."""
+        busy = time.thread_time()
         while True:
             await self._woken.wait()
             self._woken.clear()
-            before = time.monotonic()
-            try:
+            with contextlib.suppress(NoMatches):  # the application is being taken down, and this worker with it
                 await self._listen()
-            except NoMatches:  # the application is being taken down, and this worker with it
-                pass
-            await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - before)))
+            used, busy = time.thread_time() - busy, time.thread_time()  # layout and paint of the last time included
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), min(max(PAUSE, SHARE * used), LONGEST))
+                await asyncio.sleep(PAUSE / 5)
 
     async def _listen(self) -> None:
         writing = self.session.answering
@@ -126,6 +130,7 @@ class ChatScreen(Screen[None]):
     async def _show(self, event: Event, answer: Node | None) -> None:
         match event:
             case Finished() if answer:
+                self._hurry.clear()
                 turn = self.log_view.turn(answer)
                 if isinstance(turn, AnswerTurn) and answer.text:
                     await turn.finish()
@@ -216,7 +221,7 @@ class ChatScreen(Screen[None]):
         """Ctrl+C: stop the answer, else empty the prompt, else leave when pressed twice."""
         prompt = self.composer.prompt
         if self.session.answering:
-            self.session.stop()
+            self.stop_answer()
         elif prompt.text:
             prompt.put("")
         elif time.monotonic() - self._interrupted < TWICE:
@@ -252,7 +257,7 @@ class ChatScreen(Screen[None]):
     def action_stop(self) -> None:
         """Stop the answer, or leave editing, or go back to the prompt."""
         if self.session.answering:
-            self.session.stop()
+            self.stop_answer()
         elif self.composer.editing:
             self.composer.edit(None)
             self.composer.prompt.put("")
@@ -297,8 +302,14 @@ class ChatScreen(Screen[None]):
 
     # what is shown
 
+    def stop_answer(self) -> None:
+        """Stop the answer, and show its end without delay."""
+        self.session.stop()
+        self._hurry.set()
+
     async def redraw(self) -> None:
         """Show the session as it is now."""
+        await self.log_view.show_pictures(self.session.settings.images != "off")
         await self.log_view.show(self.session.conversation)
         await self.composer.show()
         self.refresh_state()
@@ -310,7 +321,8 @@ class ChatScreen(Screen[None]):
         self.query_one("#top .title", Static).update(title)
         model = self.session.model
         where = f"{clean_line(figures.model_name(model), 40)} · {clean_line(model.device, 24)}" if model else ""
-        self.query_one("#top .where", Static).update(where)
+        hidden = "nothing is kept · " if self.session.record.incognito else ""
+        self.query_one("#top .where", Static).update(hidden + where)
         self.query_one(Status).show(self.session)
         for trouble in self.session.record.take_trouble():
             self.notify(clean_line(trouble, 400), severity="warning", markup=False, timeout=8)

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.conversation import Node, Numbered
 
-NAME = 18  # characters of a name on a chip
+NAME = 20  # characters of a name on a chip
 
 
 class Chip(Static, can_focus=True):

@@ -172,6 +172,13 @@ def _stats(session: Session, _: str) -> Reply:
     return Reply("\n".join(figures.stats_lines(answers[-1])) if answers else "there is no answer yet")
 
 
+def _tokens(session: Session, _: str) -> Reply:
+    answers = [node for node in session.conversation.answers if node.tokens]
+    if not answers:
+        raise UsageError("nothing else was noted", "/set alternatives on, then /again.")
+    return Reply("\n".join(figures.token_lines(answers[-1].tokens)))
+
+
 def _eyes(session: Session, argument: str) -> Reply:
     if session.model is None or not session.pictures():
         raise UsageError("there is no picture, or no model yet", "/image PATH attaches one.")
@@ -208,6 +215,7 @@ TABLE = (
     Command("context", "/context", "what fills the context", _context),
     Command("stats", "/stats", "what the last answer took", _stats),
     *KEEPING,
+    Command("tokens", "/tokens", "how sure each word of the last answer was, and what else was likely", _tokens),
     Command("help", "/help", "this list", _help),
     Command("quit", "/quit", "leave", _quit),
 )

@@ -1,8 +1,10 @@
 """Numbers as a person reads them."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from mlx_llava.tui.messages import Counted, ModelFacts
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.messages import Counted, ModelFacts, Said
 
 GIGA = 1e9
 
@@ -100,3 +102,15 @@ def stats_lines(facts: dict[str, Any]) -> list[str]:
         f"answer       {facts['tokens']} tokens, {facts['tokens_per_second']:.1f}/s, {facts['finish']}",
         f"memory       {memory(facts['memory'])}, at most {memory(facts['peak'])}",
     ]
+
+
+def token_lines(tokens: Sequence[Said]) -> list[str]:
+    """Every token with its probability and the likeliest others."""
+    lines = []
+    for said in tokens:
+        if said.token is None:
+            continue
+        others = [other for other in said.others if other != said.token]
+        beside = ", ".join(f"{clean_line(other.text, 20)!r} {other.probability:.0%}" for other in others)
+        lines.append(f"{said.token.probability:5.0%}  {clean_line(said.token.text, 20)!r:20}  {beside}")
+    return lines

@@ -56,7 +56,7 @@ class HistoryScreen(ModalScreen[int | None]):
     def fill(self, words: str = "") -> None:
         """Show all chats, or those that a search finds."""
         options = self.query_one(OptionList)
-        place = options.highlighted
+        before = self.chosen
         if words.strip():
             found = [(hit.chat, hit.excerpt) for hit in self.history.search(words, MOST)]
         else:
@@ -65,7 +65,7 @@ class HistoryScreen(ModalScreen[int | None]):
         options.clear_options()
         options.add_options([self._option(f"{n}", *row) for n, row in enumerate(found)])
         if found:
-            options.highlighted = min(place or 0, len(found) - 1)
+            options.highlighted = next((n for n, (info, _) in enumerate(found) if before and info.key == before.key), 0)
         else:
             options.add_option(Option("nothing was found" if words else "no chats yet", disabled=True))
 

@@ -34,6 +34,8 @@ class Log(VerticalScroll, can_focus=False):
         super().__init__(id="log")
         self.conversation = Conversation()
         self.window = WINDOW
+        self.pictures = True
+        """Whether questions show their pictures; for those drawn from now on."""
         self._drawing = asyncio.Lock()
 
     def on_mount(self) -> None:
@@ -49,6 +51,13 @@ class Log(VerticalScroll, can_focus=False):
     def turn(self, node: Node) -> Turn | None:
         """The turn that shows a node."""
         return next((turn for turn in self.turns if turn.node is node), None)
+
+    async def show_pictures(self, pictures: bool) -> None:
+        """Show pictures from now on, or not."""
+        if pictures != self.pictures:
+            self.pictures = pictures
+            async with self._drawing:
+                await self.query(Turn).remove()
 
     async def show(self, conversation: Conversation) -> None:
         """Show the path as it is now; what is already there stays."""
@@ -96,7 +105,7 @@ class Log(VerticalScroll, can_focus=False):
         if node.role == "assistant":
             return AnswerTurn(node)
         before = path[: path.index(node)]
-        return QuestionTurn(node, 1 + sum(len(n.pictures) for n in before))
+        return QuestionTurn(node, 1 + sum(len(n.pictures) for n in before), self.pictures)
 
     def action_page_up(self) -> None:
         """Scroll up; at the top, bring older turns."""

@@ -104,8 +104,9 @@ class QuestionTurn(Turn):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "wish('edit')", "Edit")]
     HINT = "e edit · c copy · ← → branch"
 
-    def __init__(self, node: Node, first_number: int) -> None:
+    def __init__(self, node: Node, first_number: int, show_pictures: bool) -> None:
         super().__init__(node)
+        self.show_pictures = show_pictures
         self.first_number = first_number
         """Number of its first picture in the conversation."""
 
@@ -113,7 +114,7 @@ class QuestionTurn(Turn):
         """The question, its pictures below it."""
         if self.node.text:
             yield Static(clean(self.node.text), markup=False, classes="question")
-        if self.node.pictures:
+        if self.node.pictures and self.show_pictures:
             with Horizontal(classes="pictures"):
                 for n, picture in enumerate(self.node.pictures):
                     view = PictureView(picture.preview, max_columns=36, max_rows=10)

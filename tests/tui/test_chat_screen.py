@@ -372,7 +372,6 @@ async def test_the_screen_keeps_up_with_quick_use() -> None:
 @on_loop
 async def test_pictures_are_seen_through_the_model_s_eyes() -> None:
     async with running(ScriptedWorker(), pictures=(SCENE, OTHER), size=(120, 36)) as driver:
-        await driver.shows("1152")
         await driver.until(lambda: driver.session.counted and driver.session.counted.total > 1000)
         await driver.pilot.press("f3")
         await driver.shows("Picture 2 of 2: three_shapes.png")
@@ -460,3 +459,24 @@ async def test_the_small_model_comes_with_a_picture_and_a_question() -> None:
         assert driver.session.settings.model == "embedded"
         await driver.pilot.press("enter")
         await driver.shows("blue")
+
+
+@on_loop
+async def test_a_picture_can_be_chosen_from_a_folder_with_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SCENE.parent)
+    async with running(ScriptedWorker(), size=(100, 30)) as driver:
+        await driver.pilot.press("ctrl+o")
+        await driver.shows("two_shapes_wide.png")
+        await driver.pilot.press(*"wide")
+        await driver.shows("160×120")
+        await driver.pilot.press("enter")
+        await driver.shows("1 two_shapes_wide.png 160×120")
+
+
+@on_loop
+async def test_how_sure_an_answer_was_is_told() -> None:
+    async with running(ScriptedWorker("a cat"), size=(100, 30)) as driver:
+        await driver.ask("What?")
+        await driver.type("/tokens", "enter")
+        await driver.shows("90%  ' cat'")
+        await driver.shows("' dog' 5%")

@@ -42,7 +42,7 @@ def test_a_person_asks_stops_asks_again_edits_and_comes_back(tmp_path: Path) -> 
             await driver.type("/edit 1", "enter")
             driver.app.chat.composer.prompt.load_text("What color is the triangle?")
             await driver.pilot.press("enter")
-            await driver.until(lambda: answers(driver) == ["yellow"])
+            await driver.until(lambda: answers(driver) == ["yellow"] and not driver.session.answering)
             await driver.pilot.press("alt+left")
             await driver.until(lambda: answers(driver) == ["blue", "two"])
             await driver.until(lambda: driver.session.counted)
