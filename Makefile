@@ -14,11 +14,14 @@ endif
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 export TRANSFORMERS_VERBOSITY = error
 
-.PHONY: ask test parity check wheel golden clean
+.PHONY: ask replay test parity check wheel golden clean
 
 ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
 	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --overwrite
 	$(BIN)/mlx-llava ask --model out/tiny --stats $(TINY)/examples/two_shapes_wide.png "What color is the square?"
+
+replay: $(VENV)/.test  ## the terminal chat with answers that are made up: for work on the screen
+	PYTHONPATH=tests $(BIN)/python tests/replay.py
 
 test: $(VENV)/.test  ## every test that needs no torch
 	$(BIN)/python -m pytest tests --ignore=tests/parity

@@ -222,20 +222,9 @@ def _is_file(word: str) -> bool:
 
 def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
     started = time.perf_counter()
-    if options.model is None:
-        from mlx_llava.embedded import load_embedded
+    from mlx_llava.opening import open_model
 
-        checkpoint = load_embedded()
-    else:
-        from mlx_llava.checkpoint import converted_config, load
-        from mlx_llava.hub import CONFIG, fetch
-
-        converted_config(fetch(options.model, options.revision, CONFIG), options.model)  # before gigabytes are fetched
-        checkpoint = load(fetch(options.model, options.revision))
-    if options.adapter_path is not None:
-        from mlx_llava.training import adapters
-
-        adapters.load(options.adapter_path, checkpoint.model, adapters.fingerprint(checkpoint.folder))
+    checkpoint = open_model(options.model, options.revision, options.adapter_path)
     return checkpoint, time.perf_counter() - started
 
 

@@ -9,6 +9,7 @@ from mlx_llava.program import run
 
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
+    "chat": ("mlx_llava.tui.cli", "chat about pictures in the terminal"),
     "convert": ("mlx_llava.convert.cli", "turn a Hugging Face or original LLaVA checkpoint into MLX weights"),
     "pretrain": ("mlx_llava.pretrain", "train the projector on pictures and captions: stage 1"),
     "finetune": ("mlx_llava.finetune", "train Vicuna and the projector on conversations: stage 2"),

@@ -42,14 +42,14 @@ def _attempt(main: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
         return 141
     except (LlavaError, OSError, MemoryError, RuntimeError) as error:
-        explained = _explain(error)
+        explained = explain(error)
         if explained is None:
             raise
         _say(explained.problem, explained.advice)
         return explained.exit_code
 
 
-def _explain(error: Exception) -> LlavaError | None:
+def explain(error: Exception) -> LlavaError | None:
     """An error as its reader should see it; None for one that nobody foresaw."""
     if isinstance(error, LlavaError):
         return error

@@ -33,7 +33,7 @@ def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None
     assert heavy == set()
 
 
-@pytest.mark.parametrize("command", ["ask", "convert", "doctor", "finetune", "look", "lora", "pretrain"])
+@pytest.mark.parametrize("command", ["ask", "chat", "convert", "doctor", "finetune", "look", "lora", "pretrain"])
 def test_the_help_of_a_command_loads_no_model_code(command: str) -> None:
     out, heavy = loaded(command, "--help")
     assert f"mlx_llava.{command}" in out or f"mlx-llava {command}" in out

@@ -1,0 +1,20 @@
+"""A model by its name: a converted folder, a repository that holds one, or the small model of the package."""
+
+from pathlib import Path
+
+from mlx_llava.checkpoint import Checkpoint, converted_config, load
+from mlx_llava.embedded import load_embedded
+from mlx_llava.hub import CONFIG, fetch
+from mlx_llava.training import adapters
+
+
+def open_model(name: str | None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
+    """The model called `name`, or the package's own, with the adapters of the folder `adapter`."""
+    if name is None:
+        checkpoint = load_embedded()
+    else:
+        converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are fetched
+        checkpoint = load(fetch(name, revision))
+    if adapter is not None:
+        adapters.load(adapter, checkpoint.model, adapters.fingerprint(checkpoint.folder))
+    return checkpoint

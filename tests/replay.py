@@ -1,0 +1,40 @@
+"""The terminal chat with a worker that makes its answers up: for work on the screen without a model."""
+
+import sys
+
+from scripted import ScriptedWorker
+from spine import EMBEDDED
+
+from mlx_llava.tui.app import run
+from mlx_llava.tui.engine import Engine
+from mlx_llava.tui.history import History
+from mlx_llava.tui.messages import Ask, Load
+from mlx_llava.tui.record import Record
+from mlx_llava.tui.session import Opening, Session
+from mlx_llava.tui.settings import Settings
+
+ANSWER = """You asked: *{question}*
+
+There is a **blue square** on the left and a yellow triangle on the right.
+
+| shape | colour |
+|---|---|
+| square | blue |
+| triangle | yellow |
+
+```python
+def area(side: float) -> float:
+    return side**2
+```
+"""
+
+
+def answer(request: Ask) -> str:
+    """A bit of everything that Markdown can show."""
+    return ANSWER.format(question=request.exchanges[-1].question)
+
+
+if __name__ == "__main__":
+    worker = ScriptedWorker(answer, pause=0.02)
+    session = Session(lambda: Engine(lambda: worker), Settings(), Record(History(None)))
+    sys.exit(run(session, Opening(Load("scripted"), (EMBEDDED / "examples" / "two_shapes_wide.png",))))

@@ -1,0 +1,105 @@
+"""The application under test: with a scripted worker, without a terminal, and seen as text."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from scripted import ScriptedWorker
+from textual.pilot import Pilot
+
+from mlx_llava.tui.app import ChatApp
+from mlx_llava.tui.engine import Engine, Worker
+from mlx_llava.tui.history import History
+from mlx_llava.tui.messages import Load
+from mlx_llava.tui.record import Record
+from mlx_llava.tui.session import Opening, Session
+from mlx_llava.tui.settings import Settings
+
+
+class Driver:
+    """An application and the hand that uses it."""
+
+    def __init__(self, pilot: Pilot[int], app: ChatApp) -> None:
+        self.pilot = pilot
+        self.app = app
+        self.session = app.session
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> None:
+        """Wait until something is so, and the screen shows it."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.text()
+            await asyncio.sleep(0.01)
+        await self.pilot.pause()
+
+    async def shows(self, text: str) -> None:
+        """Wait until the screen shows a text."""
+        await self.until(lambda: text in self.text())
+
+    async def type(self, text: str, *keys: str) -> None:
+        """Type a text, then keys."""
+        self.app.chat.composer.prompt.insert(text)
+        await self.pilot.press(*keys)
+
+    async def ask(self, question: str) -> None:
+        """Ask, and wait for the answer."""
+        count = len(self.session.conversation.answers)
+        await self.type(question, "enter")
+        await self.until(lambda: len(self.session.conversation.answers) > count and not self.session.answering)
+        await self.pilot.pause(0.1)
+
+    def lines(self) -> list[str]:
+        """The screen, a text for each row."""
+        return ["".join(s.text for s in strip).rstrip() for strip in self.app.screen._compositor.render_strips()]
+
+    def text(self) -> str:
+        """The screen as one text."""
+        return "\n".join(self.lines())
+
+
+def maker(worker: Worker | type[Worker]) -> Callable[[], Worker]:
+    """Makes a worker of a class, or hands out the one that there is."""
+    return worker if isinstance(worker, type) else lambda: worker
+
+
+def kept_for_this_run() -> History:
+    """A history in memory that does not say so."""
+    history = History(None)
+    history.file = Path("history")
+    return history
+
+
+@asynccontextmanager
+async def running(
+    worker: Worker | type[Worker],
+    load: Load | None = Load("scripted"),  # noqa: B008 - frozen
+    pictures: tuple[Path, ...] = (),
+    *,
+    size: tuple[int, int] = (80, 24),
+    history: History | None = None,
+    settings: Settings | None = None,
+) -> AsyncIterator[Driver]:
+    """The application, running."""
+    session = Session(
+        lambda: Engine(maker(worker)),
+        settings or Settings(),
+        Record(history or kept_for_this_run()),
+    )
+    app = ChatApp(session, Opening(load, pictures))
+    try:
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await pilot.pause()
+            yield Driver(pilot, app)
+    finally:
+        assert session.close()
+
+
+def run(test: Callable[[], Any]) -> None:
+    """Run an asynchronous test."""
+    asyncio.run(test())
+
+
+__all__ = ["Driver", "ScriptedWorker", "run", "running"]

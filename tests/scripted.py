@@ -1,0 +1,117 @@
+"""A worker that says what it is told to, for tests and for working on the screen without a model."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from mlx_llava.tui.messages import (
+    Ask,
+    Began,
+    Choice,
+    Count,
+    Counted,
+    Event,
+    Exchange,
+    Failed,
+    Finished,
+    Load,
+    Loaded,
+    Loading,
+    ModelFacts,
+    Request,
+    Said,
+)
+
+FACTS = ModelFacts(
+    name="scripted",
+    adapter=None,
+    context=2048,
+    picture_tokens=576,
+    patches=24,
+    side=336,
+    fit="pad",
+    mean=(0.48, 0.46, 0.41),
+    template="vicuna_v1",
+    system="Be kind.",
+    bits=4,
+    memory=4_100_000_000,
+    device="CPU",
+    seconds=1.5,
+)
+
+
+class ScriptedWorker:
+    """Answers with `answer`, word by word; `gate` can hold an answer after its first word, `pause` slows it."""
+
+    def __init__(self, answer: str | Callable[[Ask], str] = "It is a **cat**.", pause: float = 0.0) -> None:
+        self.answer = answer
+        self.pause = pause
+        self.gate = threading.Event()
+        self.gate.set()
+        self.load_gate = threading.Event()
+        self.load_gate.set()
+        self.requests: list[Request] = []
+        self.refusal = ""
+        self.failure: BaseException | None = None
+        self.closed = False
+
+    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+        self.requests.append(request)
+        if self.failure:
+            raise self.failure
+        match request:
+            case Load():
+                yield from self._load(request)
+            case Ask() if self.refusal:
+                yield Failed(request, self.refusal, "Ask otherwise.")
+            case Ask():
+                yield from self._ask(request, stopped)
+            case Count():
+                yield counted(request)
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def asked(self) -> list[Ask]:
+        return [request for request in self.requests if isinstance(request, Ask)]
+
+    def _load(self, request: Load) -> Iterator[Event]:
+        yield Loading(request.model or "scripted")
+        self.load_gate.wait()
+        if request.model == "nowhere":
+            yield Failed(request, "nowhere: no such folder", "Name a folder.")
+            return
+        yield Loaded(ModelFacts(**{**vars(FACTS), "name": request.model or "scripted", "adapter": request.adapter}))
+
+    def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
+        text = self.answer if isinstance(self.answer, str) else self.answer(request)
+        pictures = sum(len(exchange.pictures) for exchange in request.exchanges)
+        yield Began(request.number, 40 + 576 * pictures, 576 * pictures, 40, 0.12, 0.34, 0.46)
+        said = 0
+        for word in pieces(text):
+            yield Said(request.number, word, Choice(word, 0.9), (Choice(word, 0.9), Choice(" dog", 0.05)))
+            said += 1
+            time.sleep(self.pause)
+            while not (self.gate.wait(0.005) or stopped()):
+                pass
+            if stopped():
+                yield Finished(request.number, "cancelled", said, 100.0, 4_200_000_000, 4_900_000_000)
+                return
+        yield Finished(request.number, "stop", said, 100.0, 4_200_000_000, 4_900_000_000)
+
+
+def pieces(text: str) -> list[str]:
+    """Words, each with the space before it, as tokens come."""
+    words = text.split(" ")
+    return [words[0], *(f" {word}" for word in words[1:])]
+
+
+def counted(request: Count) -> Counted:
+    """Four characters are a token."""
+
+    def length(exchanges: tuple[Exchange, ...]) -> int:
+        return sum(len(e.question) + len(e.answer or "") for e in exchanges) // 4
+
+    pictures = 576 * sum(len(e.pictures) for e in request.exchanges)
+    return Counted(request.number, 35, pictures, length(request.exchanges[:-1]), length(request.exchanges[-1:]), 2048)

@@ -1,0 +1,482 @@
+"""The chat screen, used by hand, with a scripted worker."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+
+import pytest
+from screen import Driver, ScriptedWorker, running
+from spine import EMBEDDED
+from textual import events
+
+from mlx_llava.errors import ConversionError
+from mlx_llava.tui.chips import Chip
+from mlx_llava.tui.turns import AnswerTurn, QuestionTurn, Turn
+
+SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
+OTHER = EMBEDDED / "examples" / "three_shapes.png"
+
+
+def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*arguments: object, **named: object) -> None:
+        asyncio.run(test(*arguments, **named))  # pyright: ignore[reportArgumentType]
+
+    return run
+
+
+def answers(driver: Driver) -> list[str]:
+    return [node.text for node in driver.session.conversation.answers]
+
+
+@on_loop
+async def test_a_question_is_answered_below_it() -> None:
+    async with running(ScriptedWorker("It is a **cat**.")) as driver:
+        await driver.ask("What is this?")
+        lines = driver.lines()
+        question = next(n for n, line in enumerate(lines) if "What is this?" in line and n > 0)
+        assert any("It is a cat." in line for line in lines[question:])  # the stars are gone: it is Markdown
+        assert any("4 tokens · 100/s · first after 460 ms" in line for line in lines[question:])
+
+
+@on_loop
+async def test_typing_and_sending_work_before_the_model_is_there() -> None:
+    worker = ScriptedWorker("Here.")
+    worker.load_gate.clear()
+    async with running(worker) as driver:
+        await driver.shows("loading scripted")
+        await driver.type("Are you there?", "enter")
+        await driver.shows("Are you there?")
+        worker.load_gate.set()
+        await driver.shows("Here.")
+
+
+@on_loop
+async def test_escape_stops_and_keeps_what_was_said() -> None:
+    worker = ScriptedWorker("one two three")
+    worker.gate.clear()
+    async with running(worker) as driver:
+        await driver.type("Count.", "enter")
+        await driver.shows("Esc stops")
+        await driver.until(lambda: answers(driver) == ["one"])
+        await driver.pilot.press("escape")
+        await driver.shows("stopped")
+        assert answers(driver) == ["one"]
+        worker.gate.set()
+        await driver.ask("Go on.")
+        assert [e.answer for e in worker.asked[-1].exchanges] == ["one", None]
+
+
+@on_loop
+async def test_answering_again_makes_a_branch_and_branches_can_be_changed() -> None:
+    worker = ScriptedWorker(lambda ask: f"answer {ask.number}")
+    async with running(worker) as driver:
+        await driver.ask("Why?")
+        first = answers(driver)[0]
+        await driver.pilot.press("ctrl+r")
+        await driver.shows("‹2/2›")
+        await driver.until(lambda: not driver.session.answering)
+        assert answers(driver) != [first]
+        assert len(worker.asked[-1].exchanges) == 1
+        await driver.pilot.press("alt+left")
+        await driver.shows("‹1/2›")
+        assert answers(driver) == [first]
+        await driver.ask("And then?")
+        assert worker.asked[-1].exchanges[0].answer == first
+
+
+@on_loop
+async def test_an_earlier_question_can_be_edited() -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        await driver.ask("What is tihs?")
+        await driver.ask("Why?")
+        await driver.type("/edit 1", "enter")
+        await driver.shows("Editing a question")
+        assert driver.app.chat.composer.prompt.text == "What is tihs?"
+        driver.app.chat.composer.prompt.load_text("What is this?")
+        await driver.pilot.press("enter")
+        await driver.shows("‹2/2›")
+        await driver.until(lambda: not driver.session.answering)
+        assert [node.text for node in driver.session.conversation.questions] == ["What is this?"]
+        assert [e.question for e in worker.asked[-1].exchanges] == ["What is this?"]
+        await driver.pilot.press("alt+left")
+        await driver.shows("Why?")
+
+
+@on_loop
+async def test_an_edited_question_keeps_its_pictures() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE,)) as driver:
+        await driver.ask("What is this?")
+        await driver.pilot.press("up")
+        await driver.shows("Editing a question")
+        await driver.type(" now", "enter")
+        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
+        (exchange,) = worker.asked[-1].exchanges
+        assert (exchange.question, exchange.pictures[0].name) == ("What is this? now", SCENE.name)
+
+
+@on_loop
+async def test_escape_leaves_editing_and_asks_nothing() -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        await driver.ask("Why?")
+        await driver.pilot.press("up", "escape")
+        assert driver.app.chat.composer.editing is None
+        assert driver.app.chat.composer.prompt.text == ""
+        await driver.ask("Next.")
+        assert [e.question for e in worker.asked[-1].exchanges] == ["Why?", "Next."]
+
+
+@on_loop
+async def test_pictures_come_by_argument_and_by_paste() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE,)) as driver:
+        await driver.shows("1 two_shapes_wide.png 160×120 · 576 tok")
+        driver.app.chat.composer.prompt.post_message(events.Paste(f"'{OTHER}'"))
+        await driver.shows("2 three_shapes.png")
+        await driver.ask("What is the difference?")
+        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name, OTHER.name]
+
+
+@on_loop
+async def test_pasted_text_is_text() -> None:
+    async with running(ScriptedWorker()) as driver:
+        driver.app.chat.composer.prompt.post_message(events.Paste("cat.png is\na \x1b[31mname"))
+        await driver.until(lambda: "name" in driver.app.chat.composer.prompt.text)
+        assert driver.app.chat.composer.prompt.text == "cat.png is\na ␛[31mname"
+
+
+@on_loop
+async def test_a_picture_that_is_none_is_told_of_and_leaves_the_question(tmp_path: Path) -> None:
+    fake = tmp_path / "fake.png"
+    fake.write_text("no picture")
+    async with running(ScriptedWorker(), pictures=(fake,)) as driver:
+        await driver.shows("not a picture that we can read")
+        assert not driver.session.pictures()
+
+
+@on_loop
+async def test_a_picture_can_be_switched_off_and_its_tokens_are_saved() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE, OTHER)) as driver:
+        await driver.ask("What is the difference?")
+        await driver.shows("/2048")
+        await driver.type("/off 1", "enter")
+        await driver.shows("1 two_shapes_wide.png 160×120 · off")
+        await driver.ask("And now?")
+        assert [p.name for e in worker.asked[-1].exchanges for p in e.pictures] == [OTHER.name]
+        chip = driver.app.chat.query(Chip).first()
+        chip.focus()
+        await driver.pilot.press("space", "escape")
+        await driver.ask("And with both?")
+        assert len(worker.asked[-1].exchanges[0].pictures) == 2
+
+
+@on_loop
+async def test_a_picture_can_be_removed_from_the_draft() -> None:
+    async with running(ScriptedWorker(), pictures=(SCENE, OTHER)) as driver:
+        await driver.shows("2 three_shapes.png")
+        driver.app.chat.query(Chip).first().focus()
+        await driver.pilot.press("delete")
+        await driver.until(lambda: len(driver.app.chat.query(Chip)) == 1)
+        assert [shown.picture.name for shown in driver.session.pictures()] == [OTHER.name]
+
+
+@on_loop
+async def test_a_prompt_that_is_too_long_is_warned_of_before_it_is_sent() -> None:
+    async with running(ScriptedWorker(), pictures=(SCENE,) * 4) as driver:
+        await driver.shows("too long: 2339 of 2048 tokens")
+        await driver.type("/drop 4", "enter")
+        await driver.until(lambda: "too long" not in driver.text())
+
+
+@on_loop
+async def test_two_lines_make_one_question() -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        await driver.type("one", "ctrl+j")
+        await driver.type("two\\", "enter")
+        await driver.type("three", "enter")
+        await driver.until(lambda: worker.asked)
+        assert worker.asked[0].exchanges[0].question == "one\ntwo\nthree"
+
+
+@on_loop
+async def test_letters_and_enter_that_come_together_lose_nothing() -> None:
+    worker = ScriptedWorker("ok")
+    async with running(worker) as driver:
+        prompt = driver.app.chat.composer.prompt
+        for n in range(40):
+            text = f"question {n:02d}"
+            for letter in text:
+                prompt.post_message(events.Key({" ": "space"}.get(letter, letter), letter))
+            prompt.post_message(events.Key("enter", "\r"))
+            await driver.until(lambda n=n: len(worker.asked) == n + 1 and not driver.session.answering)
+            assert worker.asked[-1].exchanges[-1].question == text
+            await driver.type("/new", "enter")
+            await driver.until(lambda: not driver.session.conversation.path())
+
+
+@on_loop
+async def test_a_crash_leaves_the_conversation_and_a_way_on() -> None:
+    worker = ScriptedWorker("fine")
+    async with running(worker) as driver:
+        await driver.ask("Are you well?")
+        worker.failure = ZeroDivisionError("no reason")
+        await driver.type("And now?", "enter")
+        await driver.shows("The model's thread ended: ZeroDivisionError: no reason")
+        await driver.shows("the model is gone")
+        assert answers(driver) == ["fine"]
+        worker.failure = None
+        await driver.type("/model again", "enter")
+        await driver.shows("○ ready")
+        await driver.pilot.press("ctrl+r")
+        await driver.until(lambda: answers(driver) == ["fine", "fine"])
+
+
+@on_loop
+async def test_a_model_that_does_not_load_leaves_the_one_before() -> None:
+    async with running(ScriptedWorker()) as driver:
+        await driver.shows("○ ready")
+        await driver.type("/model nowhere", "enter")
+        await driver.shows("nowhere: no such folder")
+        await driver.ask("Still there?")
+
+
+@on_loop
+async def test_turns_can_be_used_with_the_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("mlx_llava.tui.app.copy", lambda text: copied.append(text) or True)
+    async with running(ScriptedWorker("See:\n\n```python\nprint(1)\n```\n")) as driver:
+        await driver.ask("Code?")
+        driver.app.chat.query(AnswerTurn).first().focus()
+        await driver.shows("k copy code")
+        await driver.pilot.press("k", "c", "r")
+        await driver.shows("‹2/2›")
+        await driver.until(lambda: not driver.session.answering)
+        driver.app.chat.query(QuestionTurn).first().focus()
+        await driver.pilot.press("e")
+        await driver.shows("Editing a question")
+        assert copied == ["print(1)\n", "See:\n\n```python\nprint(1)\n```\n"]
+
+
+@on_loop
+async def test_ctrl_c_stops_then_empties_then_leaves() -> None:
+    worker = ScriptedWorker("one two")
+    worker.gate.clear()
+    async with running(worker) as driver:
+        await driver.type("Count.", "enter")
+        await driver.until(lambda: answers(driver) == ["one"])
+        await driver.pilot.press("ctrl+c")
+        await driver.until(lambda: not driver.session.answering)
+        await driver.type("draft", "ctrl+c")
+        assert driver.app.chat.composer.prompt.text == ""
+        await driver.pilot.press("ctrl+c")
+        await driver.shows("Press Ctrl+C again to leave.")
+        await driver.pilot.press("ctrl+c")
+        assert driver.app.return_code is None or driver.app._exit
+        assert driver.app.return_value == 130
+
+
+@on_loop
+async def test_an_unknown_command_is_told_of_and_a_path_is_no_command() -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        await driver.type("/agian", "enter")
+        await driver.shows("Did you mean /again?")
+        await driver.ask("/usr/bin is what?")
+        assert worker.asked[0].exchanges[0].question == "/usr/bin is what?"
+
+
+@on_loop
+async def test_commands_are_hinted_at_and_completed() -> None:
+    async with running(ScriptedWorker()) as driver:
+        await driver.type("/pic")
+        await driver.shows("list the pictures of this chat")
+        await driver.pilot.press("tab")
+        assert driver.app.chat.composer.prompt.text == "/pictures "
+
+
+@on_loop
+async def test_a_long_chat_shows_its_end_and_brings_the_rest_when_asked() -> None:
+    async with running(ScriptedWorker("yes")) as driver:
+        conversation = driver.session.conversation
+        from mlx_llava.tui.conversation import Node
+
+        for n in range(60):
+            conversation.add(Node("user", f"question {n}"))
+            conversation.add(Node("assistant", f"answer {n}"))
+        await driver.app.chat.redraw()
+        assert len(driver.app.chat.query(Turn)) == 40
+        await driver.app.chat.log_view.show_older()
+        assert len(driver.app.chat.query(Turn)) == 80
+        assert driver.app.chat.query(Turn).first().node.text == "question 20"
+
+
+@on_loop
+async def test_it_bears_any_size() -> None:
+    async with running(ScriptedWorker("word " * 300), pictures=(SCENE,)) as driver:
+        await driver.ask("Much?")
+        for size in ((1, 1), (3, 200), (200, 3), (40, 12), (160, 50)):
+            await driver.pilot.resize_terminal(*size)
+            await driver.pilot.pause()
+        assert "Much?" in driver.text()
+
+
+@on_loop
+async def test_links_of_a_model_are_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    async with running(ScriptedWorker("[here](https://example.org/x)")) as driver:
+        monkeypatch.setattr(driver.app, "open_url", lambda url, **_: opened.append(url))
+        await driver.ask("Where?")
+        markdown = driver.app.chat.query_one(AnswerTurn).query_one("Markdown")
+        from textual.widgets import Markdown
+
+        assert isinstance(markdown, Markdown)
+        markdown.post_message(Markdown.LinkClicked(markdown, "https://example.org/x"))
+        await driver.shows("https://example.org/x")
+        assert not opened
+
+
+@on_loop
+async def test_a_question_that_failed_is_left_out_and_its_pictures_stand_with_the_next() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE,)) as driver:
+        worker.refusal = "too long"
+        await driver.type("Why?", "enter")
+        await driver.shows("too long")
+        worker.refusal = ""
+        await driver.ask("And now?")
+        (exchange,) = worker.asked[-1].exchanges
+        assert (exchange.question, len(exchange.pictures)) == ("And now?", 1)
+
+
+@on_loop
+async def test_the_screen_keeps_up_with_quick_use() -> None:
+    worker = ScriptedWorker("one two three four five six")
+    async with running(worker) as driver:
+        for n in range(12):
+            await driver.type(f"question {n}", "enter")
+            await driver.until(lambda: driver.session.answering is None and driver.session.conversation.answers)
+            await driver.pilot.press("ctrl+r", "escape", "ctrl+n")
+            await driver.until(lambda: driver.session.answering is None)
+            await driver.type("/new", "enter")
+            await driver.until(lambda: not driver.session.conversation.path())
+        await driver.ask("Still there?")
+        await driver.shows("one two three four five six")
+
+
+@on_loop
+async def test_pictures_are_seen_through_the_model_s_eyes() -> None:
+    async with running(ScriptedWorker(), pictures=(SCENE, OTHER), size=(120, 36)) as driver:
+        await driver.until(lambda: driver.session.counted and driver.session.counted.total > 1000)
+        await driver.pilot.press("f3")
+        await driver.shows("Picture 2 of 2: three_shapes.png")
+        await driver.shows("it is a square already")
+        await driver.pilot.press("left")
+        await driver.shows("25% of it is padding")
+        await driver.shows("24×24 patches, 576 tokens")
+        await driver.pilot.press("f")
+        await driver.shows("25% is cut off, left and right")
+        await driver.pilot.press("escape")
+        await driver.until(lambda: driver.app.screen is driver.app.chat)
+
+
+@on_loop
+async def test_settings_change_on_their_screen_and_reach_the_model() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, size=(100, 40)) as driver:
+        await driver.pilot.press("f4")
+        await driver.shows("How a picture becomes a square.")
+        await driver.pilot.press(*["down"] * 3, "enter", *"9", "enter")
+        await driver.shows("must be a number from 0 to 2")
+        await driver.pilot.press("end", *["backspace"] * 4, *"0.7", "enter", "escape")
+        await driver.ask("Hm?")
+        assert worker.asked[0].manner.temperature == 0.7
+
+
+@on_loop
+async def test_chats_are_found_opened_pinned_and_deleted(tmp_path: Path) -> None:
+    from mlx_llava.tui.history import History
+
+    worker = ScriptedWorker(lambda ask: f"about {ask.exchanges[-1].question}")
+    async with running(worker, history=History(tmp_path)) as driver:
+        for question in ("first thing", "second thing"):
+            await driver.ask(question)
+            await driver.type("/new", "enter")
+            await driver.until(lambda: not driver.session.conversation.path())
+        await driver.pilot.press("f2")
+        await driver.shows("second thing")
+        await driver.pilot.press(*"first")
+        await driver.until(lambda: "second thing" not in driver.text())
+        await driver.pilot.press("enter")
+        await driver.shows("about first thing")
+        await driver.ask("more")
+        assert [e.question for e in worker.asked[-1].exchanges] == ["first thing", "more"]
+        await driver.pilot.press("f2", "down", "down", "p")
+        await driver.shows("★ second thing")
+        await driver.pilot.press("d", "d")
+        await driver.until(lambda: "second thing" not in driver.text())
+        assert [info.title for info in driver.session.record.history.chats()] == ["first thing"]
+
+
+@on_loop
+async def test_the_first_screen_says_what_a_download_costs_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
+    monkeypatch.setattr("mlx_llava.tui.catalog.memory", lambda: 16_000_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 10**12}))
+    fetched: list[str] = []
+
+    async def fetch(source: str, folder: Path) -> AsyncGenerator[str, None]:
+        fetched.append(source)
+        yield "Fetching 1 of 3"
+        raise ConversionError("the hub cannot be reached", "Connect.")
+
+    monkeypatch.setattr("mlx_llava.tui.welcome.fetch", fetch)
+    async with running(ScriptedWorker(), None) as driver:
+        await driver.shows("downloads 14.1 GB once, takes 4.4 GB on the disk")
+        await driver.shows("fits: this machine has 16 GB")
+        await driver.pilot.press("down", "enter")
+        await driver.shows("Enter again fetches 14.1 GB")
+        assert not fetched
+        await driver.pilot.press("enter")
+        await driver.shows("the hub cannot be reached")
+        assert fetched == ["llava-hf/llava-1.5-7b-hf"]
+
+
+@on_loop
+async def test_the_small_model_comes_with_a_picture_and_a_question() -> None:
+    worker = ScriptedWorker("blue")
+    async with running(worker, None) as driver:
+        await driver.pilot.press("enter")
+        await driver.shows("What color is the square?")
+        await driver.shows("two_shapes_wide.png")
+        assert driver.session.settings.model == "embedded"
+        await driver.pilot.press("enter")
+        await driver.shows("blue")
+
+
+@on_loop
+async def test_a_picture_can_be_chosen_from_a_folder_with_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SCENE.parent)
+    async with running(ScriptedWorker(), size=(100, 30)) as driver:
+        await driver.pilot.press("ctrl+o")
+        await driver.shows("two_shapes_wide.png")
+        await driver.pilot.press(*"wide")
+        await driver.shows("160×120")
+        await driver.pilot.press("enter")
+        await driver.shows("1 two_shapes_wide.png 160×120")
+
+
+@on_loop
+async def test_how_sure_an_answer_was_is_told() -> None:
+    async with running(ScriptedWorker("a cat"), size=(100, 30)) as driver:
+        await driver.ask("What?")
+        await driver.type("/tokens", "enter")
+        await driver.shows("90%  ' cat'")
+        await driver.shows("' dog' 5%")

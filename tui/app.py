@@ -1,0 +1,207 @@
+"""The terminal chat on Textual: opens the chat screen, owns what belongs to the whole application."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+
+from mlx_llava.tui.catalog import Chosen, sample
+from mlx_llava.tui.chat_screen import ChatScreen
+from mlx_llava.tui.clipboard import copy
+from mlx_llava.tui.messages import Load
+from mlx_llava.tui.session import Opening, Session
+
+PAINTED = 0.03  # seconds after which the first frame has left; importing MLX would hold it up
+DARK = Theme(
+    name="llava-dark",
+    primary="#7aa2f7",
+    secondary="#9d7cd8",
+    accent="#ff9e64",
+    warning="#e0af68",
+    error="#f7768e",
+    success="#9ece6a",
+    foreground="#c8d0e8",
+    background="#15161e",
+    surface="#1a1b26",
+    panel="#20222f",
+    dark=True,
+)
+LIGHT = Theme(
+    name="llava-light",
+    primary="#2e5cc5",
+    secondary="#7847bd",
+    accent="#b4500f",
+    warning="#8c6200",
+    error="#b3261e",
+    success="#3f6d1b",
+    foreground="#20242f",
+    background="#fbfbf8",
+    surface="#f2f2ee",
+    panel="#e7e7e1",
+    dark=False,
+)
+
+
+class ChatApp(App[int]):
+    """One window."""
+
+    CSS_PATH = "style.tcss"
+    TITLE = "mlx-llava"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("ctrl+o", "open('files')", "Attach a picture"),
+        Binding("f1", "open('help')", "Help"),
+        Binding("f2", "open('history')", "Chats"),
+        Binding("f3", "open('eyes')", "Through the model's eyes"),
+        Binding("f4", "open('settings')", "Settings"),
+        Binding("f5", "open('models')", "Models"),
+    ]
+
+    def __init__(self, session: Session, opening: Opening) -> None:
+        """Show a session, and begin as `opening` says."""
+        super().__init__()
+        self.session = session
+        self.chat = ChatScreen(session)
+        self.opening = opening
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+
+    async def on_mount(self) -> None:
+        """Show first, then load."""
+        await self.push_screen(self.chat)
+        if self.session.settings.theme in self.available_themes:
+            self.theme = self.session.settings.theme
+        loop = asyncio.get_running_loop()
+        self.session.engine.notify = waker(loop, self.chat.wake)
+        self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
+
+    def _begin(self) -> None:
+        self.session.start()
+        opening = self.opening
+        load = opening.load or Load()  # the small model is there while one is chosen
+        self.session.load(load.model, load.adapter, load.revision)
+        self.chat.begin(opening)
+        if opening.load is None:
+            self.open("models")
+
+    def attach(self, picture: Path | None) -> None:
+        """Put a picture that was chosen beside the next question."""
+        if picture is not None:
+            self.chat.composer.attach([picture])
+
+    def go_on(self, key: int | None) -> None:
+        """Go on in a chat that was chosen."""
+        if key is not None:
+            self.chat.action_command(f"/open {key}")
+
+    def begin_with(self, chosen: Chosen | None) -> None:
+        """Take the model that was chosen on the first screen, and remember it."""
+        if chosen is None:
+            return
+        self.session.set("model", chosen.model or "embedded")
+        if chosen.model:
+            self.session.load(chosen.model)
+        elif not (self.session.pictures() or self.opening.pictures):
+            picture, question = sample()
+            self.chat.composer.attach([picture])
+            self.chat.composer.fill(question)
+
+    def open(self, name: str) -> None:
+        """Open a screen by its name; its code is loaded now."""
+        session = self.session
+        match name:
+            case "models":
+                from mlx_llava.tui.welcome import Welcome
+
+                self.push_screen(Welcome(), self.begin_with)
+            case "history":
+                from mlx_llava.tui.history_screen import HistoryScreen
+
+                self.push_screen(HistoryScreen(session.record.history, session.record.chat), self.go_on)
+            case "settings":
+                from mlx_llava.tui.settings_screen import SettingsScreen
+
+                self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
+            case "files":
+                from mlx_llava.tui.files_screen import FilesScreen
+
+                self.push_screen(FilesScreen(Path.cwd()), self.attach)
+            case "eyes":
+                self._open_eyes()
+            case "help":
+                from mlx_llava.tui.help_screen import HelpScreen
+
+                self.push_screen(HelpScreen())
+
+    def _open_eyes(self) -> None:
+        from mlx_llava.tui.eyes_screen import EyesScreen
+
+        pictures, model = self.session.pictures(), self.session.model
+        if model is None or not pictures:
+            self.notify("There is no picture yet." if model else "The model is not there yet.")
+        else:
+            self.push_screen(EyesScreen(self.session, model, pictures))
+
+    def action_open(self, name: str) -> None:
+        """Open a screen by its name, for a key."""
+        self.open(name)
+
+    def copy_out(self, text: str) -> None:
+        """Put text on the clipboard, by the system's program where there is one, else through the terminal."""
+        if not copy(text):
+            self.copy_to_clipboard(text)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette offers: our commands first."""
+        from mlx_llava.tui.commands import TABLE
+
+        for command in TABLE:
+            yield SystemCommand(f"/{command.name}", command.what, palette(self.chat, command.name, command.usage))
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+    def watch_theme(self, theme: str) -> None:
+        """Remember the theme."""
+        if theme != self.session.settings.theme:
+            self.session.set("theme", theme)
+
+
+def palette(chat: ChatScreen, name: str, usage: str) -> Callable[[], None]:
+    """What the palette does for a command: run it, or let its words be typed."""
+    if "N" in usage.split() or "PATH" in usage or "WORDS" in usage:
+        return lambda: chat.composer.fill(f"/{name} ")
+    return lambda: run_command(chat, name)
+
+
+def run_command(chat: ChatScreen, name: str) -> None:
+    """Carry out a command without words."""
+    chat.action_command(f"/{name}")
+
+
+def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable[[], None]:
+    """A function that another thread may call to wake the screen."""
+
+    def notify() -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:  # the loop is closed: nobody looks any more
+            return
+
+    return notify
+
+
+def run(session: Session, opening: Opening) -> int:
+    """Show the application until it is left; the exit code."""
+    app = ChatApp(session, opening)
+    try:
+        code = app.run()
+    finally:
+        ended = session.close()
+    if not ended:
+        print("the model is still busy; leaving it", file=sys.stderr)
+    return code or app.return_code or 0

@@ -1,0 +1,227 @@
+"""A picture as cells of text: two pixels in each, in as many colours as the terminal has.
+
+Also what is drawn over a picture: the grid of patches, and how much each of them counts.
+"""
+
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+
+Colours = Literal["24bit", "256", "none", "ascii"]
+"""`none`: dots, for terminals without colours; `ascii`: letters alone."""
+Pixels = NDArray[np.uint8]  # [height, width, 3]
+Rgb = tuple[int, int, int]
+
+ASPECT = 2.0  # height of a cell in widths
+RAMP = " .:-=+*#%@"  # from dark to bright
+LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
+LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of xterm's 6 x 6 x 6 colours, numbers 16 to 231; then 24 greys
+# eight dots of a Braille cell, U+2800, by the bit of each: rows of two
+DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+# ordered dither of 4 x 4 pixels: Bayer 1973
+BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5) / 16
+# matplotlib's viridis at nine places: even in brightness, and for colour-blind eyes too
+VIRIDIS = np.array(
+    [
+        [68, 71, 59, 44, 33, 40, 94, 173, 253],
+        [1, 45, 82, 114, 145, 174, 201, 220, 231],
+        [84, 123, 139, 142, 140, 128, 98, 48, 37],
+    ]
+).T
+
+
+class Box(NamedTuple):
+    """Where a picture stands: in columns, and in lines of pixels, of which a row of text has two."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def fitted(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> tuple[int, int]:
+    """Columns and rows that a picture takes, its shape kept."""
+    box = placed(size, columns, rows, aspect)
+    return box.width, (box.height + 1) // 2
+
+
+def placed(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> Box:
+    """Where a picture stands in the middle of so many cells, as large as it fits and its shape kept."""
+    width, height = max(size[0], 1), max(size[1], 1)
+    scale = min(columns / width, rows * aspect / height)
+    wide = min(max(round(width * scale), 1), max(columns, 1))
+    high = min(max(round(height * scale * 2 / aspect), 1), max(2 * rows, 1))
+    return Box((max(columns, 1) - wide) // 2, (max(2 * rows, 1) - high) // 2, wide, high)
+
+
+def half_blocks(
+    image: Image.Image, columns: int, rows: int, colours: Colours = "24bit", *, on_light: bool = False
+) -> list[list[Segment]]:
+    """Lines that show a picture in all of `columns` by `rows` cells."""
+    return lines(sized(image, columns, rows, colours), colours, on_light=on_light)
+
+
+def framed(
+    image: Image.Image, columns: int, rows: int, around: Rgb = (0, 0, 0), colours: Colours = "24bit"
+) -> list[list[Segment]]:
+    """Lines that show a picture in the middle of `columns` by `rows` cells, its shape kept, on a colour."""
+    box, fine = placed(image.size, columns, rows), _fineness(colours)
+    canvas = np.full((2 * rows * fine[1], columns * fine[0], 3), around, np.uint8)
+    pixels = _resized(image, box.width * fine[0], box.height * fine[1])
+    top, left = box.top * fine[1], box.left * fine[0]
+    canvas[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+    return lines(canvas, colours)
+
+
+def sized(image: Image.Image, columns: int, rows: int, colours: Colours = "24bit") -> Pixels:
+    """The pixels that fill so many cells; dots are finer than half blocks."""
+    fine = _fineness(colours)
+    return _resized(image, columns * fine[0], 2 * rows * fine[1])
+
+
+def lines(pixels: Pixels, colours: Colours = "24bit", *, on_light: bool = False) -> list[list[Segment]]:
+    """Pixels as lines of text, neighbours of the same colours in one piece.
+
+    Where there are no colours, what is bright is drawn, or what is dark if the screen is light.
+    """
+    if colours in ("none", "ascii"):
+        bright = _brightness(255 - pixels if on_light else pixels)
+        return [[Segment(text)] for text in (_dotted(bright) if colours == "none" else _lettered(bright))]
+    top, bottom = pixels[0::2], pixels[1::2]
+    if colours == "256":
+        return [_runs(line) for line in np.stack([nearest(top), nearest(bottom)], -1)]
+    return [_runs(line) for line in np.concatenate([top, bottom], -1)]
+
+
+def nearest(pixels: Pixels) -> NDArray[np.uint8]:
+    """For each pixel the number of the nearest of xterm's 240 fixed colours."""
+    colours = pixels.astype(np.int32)
+    steps = np.abs(colours[..., None] - LEVELS).argmin(-1)
+    grey = np.clip((colours.mean(-1) - 3) / 10, 0, 23).astype(np.int32)
+    far = np.square(LEVELS[steps] - colours).sum(-1)
+    far_grey = np.square((8 + 10 * grey)[..., None] - colours).sum(-1)
+    return np.where(far_grey < far, 232 + grey, 16 + steps @ np.array([36, 6, 1])).astype(np.uint8)
+
+
+def grid(pixels: Pixels, side: int, colour: Rgb = (255, 255, 255), strength: float = 0.35) -> Pixels:
+    """The picture with lines between its side x side patches; with a chequered tint where lines would hide it."""
+    down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
+    if min(len(pixels), pixels.shape[1]) >= 4 * side:
+        drawn = _begins(down)[:, None] | _begins(across)
+    else:
+        drawn, strength = (down[:, None] + across) % 2 == 1, strength / 2
+    return _blended(pixels, np.array(colour), strength * drawn)
+
+
+def heat(pixels: Pixels, weights: NDArray[np.floating], chosen: NDArray[np.bool_] | None = None) -> Pixels:
+    """The picture lit where patches count, weights [side, side] from 0 to 1; `chosen` patches are ringed in white."""
+    side = len(weights)
+    down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
+    light = np.clip(np.nan_to_num(_spread(weights, *pixels.shape[:2])), 0, 1)
+    dim = (pixels + (pixels @ LUMA)[..., None]) / 2 * 0.4
+    lit = _blended(pixels, colour_of(light), np.full(light.shape, 0.4))
+    shown = _blended(dim, lit, light)
+    if chosen is None:
+        return shown
+    inside = chosen[down[:, None], across]
+    edge = inside & (_begins(down)[:, None] | _begins(across) | (min(pixels.shape[:2]) < 3 * side))
+    return _blended(shown, np.array((255, 255, 255)), 0.8 * edge)
+
+
+def colour_of(weights: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The colours of weights from 0 to 1."""
+    places = np.linspace(0, 1, len(VIRIDIS))
+    return np.stack([np.interp(weights, places, VIRIDIS[:, channel]) for channel in range(3)], -1)
+
+
+def patch_at(column: float, line: float, box: Box, side: int) -> tuple[int, int] | None:
+    """Row and column of the patch at a place in columns and lines of pixels; None outside the picture."""
+    x, y = (column - box.left) / box.width, (line - box.top) / box.height
+    return (int(y * side), int(x * side)) if 0 <= x < 1 and 0 <= y < 1 else None
+
+
+def _fineness(colours: Colours) -> tuple[int, int]:
+    """How many pixels across and down take the place of one: a cell has 2 x 4 dots."""
+    return (2, 2) if colours == "none" else (1, 1)
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Pixels:
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    width, height = max(width, 1), max(height, 1)
+    smaller = width <= image.width and height <= image.height
+    how = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
+    return np.asarray(image.resize((width, height), how, reducing_gap=2.0), np.uint8)
+
+
+def _brightness(pixels: Pixels) -> NDArray[np.floating]:
+    """What to draw without colours, from 0 to 1: brightness, spread out, and edges between colours of the same."""
+    luma = pixels @ LUMA / 255
+    edges = np.zeros_like(luma)
+    for axis in (0, 1):
+        change = np.abs(np.diff(pixels.astype(np.float64), axis=axis, prepend=pixels.take([0], axis))).max(-1) / 255
+        edges += np.maximum(change - np.abs(np.diff(luma, axis=axis, prepend=luma.take([0], axis))), 0)
+    low, high = np.percentile(luma, (2, 98))
+    luma = (luma - low) / (high - low) if high - low > 0.1 else luma
+    return np.clip(luma + np.where(luma < 0.5, edges, -edges), 0, 1)
+
+
+def _dotted(bright: NDArray[np.floating]) -> list[str]:
+    """Brightness [4 x rows, 2 x columns] as rows of Braille, dithered."""
+    rows, columns = bright.shape[0] // 4, bright.shape[1] // 2
+    threshold = np.tile(BAYER, (rows, (columns + 1) // 2))[:, : 2 * columns]
+    drawn = (bright > threshold).reshape(rows, 4, columns, 2)
+    codes = 0x2800 + (drawn * DOTS[:, None]).sum((1, 3))
+    return ["".join(map(chr, line)) for line in codes.tolist()]
+
+
+def _lettered(bright: NDArray[np.floating]) -> list[str]:
+    """Brightness [2 x rows, columns] as rows of letters."""
+    places = ((bright[0::2] + bright[1::2]) / 2 * len(RAMP)).astype(int).clip(0, len(RAMP) - 1)
+    return ["".join(RAMP[place] for place in line) for line in places.tolist()]
+
+
+def _runs(line: NDArray[np.uint8]) -> list[Segment]:
+    """A line of cells [columns, 2 or 6]; the first half of each is the colour of its upper pixel."""
+    starts = [0, *(np.flatnonzero((line[1:] != line[:-1]).any(-1)) + 1).tolist()]
+    cells = line[starts].tolist()
+    half = line.shape[-1] // 2
+    return [
+        Segment((" " if cell[:half] == cell[half:] else "▀") * (end - start), _style(tuple(cell)))
+        for cell, start, end in zip(cells, starts, [*starts[1:], len(line)], strict=True)
+    ]
+
+
+@lru_cache(maxsize=1 << 16)
+def _style(cell: tuple[int, ...]) -> Style:
+    """The style of a cell of two palette numbers, or of two colours."""
+    if len(cell) == 2:
+        return Style.from_color(Color.from_ansi(cell[0]), Color.from_ansi(cell[1]))
+    return Style.from_color(Color.from_rgb(*cell[:3]), Color.from_rgb(*cell[3:]))
+
+
+def _patches(pixels: int, side: int) -> NDArray[np.intp]:
+    """Which patch each row or column of pixels belongs to."""
+    return np.arange(pixels) * side // pixels
+
+
+def _begins(patches: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Where a patch begins that another stands before."""
+    return np.diff(patches, prepend=patches[:1]) > 0
+
+
+def _spread(weights: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
+    """Weights by pixel; the largest where a pixel shows several patches."""
+    down = np.maximum.reduceat(weights, _patches(height, len(weights)), axis=0)
+    return np.maximum.reduceat(down, _patches(width, weights.shape[1]), axis=1)
+
+
+def _blended(pixels: NDArray, over: NDArray, share: NDArray) -> Pixels:
+    """Some of one colour, the rest of the other; `share` [height, width] of the second."""
+    share = share[..., None]
+    return np.rint(pixels * (1 - share) + over * share).astype(np.uint8)

@@ -1,0 +1,223 @@
+"""Slash commands, the same on the screen and in plain lines.
+
+A command changes the session and returns a `Reply`, which the front fulfils in its own way.
+"""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from mlx_llava.errors import UsageError
+from mlx_llava.tui import figures
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.conversation import code_blocks
+from mlx_llava.tui.keeping import KEEPING
+from mlx_llava.tui.reply import Command, Reply, number
+from mlx_llava.tui.session import Session
+from mlx_llava.tui.settings import about, names, setting_name
+
+
+def run(session: Session, line: str) -> Reply:
+    """Carry out a line that begins with a slash; raises LlavaError for what is wrong with it."""
+    word, _, argument = line.strip().removeprefix("/").partition(" ")
+    command = COMMANDS.get(word) or COMMANDS.get(ALIASES.get(word, ""))
+    if command is None:
+        close = difflib.get_close_matches(word, COMMANDS, 1)
+        raise UsageError(f"/{word}: no such command", f"Did you mean /{close[0]}?" if close else "/help lists them.")
+    return command.run(session, argument.strip())
+
+
+def is_command(text: str) -> bool:
+    """Whether a line is a command: a path like /home/me/cat.jpg is none."""
+    word = text.strip().split(" ", 1)[0]
+    return text.startswith("/") and "/" not in word[1:] and "\n" not in text.strip()
+
+
+def matching(text: str) -> list[Command]:
+    """The commands that a word which begins with a slash may become."""
+    word = text.removeprefix("/")
+    return [command for command in COMMANDS.values() if command.name.startswith(word)] if is_command(text) else []
+
+
+def _help(_: Session, __: str) -> Reply:
+    width = max(len(command.usage) for command in COMMANDS.values())
+    return Reply("\n".join(f"{c.usage:{width}}  {c.what}" for c in COMMANDS.values()), screen="help")
+
+
+def _image(_: Session, argument: str) -> Reply:
+    from mlx_llava.tui.dropped import dropped
+
+    if not argument:
+        return Reply("/image PATH attaches a picture to the next question", screen="files")
+    found = dropped(argument)
+    if found.text:
+        return Reply(attach=(Path(argument).expanduser(),))
+    return Reply(attach=found.paths, fetched=found.urls)
+
+
+def _pictures(session: Session, _: str) -> Reply:
+    cost = session.model.picture_tokens if session.model else None
+    lines = []
+    for shown in session.pictures():
+        width, height = shown.picture.size
+        tokens = f"{cost} tokens" if cost else ""
+        where = "draft" if shown.node is session.draft else "asked"
+        lines.append(
+            f"{shown.number}  {shown.picture.name}  {width}×{height}  {tokens if shown.on else 'off'}  {where}"
+        )
+    return Reply("\n".join(lines) or "no pictures yet")
+
+
+def _switch(on: bool) -> Callable[[Session, str], Reply]:
+    def switch(session: Session, argument: str) -> Reply:
+        shown = session.picture(number(argument))
+        if shown.on != on:
+            session.switch(shown.number)
+        return Reply(f"picture {shown.number} is {'on' if on else 'off'}")
+
+    return switch
+
+
+def _drop(session: Session, argument: str) -> Reply:
+    session.remove(number(argument))
+    return Reply(f"picture {argument} is gone from the draft")
+
+
+def _again(session: Session, _: str) -> Reply:
+    session.again()
+    return Reply()
+
+
+def _edit(session: Session, argument: str) -> Reply:
+    questions = session.conversation.questions
+    at = number(argument) if argument else len(questions)
+    if not 1 <= at <= len(questions):
+        raise UsageError(f"there is no question {at}", f"There are {len(questions)}.")
+    return Reply(fill=questions[at - 1].text, edited=questions[at - 1])
+
+
+def _correct(session: Session, argument: str) -> Reply:
+    answers = session.conversation.answers
+    if not answers:
+        raise UsageError("there is no answer yet", "Ask something.")
+    if not argument:
+        return Reply(fill=answers[-1].text, edited=answers[-1])
+    session.correct(answers[-1], argument)
+    return Reply("the answer was changed")
+
+
+def _branch(session: Session, argument: str) -> Reply:
+    steps = {"": 1, "next": 1, "previous": -1}
+    if argument not in steps:
+        raise UsageError(f"/branch {argument}: not known", "Say /branch next or /branch previous.")
+    node = next((n for n in reversed(session.conversation.path()) if n.place[1] > 1), None)
+    if node is None or not session.choose(node, steps[argument]):
+        raise UsageError("there is no other branch", "/again and /edit make one.")
+    here = next(n for n in reversed(session.conversation.path()) if n.place[1] > 1)
+    return Reply(f"branch {here.place[0]} of {here.place[1]}")
+
+
+def _copy(session: Session, argument: str) -> Reply:
+    answers = [node.text for node in session.conversation.answers if node.text]
+    if not answers:
+        raise UsageError("there is no answer yet", "Ask something.")
+    if argument != "code":
+        return Reply("the answer was copied", copy=answers[-1])
+    blocks = code_blocks(answers[-1])
+    if not blocks:
+        raise UsageError("the last answer has no code block", "/copy copies all of it.")
+    return Reply("the last code block was copied", copy=blocks[-1])
+
+
+def _new(session: Session, _: str) -> Reply:
+    session.new()
+    return Reply("a new chat")
+
+
+def _model(session: Session, argument: str) -> Reply:
+    if not argument:
+        if session.model is None or session.crashed:
+            session.load()
+            return Reply("loading the small model of this package")
+        return Reply(figures.model_lines(session.model))
+    words = argument.split()
+    name, adapter = words[0], words[1] if len(words) > 1 else None
+    session.load(None if name == "embedded" else str(Path(name).expanduser()) if "~" in name else name, adapter)
+    return Reply(f"loading {name}")
+
+
+def _set(session: Session, argument: str) -> Reply:
+    name, _, value = argument.partition(" ")
+    if not name:
+        return Reply("\n".join(settings_lines(session)), screen="settings")
+    if not value.strip():
+        return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}: {about(name)}")
+    session.set(name, value)
+    return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}")
+
+
+def settings_lines(session: Session) -> list[str]:
+    """All settings, with what they are."""
+    return [f"{name:14} {clean_line(session.settings.spelled(name), 24):24} {about(name)}" for name in names()]
+
+
+def _context(session: Session, _: str) -> Reply:
+    if session.counted is None:
+        return Reply("nothing was counted yet")
+    return Reply("\n".join(figures.context_lines(session.counted, session.settings.max_tokens)))
+
+
+def _stats(session: Session, _: str) -> Reply:
+    answers = [node.facts for node in session.conversation.answers if node.facts]
+    return Reply("\n".join(figures.stats_lines(answers[-1])) if answers else "there is no answer yet")
+
+
+def _tokens(session: Session, _: str) -> Reply:
+    answers = [node for node in session.conversation.answers if node.tokens]
+    if not answers:
+        raise UsageError("nothing else was noted", "/set alternatives on, then /again.")
+    return Reply("\n".join(figures.token_lines(answers[-1].tokens)))
+
+
+def _eyes(session: Session, argument: str) -> Reply:
+    if session.model is None or not session.pictures():
+        raise UsageError("there is no picture, or no model yet", "/image PATH attaches one.")
+    from mlx_llava.tui import eyes
+
+    model = eyes.with_fit(session.model, session.settings.fit)
+    lines = [
+        f"{shown.number}  {clean_line(shown.picture.name, 40)}: {model.fit}, "
+        f"{eyes.loss(shown.picture.size, model.fit)}; {eyes.tokens(model, None)}"
+        for shown in session.pictures()
+    ]
+    return Reply("\n".join(lines), screen="eyes")
+
+
+def _quit(_: Session, __: str) -> Reply:
+    return Reply(quit=True)
+
+
+TABLE = (
+    Command("image", "/image PATH|URL …", "attach pictures to the next question", _image),
+    Command("pictures", "/pictures", "list the pictures of this chat", _pictures),
+    Command("off", "/off N", "hide a picture from the model, and save its tokens", _switch(False)),
+    Command("on", "/on N", "show it again", _switch(True)),
+    Command("drop", "/drop N", "take a picture out of the draft", _drop),
+    Command("again", "/again", "answer the last question once more", _again),
+    Command("edit", "/edit [N]", "ask question N, or the last one, in other words", _edit),
+    Command("correct", "/correct [TEXT]", "put your words in place of the last answer, to tune on", _correct),
+    Command("branch", "/branch [next|previous]", "show another answer or edit", _branch),
+    Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
+    Command("new", "/new", "begin a new chat", _new),
+    Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
+    Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
+    Command("set", "/set [NAME VALUE]", "show or change settings", _set),
+    Command("context", "/context", "what fills the context", _context),
+    Command("stats", "/stats", "what the last answer took", _stats),
+    *KEEPING,
+    Command("tokens", "/tokens", "how sure each word of the last answer was, and what else was likely", _tokens),
+    Command("help", "/help", "this list", _help),
+    Command("quit", "/quit", "leave", _quit),
+)
+COMMANDS = {command.name: command for command in TABLE}
+ALIASES = {"bye": "quit", "exit": "quit", "q": "quit", "?": "help", "h": "help", "clear": "new", "regenerate": "again"}

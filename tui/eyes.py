@@ -1,0 +1,44 @@
+"""What becomes of a picture on its way into the model: a square, then patches, then tokens."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlx_llava.config import CLIP_STD, PictureConfig
+from mlx_llava.tui.messages import Fit, ModelFacts
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def square(image: "Image.Image", model: ModelFacts, fit: Fit | None) -> "Image.Image":
+    """The picture as the vision tower gets it; made by the very code that feeds the tower."""
+    import numpy as np
+    from PIL import Image
+
+    from mlx_llava.images.pixels import crop
+
+    config = PictureConfig(side=model.side, fit=fit or model.fit, mean=model.mean, std=CLIP_STD)
+    pixels = crop(image, config) * np.array(config.std) + np.array(config.mean)
+    return Image.fromarray(np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8))
+
+
+def loss(size: tuple[int, int], fit: Fit) -> str:
+    """What is lost when a picture of this size becomes a square."""
+    share = 1 - min(size) / max(size)
+    if share == 0:
+        return "it is a square already"
+    if fit == "pad":
+        return f"{share:.0%} of it is padding"
+    where = "left and right" if size[0] > size[1] else "top and bottom"
+    return f"{share:.0%} is cut off, {where}"
+
+
+def tokens(model: ModelFacts, start: int | None) -> str:
+    """Where the patches stand in the prompt."""
+    count = f"{model.patches}×{model.patches} patches, {model.picture_tokens} tokens"
+    return count if start is None else f"{count}: {start} to {start + model.picture_tokens - 1}"
+
+
+def with_fit(model: ModelFacts, fit: Fit | None) -> ModelFacts:
+    """The model with the form of pictures that is wanted of it."""
+    return replace(model, fit=fit or model.fit)

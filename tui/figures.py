@@ -1,0 +1,116 @@
+"""Numbers as a person reads them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.messages import Counted, ModelFacts, Said
+
+GIGA = 1e9
+
+
+def memory(size: float) -> str:
+    """Bytes."""
+    return f"{size / GIGA:.1f} GB" if size >= 0.95 * GIGA else f"{size / 1e6:.0f} MB"
+
+
+def seconds(time: float) -> str:
+    """A short time."""
+    return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
+
+
+def model_name(model: ModelFacts) -> str:
+    """A model in a few words."""
+    bits = f" {model.bits}-bit" if model.bits else ""
+    adapter = f" + {tail(model.adapter)}" if model.adapter else ""
+    return f"{tail(model.name)}{bits}{adapter}"
+
+
+def tail(name: str) -> str:
+    """The last part of a path or repository."""
+    return name.rstrip("/").rsplit("/", 1)[-1] or name
+
+
+def answer_line(facts: dict[str, Any]) -> str:
+    """What an answer took, in a line; parts that are not known are left out."""
+    parts = []
+    if facts.get("tokens"):
+        parts.append(f"{facts['tokens']} token{'s' * (facts['tokens'] != 1)}")
+    if facts.get("tokens_per_second"):
+        parts.append(f"{facts['tokens_per_second']:.0f}/s")
+    if facts.get("first_token"):
+        parts.append(f"first after {seconds(facts['first_token'])}")
+    ends = {"cancelled": "stopped", "length": "cut at the limit of tokens"}
+    if facts.get("finish") in ends:
+        parts.append(ends[facts["finish"]])
+    if facts.get("edited"):
+        parts.append("edited")
+    return " · ".join(parts)
+
+
+def context_lines(counted: Counted, max_tokens: int) -> list[str]:
+    """The parts of the context, a line each."""
+    free = counted.context - counted.total
+    rows = (
+        ("pictures", counted.pictures),
+        ("system prompt", counted.system),
+        ("history", counted.history),
+        ("draft", counted.draft),
+        ("left for the answer", free),
+    )
+    lines = [f"{name:20} {number:6d}  {number / counted.context:4.0%}" for name, number in rows]
+    if warning := context_warning(counted, max_tokens):
+        lines.append(warning)
+    return lines
+
+
+def context_warning(counted: Counted, max_tokens: int) -> str:
+    """What is wrong with the size of a prompt, if anything."""
+    free = counted.context - counted.total
+    if free < 1:
+        advice = "switch a picture off" if counted.pictures else "begin a new chat"
+        return f"too long: {counted.total} of {counted.context} tokens — {advice}"
+    if free < min(max_tokens, 64):
+        return f"only {free} tokens are left for the answer"
+    return ""
+
+
+def model_lines(model: ModelFacts) -> str:
+    """What there is to know of a model."""
+    rows = (
+        ("model", model.name),
+        ("adapter", model.adapter or "none"),
+        ("weights", f"{model.bits}-bit" if model.bits else "not packed"),
+        ("memory", f"{memory(model.memory)} on {model.device}"),
+        ("context", f"{model.context} tokens"),
+        ("picture", f"{model.picture_tokens} tokens: {model.patches}×{model.patches} patches, {model.fit}"),
+        ("template", model.template),
+        ("loaded in", seconds(model.seconds)),
+    )
+    return "\n".join(f"{name:10} {value}" for name, value in rows)
+
+
+def stats_lines(facts: dict[str, Any]) -> list[str]:
+    """What an answer took, a line for each fact."""
+    if "first_token" not in facts:
+        return [answer_line(facts)]
+    return [
+        f"prompt       {facts['prompt_tokens']} tokens, {facts['picture_tokens']} of pictures; "
+        f"{facts['prefilled_tokens']} computed anew",
+        f"first token  {seconds(facts['first_token'])}: vision {seconds(facts['vision'])}, "
+        f"prefill {seconds(facts['prefill'])}",
+        f"answer       {facts['tokens']} tokens, {facts['tokens_per_second']:.1f}/s, {facts['finish']}",
+        f"memory       {memory(facts['memory'])}, at most {memory(facts['peak'])}",
+    ]
+
+
+def token_lines(tokens: Sequence[Said]) -> list[str]:
+    """Every token with its probability and the likeliest others."""
+    lines = []
+    for said in tokens:
+        if said.token is None:
+            continue
+        others = [other for other in said.others if other != said.token]
+        beside = ", ".join(f"{clean_line(other.text, 20)!r} {other.probability:.0%}" for other in others)
+        lines.append(f"{said.token.probability:5.0%}  {clean_line(said.token.text, 20)!r:20}  {beside}")
+    return lines

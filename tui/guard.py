@@ -1,0 +1,85 @@
+"""Connections to the public internet, and to nothing nearer, that end when their time is up."""
+
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from queue import Empty, SimpleQueue
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: carries an IPv4 address
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def is_public(address: str, local: frozenset[str]) -> bool:
+    """Whether an address is one of the whole world's."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.sixtofour or ip.teredo:
+            return False
+        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.ipv4_mapped
+        ip = carried or ip
+    return str(ip) in local or (ip.is_global and not ip.is_multicast and not ip.is_reserved)
+
+
+def dial(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
+    """A connection to the first address that answers."""
+    for number, address in enumerate(addresses, 1):
+        try:
+            return socket.create_connection((address, port), timeout=left(deadline) / (len(addresses) - number + 1))
+        except OSError:
+            if number == len(addresses):
+                raise
+    raise TimeoutError
+
+
+def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:
+    """What a function gives that knows no time limit itself."""
+    done: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put(work())
+        except Exception as error:
+            done.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result = done.get(timeout=left(deadline))
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@contextmanager
+def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
+    """End a connection at the deadline, however slowly its bytes drip."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            handle.shutdown(socket.SHUT_RDWR)
+
+    with closing(sock.dup()) as handle:  # TLS takes the other one over
+        timer = threading.Timer(left(deadline), end)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def left(deadline: float) -> float:
+    """Seconds until then; TimeoutError where there are none."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds

@@ -1,0 +1,174 @@
+"""The chat as lines of text: for screen readers, pipes and terminals that can do no more.
+
+Answers go to stdout, everything else to stderr. Nothing moves, nothing is drawn, nothing is overwritten.
+"""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlx_llava.errors import LlavaError, ModelError
+from mlx_llava.tui import commands, figures
+from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.tui.clipboard import copy
+from mlx_llava.tui.conversation import Node
+from mlx_llava.tui.dropped import dropped
+from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
+from mlx_llava.tui.pictures import fetch, read
+from mlx_llava.tui.session import Opening, Session
+
+LOOK = 1.0  # seconds between two looks when nothing wakes us
+FENCE = '"""'  # begins and ends a question of several lines
+
+
+class Talk:
+    """One chat in lines; `interactive` where a person types."""
+
+    def __init__(self, session: Session, interactive: bool) -> None:
+        self.session = session
+        self.interactive = interactive
+        self.code = 0
+        self.editing: Node | None = None
+        self._woken = threading.Event()
+        session.engine.notify = self._woken.set
+
+    def line(self, line: str) -> bool:
+        """Carry out a line that was typed; whether to go on."""
+        try:
+            if commands.is_command(line):
+                return self._command(line)
+            found = dropped(line)
+            if found.paths or found.urls:
+                self.attach(found.paths, found.urls)
+            elif line.strip():
+                self.ask(line.strip())
+        except LlavaError as error:
+            self.tell(error.problem, error.advice)
+        return True
+
+    def ask(self, question: str) -> None:
+        """Ask, or ask anew what is being edited, and print the answer."""
+        edited, self.editing = self.editing, None
+        if edited and edited.role == "assistant":
+            self.session.correct(edited, question)
+        elif edited:
+            self.session.edit(edited, question)
+        else:
+            self.session.ask(question)
+        self.listen()
+
+    def attach(self, paths: Sequence[Path], urls: Sequence[str] = ()) -> None:
+        """Put pictures beside the next question."""
+        for picture in (*map(read, paths), *map(fetch, urls)):
+            self.session.attach(picture)
+            width, height = picture.size
+            number = len(self.session.pictures())
+            self.say(f"picture {number}: {clean_line(picture.name)}, {width} by {height}")
+
+    def open(self, key: int) -> None:
+        """Go on in a chat of the history, and print it."""
+        self.session.resume(key, self.session.record.open(key))
+        for node in self.session.conversation.path():
+            self.say(f"{'question' if node.role == 'user' else 'answer'}: {node.text}")
+
+    def listen(self) -> None:
+        """Print what the engine says until it has nothing more to do; Ctrl-C stops an answer."""
+        while self.session.answering or self.session.loading or self.session.counting:
+            try:
+                self._woken.wait(LOOK)
+                self._woken.clear()
+                for event in self.session.receive():
+                    self._show(event)
+            except KeyboardInterrupt:
+                if not self.session.answering:
+                    raise
+                self.session.stop()
+        for trouble in self.session.record.take_trouble():
+            self.say(trouble)
+
+    def say(self, text: str) -> None:
+        """Print a line that is no answer."""
+        print(clean(text), file=sys.stderr, flush=True)
+
+    def tell(self, problem: str, advice: str) -> None:
+        """Print an error."""
+        self.code = 1
+        self.say(f"error: {clean_line(problem, 400)}\n{clean_line(advice, 400)}")
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case Loading():
+                self.say(f"loading {clean_line(event.name)}")
+            case Loaded():
+                self.say(f"ready: {clean_line(figures.model_name(event.model))}")
+            case Said():
+                print(clean(event.text), end="", flush=True)
+            case Finished():
+                print(flush=True)
+                self.session.count("")
+                if self.interactive:
+                    self.say(figures.answer_line(vars(event)))
+            case Failed():
+                self._fail(event)
+            case Crashed():
+                self.tell(f"the model's thread ended: {event.problem}", "/model starts it again.")
+
+    def _fail(self, event: Failed) -> None:
+        if isinstance(event.request, Load) and not self.interactive:
+            raise ModelError(event.problem, event.advice)
+        self.tell(event.problem, event.advice)
+
+    def _command(self, line: str) -> bool:
+        reply = commands.run(self.session, line)
+        if reply.text:
+            self.say(reply.text)
+        if reply.copy is not None and not copy(reply.copy):
+            self.say("there is no program for the clipboard")
+        self.attach(reply.attach, reply.fetched)
+        if reply.opened is not None:
+            self.open(reply.opened)
+        if reply.fill is not None:
+            self.editing = reply.edited
+            self.say(f"it was: {reply.fill}\ntype it anew")
+        self.listen()
+        return not reply.quit
+
+
+def talk(session: Session, opening: Opening) -> int:
+    """Chat until the input ends; the exit code."""
+    chat = Talk(session, sys.stdin.isatty())
+    session.start()
+    load = opening.load or Load()
+    session.load(load.model, load.adapter, load.revision)
+    try:
+        chat.listen()
+        if opening.chat is not None:
+            chat.open(opening.chat)
+        chat.attach(opening.pictures)
+        going = not opening.question or chat.line(opening.question)
+        for line in lines(chat.interactive) if going else ():
+            if not chat.line(line):
+                break
+    finally:
+        session.close()
+    return 0 if chat.interactive else chat.code
+
+
+def lines(interactive: bool) -> Iterator[str]:
+    """What is typed: lines, or several between three quotes."""
+    if interactive:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - makes input() editable
+    while True:
+        try:
+            line = input("> " if interactive else "")
+            if line.strip().startswith(FENCE):
+                parts = [line.strip().removeprefix(FENCE)]
+                while not parts[-1].rstrip().endswith(FENCE):
+                    parts.append(input())
+                line = "\n".join(parts).rstrip().removesuffix(FENCE)
+            yield line
+        except EOFError:
+            return

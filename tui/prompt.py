@@ -1,0 +1,112 @@
+"""The field where a question is typed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.strip import Strip
+from textual.widgets import TextArea
+
+from mlx_llava.tui.clean import clean
+
+NEWLINES = ("shift+enter", "ctrl+j", "alt+enter")
+
+
+class Prompt(TextArea):
+    """Enter sends; Shift+Enter, Ctrl+J, or a backslash before Enter begin a new line.
+
+    Keys are read in `_on_key`, not bound: a binding would overtake letters that came with it in one read.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+z", "app.suspend_process", "Suspend", show=False),
+        Binding("ctrl+underscore", "undo", "Undo", show=False),
+        Binding("ctrl+c", "interrupt", "Stop or quit", show=False),
+    ]
+
+    @dataclass
+    class Sent(Message):
+        """Enter was pressed on something."""
+
+        text: str
+
+    @dataclass
+    class Pasted(Message):
+        """Text was pasted that may name files."""
+
+        text: str
+
+    class Recalled(Message):
+        """Up was pressed in an empty prompt: an earlier question is wanted."""
+
+    class Interrupted(Message):
+        """Ctrl+C was pressed with nothing to copy."""
+
+    @dataclass
+    class Completed(Message):
+        """Tab was pressed on a word that begins with a slash."""
+
+        text: str
+
+    def __init__(self) -> None:
+        super().__init__(
+            id="prompt", show_line_numbers=False, soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False
+        )
+        self.placeholder = "Ask something — drop a picture here, / for commands, F1 for help"
+
+    def put(self, text: str) -> None:
+        """Show `text` with the cursor behind it."""
+        self.load_text(text)
+        self.move_cursor(self.document.end)
+
+    def render_line(self, y: int) -> Strip:
+        """One row; Textual cannot wrap the placeholder where there is no room at all."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self._enter()
+        elif event.key in NEWLINES:
+            event.stop()
+            event.prevent_default()
+            self.insert("\n")
+        elif event.key == "up" and not self.text:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Recalled())
+        elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Completed(self.text))
+        else:
+            await super()._on_key(event)
+
+    def _enter(self) -> None:
+        row, column = self.cursor_location
+        if column and self.document.get_line(row)[column - 1] == "\\":
+            self.delete((row, column - 1), (row, column))
+            self.insert("\n")
+        elif self.text.strip():
+            text = self.text
+            self.load_text("")
+            self.post_message(self.Sent(text))
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        self.post_message(self.Pasted(event.text))
+
+    def take(self, pasted: str) -> None:
+        """Insert text that was pasted and is no file."""
+        self.insert(clean(pasted))
+
+    def action_interrupt(self) -> None:
+        """Copy what is selected, or tell that Ctrl+C was pressed."""
+        if self.selected_text:
+            self.action_copy()
+        else:
+            self.post_message(self.Interrupted())

@@ -1,0 +1,177 @@
+"""Questions and answers on the screen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from mlx_llava.tui import figures
+from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.tui.conversation import Node
+from mlx_llava.tui.picture_view import PictureView
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from textual.widgets import Markdown
+
+
+@dataclass
+class Wish(Message):
+    """Something is wanted of a turn: `edit`, `again`, `copy`, `code`, or another branch: `previous`, `next`."""
+
+    node: Node
+    what: str
+
+
+class Branches(Static):
+    """‹2/3›: which of several branches is shown; a click shows the next."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__("", markup=False, classes="branches")
+        self.node = node
+        self.show()
+
+    def show(self) -> None:
+        """Show where the node stands now."""
+        number, count = self.node.place
+        self.display = count > 1
+        self.update(f"‹{number}/{count}›")
+
+    def on_click(self) -> None:
+        """Show the next branch."""
+        self.post_message(Wish(self.node, "next"))
+
+
+class Turn(Vertical, can_focus=True):
+    """A question or an answer; when it has the focus, keys act on it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "wish('copy')", "Copy"),
+        Binding("left", "wish('previous')", "Other branch", show=False),
+        Binding("right", "wish('next')", "Other branch", show=False),
+        Binding("up", "app.focus_previous", show=False),
+        Binding("down", "app.focus_next", show=False),
+    ]
+    HINT = ""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(classes="turn")
+        self.node = node
+
+    def action_wish(self, what: str) -> None:
+        """Tell what is wanted of this turn."""
+        self.post_message(Wish(self.node, what))
+
+    def on_focus(self) -> None:
+        """Show which keys act here."""
+        self.query_one(".hint", Static).update(self.HINT)
+        self.show_foot()
+
+    def on_blur(self) -> None:
+        """Hide them again."""
+        self.query_one(".hint", Static).update("")
+        self.show_foot()
+
+    def refresh_branches(self) -> None:
+        """Show anew which branch this is."""
+        for branches in self.query(Branches):
+            branches.show()
+        self.show_foot()
+
+    def show_foot(self) -> None:
+        """Show the line below only where it says something."""
+        shown = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
+        self.query(".foot").set(display=shown)
+
+    def foot(self, text: str = "") -> Horizontal:
+        """The line below: facts, branches, keys."""
+        return Horizontal(
+            Static(text, markup=False, classes="facts"),
+            Branches(self.node),
+            Static("", markup=False, classes="hint"),
+            classes="foot",
+        )
+
+
+class QuestionTurn(Turn):
+    """What was asked, with its pictures."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "wish('edit')", "Edit")]
+    HINT = "e edit · c copy · ← → branch"
+
+    def __init__(self, node: Node, first_number: int, show_pictures: bool) -> None:
+        super().__init__(node)
+        self.show_pictures = show_pictures
+        self.first_number = first_number
+        """Number of its first picture in the conversation."""
+
+    def compose(self) -> Iterable[Widget]:
+        """The question, its pictures below it."""
+        if self.node.text:
+            yield Static(clean(self.node.text), markup=False, classes="question")
+        if self.node.pictures and self.show_pictures:
+            with Horizontal(classes="pictures"):
+                for n, picture in enumerate(self.node.pictures):
+                    view = PictureView(picture.preview, max_columns=36, max_rows=10)
+                    view.border_subtitle = f"{self.first_number + n} {clean_line(picture.name, 28)}"
+                    yield view
+        yield self.foot()
+
+
+class AnswerTurn(Turn):
+    """What was answered; grows while it comes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "wish('again')", "Answer again"),
+        Binding("k", "wish('code')", "Copy code"),
+        Binding("e", "wish('edit')", "Edit"),
+    ]
+    HINT = "c copy · k copy code · r again · e edit · ← → branch"
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self.shown = 0  # characters of the node's text that the widget has
+
+    def compose(self) -> Iterable[Widget]:
+        """The answer, and what it took."""
+        from textual.widgets import Markdown  # late: nothing is answered when the screen is first drawn
+
+        text = clean(self.node.text)
+        self.shown = len(self.node.text)
+        yield Markdown(text, open_links=False, classes="answer", parser_factory=parser)
+        yield self.foot(figures.answer_line(self.node.facts))
+
+    def _markdown(self) -> "Markdown | None":
+        """The answer's text; None as long as it is not on the screen, where it will begin with all that is known."""
+        return cast("Markdown | None", next(iter(self.query(".answer")), None))
+
+    async def grow(self) -> None:
+        """Show what has come since the last call."""
+        markdown, new = self._markdown(), self.node.text[self.shown :]
+        if markdown and new:
+            self.shown = len(self.node.text)
+            await markdown.append(clean(new))
+
+    async def finish(self) -> None:
+        """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
+        if markdown := self._markdown():
+            self.shown = len(self.node.text)
+            await markdown.update(clean(self.node.text))
+            self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
+
+    def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
+        """Links come from the model: they are shown, never opened."""
+        event.stop()
+        self.app.notify(clean_line(event.href), title="Link", markup=False)
+
+
+def parser() -> "MarkdownIt":
+    """Reads Markdown as GitHub does, but shows HTML as it is written, instead of dropping it."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("gfm-like", {"html": False})
