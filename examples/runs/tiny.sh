@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# How the small LLaVA of this package was made, from nothing: examples/runs/tiny.sh [OUT]
-# Minutes are those of the run that made it, on two cores of an AMD EPYC (AVX-512) with MKL.
-# QUICK=1 takes five minutes and proves every stage, not the model.
+# A small LLaVA, made from nothing: examples/runs/tiny.sh [OUT]
+# QUICK=1 takes some minutes and runs every stage, but makes no model worth asking.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${1:-out/tiny-run}
