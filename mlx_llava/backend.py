@@ -65,7 +65,7 @@ class CPUQuantizedLinear(nn.QuantizedLinear):
             (packed,) = mx.depends([self.weight], [gradient])
             return gradient @ self._unpacked(packed, x.dtype)
 
-        return product(x)
+        return product(x)  # pyright: ignore[reportReturnType]
 
     def _unpacked(self, packed: mx.array, dtype: mx.Dtype) -> mx.array:
         packing = (self.group_size, self.bits, self.mode)
