@@ -1,6 +1,7 @@
 """Fixtures: the embedded model converted once, and small LLaVAs of every form."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from mlx_llava.convert.options import ConvertOptions
 
 settings.register_profile("ours", deadline=None)  # speed is shown in benchmarks/
 settings.load_profile("ours")
+
+# a shell's background jobs ignore Ctrl-C, and so would the programs that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
