@@ -83,11 +83,14 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         table = self._top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, int):  # a hash of nested tuples may have no end
+            # a hash of nested tuples may have no end, and whole numbers can be chosen so that all hashes are one
+            if type(key) is not str and not (type(key) is int and 0 <= key < 2**31):
                 raise RefusedError(f"a {kind_of(key)} as a key")
             table[key] = value
 
     def name(self, module: object, name: object) -> None:
+        if not (isinstance(module, str) and isinstance(name, str)):  # spelling nested tuples may have no end
+            raise RefusedError(f"a {kind_of(module)} and a {kind_of(name)} as a name")
         found = f"{module} {name}"
         if found not in GLOBALS:
             raise RefusedError(f"asks for {_short(found.replace(' ', '.'))}, not a tensor")
