@@ -16,6 +16,13 @@ from mlx_llava.convert.progress import size
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 
 
+def check_apart(target: Path, *needed: Path | str | None) -> None:
+    """Raise ConversionError where `target` is or holds a folder that is read, or kept, while it is replaced."""
+    for path in needed:
+        if path is not None and Path(path).resolve().is_relative_to(target.resolve()):
+            raise ConversionError(f"{target}: holds {path}, which is still needed", "Choose another --mlx-path.")
+
+
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConversionError unless `target` is free, or may be replaced: only a converted or an empty folder may."""
     if not target.exists():

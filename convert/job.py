@@ -88,7 +88,7 @@ def write(job: Job, progress: Callable[[int], object] = lambda num_bytes: None) 
         (folder / "tokenizer.json").write_bytes(job.tokenizer)
         (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(f"# Converted by mlx-llava\n\n{lines}", encoding="utf-8")
-        check_sums(job.source.tensors.values())
+        check_sums(job.source.all_tensors)
         with Reader() as reader:
             check_head(reader, job.source)
         write_weights(folder, job.plan(), progress)

@@ -1,7 +1,7 @@
 """A converted folder as the source of another one: its weights unpacked, an adapter added, nothing loaded."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,10 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
     check_coverage(parameter_shapes(model), tensors, str(folder))
     tuned = None if adapter is None else _tuned(adapter, model, adapters.fingerprint(folder))
     parts: dict[str, Weight] = {tensor: Stored(place) for tensor, place in tensors.items()}
-    if tuned:
+    if adapter is not None and tuned:
+        config = adapters.asked_as_trained(adapter, config)
+        ours = {"template": config.template, "picture": asdict(config.picture)}
+        values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}
         parts |= {tensor: Held(f"{adapter}: {tensor}", array) for tensor, array in tuned.projector.items()}
     return Converted(values, config, quantized, STORED[tensors[NORM].dtype], parts, tuned)
 

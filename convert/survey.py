@@ -1,6 +1,6 @@
 """What a checkpoint holds, from its headers: every tensor of the model found, and nothing left over."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
@@ -43,6 +43,15 @@ class Source:
     def num_bytes(self) -> int:
         """Bytes to be read."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    @property
+    def all_tensors(self) -> Iterator[Tensor]:
+        """Every tensor that is read: those of the model, of adapters, and a head that repeats the embedding."""
+        yield from self.tensors.values()
+        parts = (part for delta in self.layers.values() for part in (delta.a, delta.b))
+        yield from (part.tensor for part in parts if isinstance(part, Stored))
+        if self.repeated_head is not None:
+            yield self.repeated_head
 
     def weights(self) -> dict[str, Weight]:
         """The weights in our layout, adapters added."""

@@ -40,13 +40,14 @@ def main() -> None:
 def finetune(options: FinetuneOptions) -> int:
     """Train; the exit code."""
     check(options)
-    from mlx_llava.convert.folder import check_target
+    from mlx_llava.convert.folder import check_apart, check_target
     from mlx_llava.rewrite import rewrite
     from mlx_llava.training.snapshots import sole_writer
 
     target = options.mlx_path
-    check_target(target, options.overwrite)
     run_path = options.run_path or Path(f"{target}.run")
+    check_apart(target, run_path, options.model, options.projector, options.data)
+    check_target(target, options.overwrite)
     with sole_writer(run_path):
         base = load_base(options)
         parts = ("language_model", "projector")

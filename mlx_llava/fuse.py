@@ -94,12 +94,13 @@ def planned(converted: "Converted", packings: Mapping[str, "Quantization"]) -> "
 
 def _check(options: FuseOptions) -> None:
     """Refuse what flags alone tell to be wrong."""
-    from mlx_llava.convert.folder import check_target
+    from mlx_llava.convert.folder import check_apart, check_target
     from mlx_llava.convert.quantize import uniform
 
     if options.dequantize and options.quantize:
         raise UsageError("--dequantize and -q exclude each other", "Leave one out.")
     uniform(_convert_options(options))
+    check_apart(options.mlx_path, options.model, options.adapter_path)
     check_target(options.mlx_path, options.overwrite)
 
 

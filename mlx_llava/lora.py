@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlx_llava.options import parse
 from mlx_llava.program import run
-from mlx_llava.tuning import INTERRUPTED, TuningOptions, check, load_base, prepare, say, train
+from mlx_llava.tuning import INTERRUPTED, TuningOptions, check, config_of, load_base, prepare, say, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ def lora(options: LoraOptions) -> int:
         work = prepare(options, base, options.adapter_path, *parts, projector_lr=options.mm_projector_lr)
         finished = train(work)
         other_projector = not options.freeze_projector or options.projector is not None
-        adapters.save(options.adapter_path, model, form, base.fingerprint, projector=other_projector)
+        asked = config_of(options, base.checkpoint.config)
+        adapters.save(options.adapter_path, model, form, base.fingerprint, projector=other_projector, config=asked)
     say(f"adapters written to {options.adapter_path}")
     say(f"ask with them: mlx-llava ask --model {base.checkpoint.folder} --adapter-path {options.adapter_path} …")
     return 0 if finished else INTERRUPTED

@@ -1,5 +1,6 @@
 """A model by its name: a converted folder, a repository that holds one, or the small model of the package."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from mlx_llava.checkpoint import Checkpoint, converted_config, load
@@ -17,4 +18,5 @@ def open_model(name: str | None, revision: str | None = None, adapter: Path | No
         checkpoint = load(fetch(name, revision))
     if adapter is not None:
         adapters.load(adapter, checkpoint.model, adapters.fingerprint(checkpoint.folder))
+        checkpoint = replace(checkpoint, config=adapters.asked_as_trained(adapter, checkpoint.config))
     return checkpoint

@@ -43,11 +43,12 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
     `recipe`, the TOML file it names gives defaults.
     """
     complaint, given = io.StringIO(), sys.argv[1:] if arguments is None else arguments
-    default = _defaults(options, given)
+    default = _defaults(options, program, given)
+    style = STYLE if default is tyro.MISSING_NONPROP else STYLE[1:]  # a switch that a recipe sets can be set back
     try:
         with contextlib.redirect_stderr(complaint):
             read, rest = tyro.cli(
-                options, prog=program, args=given, default=default, config=STYLE, return_unknown_args=True
+                options, prog=program, args=given, default=default, config=style, return_unknown_args=True
             )
     except SystemExit as stop:
         if stop.code in (0, None):
@@ -60,7 +61,7 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
     return options(**{**values, "words": (*values["words"], *rest)}) if rest else read
 
 
-def _defaults(options: type[Any], arguments: Sequence[str]) -> Any:
+def _defaults(options: type[Any], program: str, arguments: Sequence[str]) -> Any:
     """The options as the recipe on a command line has them, what it leaves required marked so."""
     name = _last_recipe(arguments)
     fields = {field.name: field for field in dataclasses.fields(options)}
@@ -69,7 +70,7 @@ def _defaults(options: type[Any], arguments: Sequence[str]) -> Any:
     required = {
         n: tyro.MISSING for n, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING
     }
-    return options(**{**required, **read_recipe(name, options)})
+    return options(**{**required, **read_recipe(name, options, program.split()[-1])})
 
 
 def _last_recipe(arguments: Sequence[str]) -> str | None:
@@ -78,10 +79,11 @@ def _last_recipe(arguments: Sequence[str]) -> str | None:
     return named[-1] if named else None
 
 
-def read_recipe(name: str, options: type[Any]) -> dict[str, Any]:
+def read_recipe(name: str, options: type[Any], program: str) -> dict[str, Any]:
     """The values of a recipe, which is a TOML file or the name of one in this package.
 
-    Raises UsageError where it cannot be read, has a key that `options` has no field for, or a value of another type.
+    Raises UsageError where it cannot be read, is one for another `program`, has a key that `options` has no field
+    for, or a value of another type.
     """
     path = RECIPES / f"{name}.toml"
     path = path if path.is_file() else Path(name)
@@ -91,6 +93,8 @@ def read_recipe(name: str, options: type[Any]) -> dict[str, Any]:
         problem = "no such recipe" if isinstance(error, FileNotFoundError) else str(error)
         ours = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise UsageError(f"{RECIPE} {name}: {problem}", f"Name a TOML file, or one of {ours}.") from None
+    if values.pop("program", program) != program:
+        raise UsageError(f"{RECIPE} {name}: not a recipe for {program}", "Its first lines name the program it is for.")
     types = get_type_hints(options)
     return {key: _value(path, key, value, types) for key, value in values.items()}
 

@@ -138,5 +138,9 @@ def test_flags_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     for options in ({"dequantize": True, "quantize": True}, {"q_bits": 4}, {"quantize": True, "q_bits": 7}):
         with pytest.raises(UsageError):
             fused(tmp_path / "model", tmp_path, tmp_path / "out", **options)
+    (tmp_path / "old").mkdir()
     with pytest.raises(ConversionError, match="already there"):
-        fused(tmp_path / "model", tmp_path, tmp_path)
+        fused(tmp_path / "model", tmp_path / "adapters", tmp_path / "old")
+    for model, folder in (("old", "adapters"), ("model", "old/adapters")):
+        with pytest.raises(ConversionError, match="which is still needed"):
+            fused(tmp_path / model, tmp_path / folder, tmp_path / "old", overwrite=True)

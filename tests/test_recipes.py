@@ -46,6 +46,7 @@ def test_the_command_that_a_recipe_opens_with_gets_all_its_values(recipe: Path) 
     check(options)
     assert options.recipe == recipe.stem
     wanted = tomllib.loads(recipe.read_text())
+    assert wanted.pop("program") == program
     assert {name: getattr(options, name) for name in wanted} == wanted
     assert options.template is None or options.template in TEMPLATES
 
@@ -98,9 +99,38 @@ def test_a_recipe_with_a_fault_stops_the_program(text: str, words: str, tmp_path
     assert error.advice
 
 
-def test_the_recipe_of_another_program_is_refused() -> None:
-    with pytest.raises(UsageError, match="rank is not a key"):
-        parse(FinetuneOptions, "finetune", ["--data", "x", "--mlx-path", "y", "--recipe", "tiny_lora"])
+@pytest.mark.parametrize("recipe", ["tiny_finetune", "v1_5_7b_pretrain"])
+def test_the_recipe_of_another_program_is_refused_though_its_keys_fit(recipe: str) -> None:
+    with pytest.raises(UsageError, match="not a recipe for lora"):
+        parse(LoraOptions, "mlx-llava lora", [*NEEDED, "--recipe", recipe])
+
+
+def test_a_switch_that_a_recipe_sets_can_be_given_either_way() -> None:
+    given = [*NEEDED, "--recipe", "v1_5_7b_lora"]
+    assert parse(LoraOptions, "lora", [*given, "--leave-out"]).leave_out
+    assert not parse(LoraOptions, "lora", [*given, "--no-leave-out"]).leave_out
+
+
+# LLaVA's scripts, 8 devices each: conversations in a step, peak rate, epochs, fit of pictures
+# (scripts/pretrain.sh, finetune_full_schedule.sh with the paper's batch, finetune_sqa.sh, v1_5/*.sh)
+PAPERS = {
+    "v1_7b_pretrain": (128, 2e-3, 1, "crop"),
+    "v1_7b_instruct": (32, 2e-5, 3, "crop"),
+    "scienceqa": (128, 2e-5, 12, "crop"),
+    **{f"v1_5_{size}_pretrain": (256, 1e-3, 1, "crop") for size in ("7b", "13b")},
+    **{f"v1_5_{size}_finetune": (128, 2e-5, 1, "pad") for size in ("7b", "13b")},
+    **{f"v1_5_{size}_lora": (128, 2e-4, 1, "pad") for size in ("7b", "13b")},
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_recipe_has_the_numbers_of_its_paper(name: str) -> None:
+    values = tomllib.loads((RECIPES / f"{name}.toml").read_text())
+    step = values["batch_size"] * values["accumulation"]
+    assert (step, values["learning_rate"], values["epochs"], values["fit"]) == PAPERS[name]
+    assert (values["warmup_ratio"], values["weight_decay"]) == (0.03, 0.0)
+    if name.endswith("lora"):
+        assert (values["rank"], values["alpha"], values["dropout"], values["mm_projector_lr"]) == (128, 256, 0.05, 2e-5)
 
 
 def test_a_recipe_that_is_not_there_is_told_in_two_lines() -> None:

@@ -185,7 +185,7 @@ def test_weights_are_written_in_the_dtype_of_the_base_or_in_another(
 ) -> None:
     half = ConvertOptions(hf_path=str(EMBEDDED), mlx_path=tmp_path / "half", dtype="bfloat16")
     write(prepare(half))
-    options = replace(stage2, data=data / "text.json", model=str(half.mlx_path), projector=None, epochs=1)
+    options = replace(stage2, data=data / "text.json", model=str(half.mlx_path), projector=None, epochs=2)
     for dtype, spelled in ((None, {"BF16"}), ("float32", {"BF16", "F32"})):
         assert finetune(replace(options, mlx_path=tmp_path / str(dtype), dtype=dtype)) == 0
         after = stored(tmp_path / str(dtype))

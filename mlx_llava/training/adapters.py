@@ -7,8 +7,9 @@ then it is QLoRA.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_llava.checkpoint import FLOATS, Form, check_coverage, parameter_shapes, read_array
+from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import CheckpointError, UsageError
 from mlx_llava.keys import Section, read_json
 from mlx_llava.models.llava import Llava
+from mlx_llava.prompts.templates import TEMPLATES
 from mlx_llava.shards import Reader, read_header, read_index
 
 FORMAT = 1
@@ -132,20 +135,24 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, model: Llava, lora: Lora | None, base: str, *, projector: bool) -> None:
+def save(
+    folder: Path, model: Llava, lora: Lora | None, base: str, *, projector: bool, config: LlavaConfig | None = None
+) -> None:
     """Write the adapters, and the projector if it was trained, into a folder; without `lora` the projector alone.
 
-    Written aside and moved into place, the config last: without it nothing is read.
+    Written aside and moved into place, the config last and the old one away first: without it nothing is read.
 
     Args:
         base: the fingerprint of the model that they belong to.
+        config: how text and pictures became input in training, for answers that are asked for in the same way.
     """
     tensors = {
         ADAPTERS: {f"{path}.{name}": a[name] for path, a in _attached(model).items() for name in ("lora_a", "lora_b")},
         PROJECTOR: dict(_projector(model)) if projector else {},
     }
     aside = folder / ".adapters"
-    aside.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)  # of a save that was killed
+    aside.mkdir()
     for name, some in tensors.items():
         if some:
             mx.save_safetensors(str(aside / name), some, {"format": "mlx"})
@@ -155,7 +162,10 @@ def save(folder: Path, model: Llava, lora: Lora | None, base: str, *, projector:
         "lora_parameters": _form(lora),
         "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha if lora else 0.0, "projector": projector},
     }
+    if config is not None:
+        values["mlx_llava"] |= {"template": config.template, "fit": config.picture.fit}
     (aside / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).unlink(missing_ok=True)
     for name in (*tensors, CONFIG):
         if (aside / name).exists():
             (aside / name).replace(folder / name)
@@ -190,6 +200,14 @@ def load(folder: Path, model: Llava, base: str) -> Lora | None:
     return lora
 
 
+def asked_as_trained(folder: Path, config: LlavaConfig) -> LlavaConfig:
+    """The config of a model with the template and the fit of pictures that a folder's adapters were trained with."""
+    ours = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}").section("mlx_llava")
+    chosen = ours.choice("template", config.template, TEMPLATES)
+    fit = "pad" if ours.choice("fit", config.picture.fit, ("crop", "pad")) == "pad" else "crop"
+    return replace(config, template=chosen, picture=replace(config.picture, fit=fit))
+
+
 def load_projector(folder: Path, model: Llava, base: str) -> None:
     """Give the model the projector of a folder that holds nothing else; CheckpointError as `load` has it."""
     if _read_config(folder, model, base)[0] is not None:
@@ -213,6 +231,7 @@ def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bo
     rank, dropout = form.whole("rank", None, 0, 2**16), form.real("dropout", None, 0.0, 0.999)
     alpha, projector = ours.real("alpha", None, 0.0, 1e6), ours.flag("projector", False)
     lora = Lora(rank, alpha, dropout) if rank else None
+    _ = ours.get("template"), ours.get("fit")  # for asked_as_trained
     for key in ("scale", "keys"):
         form.must(key, _form(lora)[key])
     for section in (config, ours, form):

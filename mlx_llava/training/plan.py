@@ -7,15 +7,25 @@ from mlx.utils import tree_flatten
 from mlx_llava import backend
 from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.data.examples import Examples
-from mlx_llava.errors import LimitError
+from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.training.loop import Run
 from mlx_llava.training.memory import Sizes, step_memory
+from mlx_llava.training.schedule import Schedule
 
 STATE = 16  # bytes for each trained number: master, two moments and a gradient in float32
 
 
 def plan(run: Run) -> str:
-    """What is trained, in how many steps, and about how much memory that takes; LimitError where it does not fit."""
+    """What is trained, in how many steps, and about how much memory that takes.
+
+    Raises LimitError where it does not fit, UsageError where the run would end before its warm-up has begun.
+    """
+    schedule = Schedule(run.num_steps, run.warmup_ratio)
+    if not any(schedule(step) for step in range(min(run.num_steps, 2))):
+        raise UsageError(
+            f"one step of {run.order.batch_size * run.order.accumulation} conversations is all, and its rate is zero",
+            "Give a lower --accumulation or --batch-size, more --epochs, or --warmup-ratio 0.",
+        )
     flat: list[tuple[str, mx.array]] = tree_flatten(run.model.parameters())  # pyright: ignore
     weights = sum(weight.nbytes for _, weight in flat)
     trained = sum(master.size for master in run.optimizer.masters.values())

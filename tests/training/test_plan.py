@@ -8,7 +8,7 @@ import pytest
 from spine import EMBEDDED
 
 from mlx_llava import backend
-from mlx_llava.errors import LimitError
+from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.lora import LoraOptions
 from mlx_llava.training.loop import Run
 from mlx_llava.training.plan import plan
@@ -20,7 +20,8 @@ ROW = '{"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "v
 @pytest.fixture
 def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
     (tmp_path / "train.jsonl").write_text(ROW % "because" + ROW % ("so " * 50).strip())
-    return LoraOptions(data=tmp_path, adapter_path=tmp_path, model=str(converted(EMBEDDED)), workers=0, batch_size=2)
+    given = {"data": tmp_path, "adapter_path": tmp_path, "model": str(converted(EMBEDDED))}
+    return LoraOptions(**given, workers=0, batch_size=2, warmup_ratio=0.0)
 
 
 def run_of(options: LoraOptions) -> Run:
@@ -34,6 +35,13 @@ def test_it_tells_what_is_trained_and_what_it_takes(options: LoraOptions) -> Non
     assert plan(run).startswith(first)
     assert run.step_memory < run_of(replace(options, batch_size=1)).step_memory * 2.01
     assert run_of(replace(options, recompute=True)).step_memory < run.step_memory
+
+
+def test_a_run_that_ends_before_its_rate_rises_is_refused(options: LoraOptions) -> None:
+    with pytest.raises(UsageError, match="one step of 16 conversations") as raised:
+        plan(run_of(replace(options, warmup_ratio=0.03)))
+    assert "--accumulation" in raised.value.advice
+    assert "2 steps" in plan(run_of(replace(options, warmup_ratio=0.03, epochs=2)))
 
 
 @pytest.mark.parametrize(("free", "advice"), [(0, "packed model"), (10_000_000, "--batch-size")])

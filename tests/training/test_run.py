@@ -14,8 +14,11 @@ from spine import EMBEDDED, answer_of
 from mlx_llava import tuning
 from mlx_llava.ask import AskOptions
 from mlx_llava.ask import ask as ask_program
+from mlx_llava.checkpoint import load
 from mlx_llava.errors import CheckpointError, LlavaError, UsageError
+from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.lora import LoraOptions, lora
+from mlx_llava.opening import open_model
 from mlx_llava.training.snapshots import sole_writer
 
 EXAMPLES = EMBEDDED / "examples"
@@ -144,6 +147,17 @@ def test_adapters_answer_in_the_form_they_were_taught(
     assert capsys.readouterr().out.endswith(" circle\n")
     assert ask_program(replace(asked, adapter_path=None)) == 0
     assert capsys.readouterr().out == answer_of("one_shape.png", words[1])["answer"] + "\n"
+
+
+def test_adapters_are_asked_as_they_were_trained(options: LoraOptions, tmp_path: Path) -> None:
+    changed = replace(options, adapter_path=tmp_path / "other", template="llava_v1", fit="pad", epochs=2)
+    assert lora(changed) == 0
+    fused = FuseOptions(model=str(options.model), adapter_path=tmp_path / "other", mlx_path=tmp_path / "fused")
+    fuse(fused)
+    asked = open_model(str(options.model), adapter=tmp_path / "other").config
+    for config in (asked, load(tmp_path / "fused").config):
+        assert (config.template, config.picture.fit) == ("llava_v1", "pad")
+    assert open_model(str(options.model)).config.template == "vicuna_v1"
 
 
 def test_adapters_answer_a_file_of_questions(options: LoraOptions, undisturbed: Path, tmp_path: Path) -> None:
