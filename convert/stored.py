@@ -25,7 +25,8 @@ from mlx_llava.errors import UsageError
 from mlx_llava.keys import read_json
 from mlx_llava.models.llava import Llava
 from mlx_llava.shards import read_index
-from mlx_llava.training import adapters
+from mlx_llava.training import adapter_folder
+from mlx_llava.training.adapters import Lora
 
 RAW = {"U32": mx.uint32, "U8": mx.uint8, **STORED}
 NORM = "language_model.norm.weight"  # never packed: its dtype is the model's
@@ -35,7 +36,7 @@ NORM = "language_model.norm.weight"  # never packed: its dtype is the model's
 class Tuned:
     """An adapter folder that fits the model below it."""
 
-    form: adapters.Lora | None  # of a projector alone
+    form: Lora | None  # of a projector alone
     layers: Mapping[str, Delta]  # by the path of the layer
     projector: Mapping[str, mx.array]  # by name; empty where it was not trained
 
@@ -75,8 +76,11 @@ class Converted:
         """The parts of a packed layer, to be written as they stand."""
         for kind in ("weight", "scales", "biases"):
             if part := self.parts.get(f"{path}.{kind}"):
-                dtype = RAW.get(part.tensor.dtype, self.dtype) if isinstance(part, Stored) else self.dtype
-                yield Planned(f"{path}.{kind}", part, dtype)
+                yield Planned(f"{path}.{kind}", part, self.dtype_of(part))
+
+    def dtype_of(self, part: Weight) -> mx.Dtype:
+        """The dtype to write it in: its own if it lies in the files, otherwise the model's."""
+        return RAW[part.tensor.dtype] if isinstance(part, Stored) else self.dtype
 
     def _unpacked(self, path: str) -> Weight:
         weight, scales = self.parts[f"{path}.weight"], self.parts[f"{path}.scales"]
@@ -98,10 +102,10 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
     tensors = read_index(folder)
     model = skeleton(config, quantized)
     check_coverage(parameter_shapes(model), tensors, str(folder))
-    tuned = None if adapter is None else _tuned(adapter, model, adapters.fingerprint(folder))
+    tuned = None if adapter is None else _tuned(adapter, model, adapter_folder.fingerprint(folder))
     parts: dict[str, Weight] = {tensor: Stored(place) for tensor, place in tensors.items()}
     if adapter is not None and tuned:
-        config = adapters.asked_as_trained(adapter, config)
+        config = adapter_folder.asked_as_trained(adapter, config)
         ours = {"template": config.template, "picture": asdict(config.picture)}
         values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}
         parts |= {tensor: Held(f"{adapter}: {tensor}", array) for tensor, array in tuned.projector.items()}
@@ -110,9 +114,9 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
 
 def _tuned(folder: Path, model: Llava, base: str) -> Tuned:
     """Load an adapter folder onto a skeleton: the loader's own checks, and no weight below it is computed."""
-    if not (folder / adapters.CONFIG).is_file():
-        raise UsageError(f"{folder}: no adapter folder", f"Name a folder that holds {adapters.CONFIG}.")
-    form = adapters.load(folder, model, base)
+    if not (folder / adapter_folder.CONFIG).is_file():
+        raise UsageError(f"{folder}: no adapter folder", f"Name a folder that holds {adapter_folder.CONFIG}.")
+    form = adapter_folder.load(folder, model, base)
     layers = {
         path: Delta(Held(f"{folder}: {path}", module["lora_a"]), Held(f"{folder}: {path}", module["lora_b"]), scale)
         for path, module in model.named_modules()
@@ -120,5 +124,5 @@ def _tuned(folder: Path, model: Llava, base: str) -> Tuned:
         for scale in (form.scale if form else 0.0,)
     }
     flat: list[tuple[str, mx.array]] = tree_flatten(model.projector.parameters())  # pyright: ignore
-    trained = read_json(folder / adapters.CONFIG)["mlx_llava"].get("projector")
+    trained = read_json(folder / adapter_folder.CONFIG)["mlx_llava"].get("projector")
     return Tuned(form, layers, {f"projector.{name}": array for name, array in flat} if trained else {})

@@ -89,7 +89,7 @@ def planned(converted: "Converted", packings: Mapping[str, "Quantization"]) -> "
         if packing and converted.keeps(path, packing):
             yield from converted.copied(path)
         else:
-            yield Planned(name, weight, converted.dtype, packing)
+            yield Planned(name, weight, converted.dtype_of(weight), packing)
 
 
 def _check(options: FuseOptions) -> None:

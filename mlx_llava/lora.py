@@ -43,7 +43,7 @@ def main() -> None:
 def lora(options: LoraOptions) -> int:
     """Train; the exit code."""
     check(options)
-    from mlx_llava.training import adapters
+    from mlx_llava.training import adapter_folder, adapters
     from mlx_llava.training.snapshots import sole_writer
 
     form = adapters.Lora(options.rank, options.alpha, options.dropout)
@@ -56,7 +56,8 @@ def lora(options: LoraOptions) -> int:
         finished = train(work)
         other_projector = not options.freeze_projector or options.projector is not None
         asked = config_of(options, base.checkpoint.config)
-        adapters.save(options.adapter_path, model, form, base.fingerprint, projector=other_projector, config=asked)
+        target, told = options.adapter_path, base.fingerprint
+        adapter_folder.save(target, model, form, told, projector=other_projector, config=asked)
     say(f"adapters written to {options.adapter_path}")
     say(f"ask with them: mlx-llava ask --model {base.checkpoint.folder} --adapter-path {options.adapter_path} …")
     return 0 if finished else INTERRUPTED

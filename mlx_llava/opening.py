@@ -6,7 +6,7 @@ from pathlib import Path
 from mlx_llava.checkpoint import Checkpoint, converted_config, load
 from mlx_llava.embedded import load_embedded
 from mlx_llava.hub import CONFIG, fetch
-from mlx_llava.training import adapters
+from mlx_llava.training import adapter_folder
 
 
 def open_model(name: str | None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
@@ -17,6 +17,6 @@ def open_model(name: str | None, revision: str | None = None, adapter: Path | No
         converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are fetched
         checkpoint = load(fetch(name, revision))
     if adapter is not None:
-        adapters.load(adapter, checkpoint.model, adapters.fingerprint(checkpoint.folder))
-        checkpoint = replace(checkpoint, config=adapters.asked_as_trained(adapter, checkpoint.config))
+        adapter_folder.load(adapter, checkpoint.model, adapter_folder.fingerprint(checkpoint.folder))
+        checkpoint = replace(checkpoint, config=adapter_folder.asked_as_trained(adapter, checkpoint.config))
     return checkpoint

@@ -17,6 +17,7 @@ from mlx_llava.program import printable
 if TYPE_CHECKING:
     from mlx_llava.checkpoint import Checkpoint
     from mlx_llava.config import LlavaConfig
+    from mlx_llava.data.dataset import Dataset
     from mlx_llava.data.examples import Examples
     from mlx_llava.training.loop import Run
     from mlx_llava.training.step import Part
@@ -121,12 +122,12 @@ def load_base(options: TuningOptions) -> Base:
     """The model as the options name it, with the projector they name; what is drawn next is drawn from their seed."""
     import mlx.core as mx
 
-    from mlx_llava.training import adapters
+    from mlx_llava.training import adapter_folder
 
     checkpoint = _load(options.model)
-    base = Base(checkpoint, adapters.fingerprint(checkpoint.folder))
+    base = Base(checkpoint, adapter_folder.fingerprint(checkpoint.folder))
     if options.projector is not None:
-        adapters.load_projector(options.projector, checkpoint.model, base.fingerprint)
+        adapter_folder.load_projector(options.projector, checkpoint.model, base.fingerprint)
     mx.random.seed(options.seed)
     return base
 
@@ -174,7 +175,7 @@ def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", pr
         save_every=options.save_every,
         num_workers=options.workers,
         folder=folder,
-        identity=identity(options, dataset.fingerprint, base.fingerprint),
+        identity=identity(options, base, dataset),
         recompute=recompute,
         step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
     )
@@ -213,16 +214,25 @@ def with_files(options: TuningOptions, checkpoint: "Checkpoint", examples: "Exam
     return replace(examples, features=feature_files(options.cache_features, checkpoint.model, config))
 
 
-def identity(options: TuningOptions, data: str, base: str) -> dict[str, Any]:
+def identity(options: TuningOptions, base: Base, dataset: "Dataset") -> dict[str, Any]:
     """What must be the same for a run to go on: all options but those of FREE, and what files hold."""
     settings = {name: value for name, value in asdict(options).items() if name not in FREE}
-    return {**settings, "data": data, "model": base, "projector": _digest(options.projector)}
+    config = config_of(options, base.checkpoint.config)
+    return {
+        **settings,
+        "template": config.template,
+        "fit": config.picture.fit,
+        "data": dataset.fingerprint,
+        "choice of records": hashlib.sha256(dataset.table.tobytes()).hexdigest(),
+        "model": base.fingerprint,
+        "projector": _digest(options.projector),
+    }
 
 
 def _digest(projector: Path | None) -> str | None:
     if projector is None:
         return None
-    from mlx_llava.training.adapters import PROJECTOR
+    from mlx_llava.training.adapter_folder import PROJECTOR
 
     return hashlib.sha256((projector / PROJECTOR).read_bytes()).hexdigest()
 

@@ -15,7 +15,7 @@ from mlx_llava.checkpoint import load
 from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, UsageError
 from mlx_llava.export import ExportOptions, export
 from mlx_llava.shards import read_index
-from mlx_llava.training import adapters
+from mlx_llava.training import adapter_folder, adapters
 
 
 def exported(model: Path, target: Path, **options: Any) -> Path:
@@ -104,8 +104,8 @@ def adapters_of(model: Path, folder: Path, base: str | None = None, *, lora: boo
     projector = checkpoint.model.projector["linear_1"]
     projector.weight = projector.weight + 1
     folder.mkdir()
-    base = base or adapters.fingerprint(model)
-    adapters.save(folder, checkpoint.model, LORA if lora else None, base, projector=True)
+    base = base or adapter_folder.fingerprint(model)
+    adapter_folder.save(folder, checkpoint.model, LORA if lora else None, base, projector=True)
     return folder
 
 

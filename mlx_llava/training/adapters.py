@@ -1,32 +1,14 @@
-"""LoRA adapters on the language model, and the folder that holds them.
+"""LoRA adapters on the language model. Packed layers below them stay packed: then it is QLoRA."""
 
-The folder has mlx-lm's form, `adapters.safetensors` beside `adapter_config.json`; the projector that was trained
-with them lies in `projector.safetensors`, or alone, where the rank is 0. Packed layers below adapters stay packed:
-then it is QLoRA.
-"""
-
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
-from mlx_llava.checkpoint import FLOATS, Form, check_coverage, parameter_shapes, read_array
-from mlx_llava.config import LlavaConfig
-from mlx_llava.errors import CheckpointError, UsageError
-from mlx_llava.keys import Section, read_json
+from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
-from mlx_llava.prompts.templates import TEMPLATES
-from mlx_llava.shards import Reader, read_header, read_index
 
-FORMAT = 1
-CONFIG, ADAPTERS, PROJECTOR = "adapter_config.json", "adapters.safetensors", "projector.safetensors"
 # The linear layers of a Vicuna block, all of them, as LLaVA's find_all_linear_names finds (llava/train/train.py).
 LAYERS = (
     "self_attn.q_proj",
@@ -63,13 +45,12 @@ def attach(model: Llava, lora: Lora) -> None:
     """
     from mlx_lm.tuner.lora import LoRALinear  # late: it imports transformers
 
-    _replace(
-        model,
-        {
-            path: LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)  # pyright: ignore
-            for path, layer in adaptable(model).items()
-        },
-    )
+    layers = {
+        path: LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)  # pyright: ignore
+        for path, layer in adaptable(model).items()
+    }
+    model.update_modules(tree_unflatten(list(layers.items())))
+    model.train(model.training)  # new modules train: their dropout would go on in answers
 
 
 def adaptable(model: Llava) -> dict[str, nn.Linear | nn.QuantizedLinear]:
@@ -85,184 +66,6 @@ def adaptable(model: Llava) -> dict[str, nn.Linear | nn.QuantizedLinear]:
     return found
 
 
-def merge(model: Llava) -> int:
-    """Add adapters to the layers below them, which are unpacked for it, and remove them; how many there were.
-
-    Raises UsageError where there are none.
-    """
-    adapters = _attached(model)
-    if not adapters:
-        raise UsageError("there are no adapters to merge", "Load an adapter folder first.")
-    dtype = model.language_model.norm.weight.dtype
-    _replace(model, {path: merged(adapter, dtype) for path, adapter in adapters.items()})
-    return len(adapters)
-
-
-def merged(adapter: Any, dtype: mx.Dtype) -> nn.Linear:
-    """One layer that does what a layer and its adapter did: W + scale · (A B)ᵀ, summed in float32."""
-    base = adapter.linear
-    weight = base.weight
-    if isinstance(base, nn.QuantizedLinear):
-        packing = (base.group_size, base.bits, base.mode)
-        weight = mx.dequantize(weight, base.scales, base.get("biases"), *packing, dtype=mx.float32)
-    delta = adapter.scale * (adapter.lora_a.astype(mx.float32) @ adapter.lora_b.astype(mx.float32)).T
-    layer = nn.Linear(1, 1, bias="bias" in base)
-    layer.weight = (weight.astype(mx.float32) + delta).astype(dtype)
-    if "bias" in base:
-        layer.bias = base.bias
-    return layer
-
-
-def _attached(model: Llava) -> dict[str, Any]:
+def attached(model: Llava) -> dict[str, Any]:
+    """The layers that have an adapter, by their full paths."""
     return {path: module for path, module in model.named_modules() if "lora_a" in module}
-
-
-def _replace(model: Llava, layers: Mapping[str, nn.Module]) -> None:
-    model.update_modules(tree_unflatten(list(layers.items())))
-    model.train(model.training)  # new modules train: their dropout would go on in answers
-
-
-def fingerprint(folder: Path) -> str:
-    """What tells one converted model from another: name, dtype, shape and first row of all its tensors, hashed.
-
-    Vectors count whole. How the tensors are spread over files does not matter.
-    """
-    digest = hashlib.sha256()
-    with Reader() as reader:
-        for name, tensor in sorted(read_index(folder).items()):
-            digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
-            digest.update(reader.rows(tensor, 0, 1 if len(tensor.shape) > 1 else None).tobytes())
-    return digest.hexdigest()
-
-
-def save(
-    folder: Path, model: Llava, lora: Lora | None, base: str, *, projector: bool, config: LlavaConfig | None = None
-) -> None:
-    """Write the adapters, and the projector if it was trained, into a folder; without `lora` the projector alone.
-
-    Written aside and moved into place, the config last and the old one away first: without it nothing is read.
-
-    Args:
-        base: the fingerprint of the model that they belong to.
-        config: how text and pictures became input in training, for answers that are asked for in the same way.
-    """
-    tensors = {
-        ADAPTERS: {f"{path}.{name}": a[name] for path, a in _attached(model).items() for name in ("lora_a", "lora_b")},
-        PROJECTOR: dict(_projector(model)) if projector else {},
-    }
-    aside = folder / ".adapters"
-    shutil.rmtree(aside, ignore_errors=True)  # of a save that was killed
-    aside.mkdir()
-    for name, some in tensors.items():
-        if some:
-            mx.save_safetensors(str(aside / name), some, {"format": "mlx"})
-    values = {
-        "fine_tune_type": "lora",
-        "num_layers": len(model.language_model.layers),
-        "lora_parameters": _form(lora),
-        "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha if lora else 0.0, "projector": projector},
-    }
-    if config is not None:
-        values["mlx_llava"] |= {"template": config.template, "fit": config.picture.fit}
-    (aside / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    (folder / CONFIG).unlink(missing_ok=True)
-    for name in (*tensors, CONFIG):
-        if (aside / name).exists():
-            (aside / name).replace(folder / name)
-    aside.rmdir()
-
-
-def _form(lora: Lora | None) -> dict[str, Any]:
-    """What mlx-lm calls the parameters; of no adapters the rank is 0."""
-    if lora is None:
-        return {"rank": 0, "scale": 0.0, "dropout": 0.0, "keys": []}
-    return {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": list(LAYERS)}
-
-
-def load(folder: Path, model: Llava, base: str) -> Lora | None:
-    """Attach the adapters of a folder, and give the model the projector trained with them.
-
-    Where the folder holds a projector alone, that is all, and None is returned. Raises CheckpointError, before
-    anything changes, where the folder belongs to another model than the one with the fingerprint `base`, or holds
-    anything else than exactly the tensors it declares, all finite.
-    """
-    lora, projector = _read_config(folder, model, base)
-    values: dict[str, mx.array] = {}
-    if lora is not None:
-        values.update((name, x.astype(mx.float32)) for name, x in _read(folder / ADAPTERS, _forms(model, lora)))
-    if projector:
-        forms = {n: f for n, f in parameter_shapes(model).items() if n.startswith("projector.")}
-        now = dict(_projector(model))
-        values.update((name, x.astype(now[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
-    if lora is not None:
-        attach(model, lora)
-    model.load_weights(list(values.items()), strict=False)
-    return lora
-
-
-def asked_as_trained(folder: Path, config: LlavaConfig) -> LlavaConfig:
-    """The config of a model with the template and the fit of pictures that a folder's adapters were trained with."""
-    ours = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}").section("mlx_llava")
-    chosen = ours.choice("template", config.template, TEMPLATES)
-    fit = "pad" if ours.choice("fit", config.picture.fit, ("crop", "pad")) == "pad" else "crop"
-    return replace(config, template=chosen, picture=replace(config.picture, fit=fit))
-
-
-def load_projector(folder: Path, model: Llava, base: str) -> None:
-    """Give the model the projector of a folder that holds nothing else; CheckpointError as `load` has it."""
-    if _read_config(folder, model, base)[0] is not None:
-        raise CheckpointError(f"{folder}: holds adapters too", "Name a folder of `mlx-llava pretrain`.")
-    load(folder, model, base)
-
-
-def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
-    flat: list[tuple[str, mx.array]] = tree_flatten(model.projector.parameters())  # pyright: ignore
-    return ((f"projector.{name}", value) for name, value in flat)
-
-
-def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bool]:
-    config = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}")
-    ours, form = config.section("mlx_llava"), config.section("lora_parameters")
-    if ours.text("base", None) != base:
-        raise CheckpointError(f"{folder}: the adapters belong to another model", "Name the one they were trained on.")
-    config.must("fine_tune_type", "lora")
-    config.must("num_layers", len(model.language_model.layers))
-    ours.must("format", FORMAT)
-    rank, dropout = form.whole("rank", None, 0, 2**16), form.real("dropout", None, 0.0, 0.999)
-    alpha, projector = ours.real("alpha", None, 0.0, 1e6), ours.flag("projector", False)
-    lora = Lora(rank, alpha, dropout) if rank else None
-    _ = ours.get("template"), ours.get("fit")  # for asked_as_trained
-    for key in ("scale", "keys"):
-        form.must(key, _form(lora)[key])
-    for section in (config, ours, form):
-        section.finish()
-    for name, declared in ((ADAPTERS, lora is not None), (PROJECTOR, projector)):
-        if (folder / name).exists() and not declared:
-            raise CheckpointError(f"{folder}/{name}: the folder's config declares none", "Take it away.")
-    if lora is None and not projector:
-        raise CheckpointError(f"{folder}: declares neither adapters nor a projector", "Train it again.")
-    return lora, projector
-
-
-def _forms(model: Llava, lora: Lora) -> dict[str, Form]:
-    """The tensors that adapters of this form have on this model."""
-    forms: dict[str, Form] = {}
-    for path, layer in adaptable(model).items():
-        outputs, inputs = layer.weight.shape
-        if isinstance(layer, nn.QuantizedLinear):
-            inputs = inputs * 32 // layer.bits
-        forms[f"{path}.lora_a"] = (inputs, lora.rank), FLOATS
-        forms[f"{path}.lora_b"] = (lora.rank, outputs), FLOATS
-    return forms
-
-
-def _read(file: Path, wanted: Mapping[str, Form]) -> Iterator[tuple[str, mx.array]]:
-    """Every tensor of a file that holds exactly the wanted ones; CheckpointError for a value that is not finite."""
-    tensors = read_header(file)
-    check_coverage(wanted, tensors, str(file))
-    with Reader() as reader:
-        for name, tensor in tensors.items():
-            array = read_array(reader, tensor)
-            if not mx.isfinite(array).all():
-                raise CheckpointError(f"{file}: {name} is not finite", "Take an earlier state of the training.")
-            yield name, array

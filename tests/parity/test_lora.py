@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from lessons import LORA, TEXT_SCALE, adapted, batch, lessons, tiny
-from mlx.utils import tree_flatten
 from peft import LoraConfig, get_peft_model
 from record import build, modern_name
 from spine import CASES, released_name
 from test_training import OPTIONS, SCHEDULE, assert_close, assert_same_steps, mean_loss
 
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import LAYERS, Lora, attach, merge
+from mlx_llava.training.adapters import LAYERS, Lora, attach
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.optimizer import AdamW, trained
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
@@ -79,17 +78,6 @@ def test_adapters_and_projector_after_five_steps_are_those_of_peft(name: str) ->
     for step in range(5):
         train_step(model, optimizer, [given], SCHEDULE(step))
     assert_same_steps(upright(trained(model)), pairs, OPTIONS[name], lambda: mean_loss(peft, given))
-
-
-@pytest.mark.parametrize("case", FORMS)
-def test_merged_weights_are_those_of_peft(case: str) -> None:
-    model, peft, _ = pair(case)
-    assert merge(model) == len(LAYERS) * len(model.language_model.layers)
-    theirs = dict(peft.merge_and_unload().named_parameters())
-    ours: Any = tree_flatten(model.language_model.parameters())
-    for inside, value in ours:
-        expected = theirs[modern_name(released_name(f"language_model.{inside}"))].detach().numpy()
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6, err_msg=inside)  # float32
 
 
 def test_a_new_adapter_begins_as_peft_begins_it() -> None:

@@ -15,17 +15,8 @@ from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, UsageError
 from mlx_llava.shards import read_header
-from mlx_llava.training.adapters import (
-    ADAPTERS,
-    CONFIG,
-    LAYERS,
-    PROJECTOR,
-    Lora,
-    fingerprint,
-    load,
-    load_projector,
-    save,
-)
+from mlx_llava.training.adapter_folder import ADAPTERS, CONFIG, PROJECTOR, fingerprint, load, load_projector, save
+from mlx_llava.training.adapters import LAYERS, Lora
 from mlx_llava.training.loss import answer_loss
 
 BASE = "a fingerprint"
@@ -152,7 +143,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "other layers": ("keys", lambda f: reconfigure(f, "lora_parameters", keys=["self_attn.q_proj"])),
     "DoRA": ("fine_tune_type", lambda f: reconfigure(f, None, fine_tune_type="dora")),
     "fewer blocks": ("num_layers", lambda f: reconfigure(f, None, num_layers=2)),
-    "a newer format": ("format", lambda f: reconfigure(f, "mlx_llava", format=2)),
+    "a newer format": ("format", lambda f: reconfigure(f, "mlx_llava", format=3)),
     "an unknown key": ("not implemented", lambda f: reconfigure(f, "mlx_llava", rslora=True)),
     "no fingerprint": ("base is missing", lambda f: reconfigure(f, "mlx_llava", base=None)),
 }
@@ -191,5 +182,15 @@ def test_a_fingerprint_tells_models_apart_and_not_how_they_are_cut_into_files(
     assert len(list(shards.glob("*.safetensors"))) > 1
     assert fingerprint(shards) == fingerprint(whole)
     assert fingerprint(again("half", dtype="float16")) != fingerprint(whole)
+    for file, old, new in (
+        ("tokenizer.json", '"id"', '"id" '),
+        ("config.json", '"rms_norm_eps": ', '"rms_norm_eps": 1'),
+    ):
+        before = (shards / file).read_text()
+        assert old in before
+        (shards / file).write_text(before.replace(old, new))
+        assert fingerprint(shards) != fingerprint(whole), file
+        (shards / file).write_text(before)
+    assert fingerprint(again("other", dtype="float32", template="llava_v1")) == fingerprint(whole)  # training says it
     rewrite(min(shards.glob("*.safetensors")), lambda t: t.update({name: 1.01 * t[name] for name in [*t][:1]}))
     assert fingerprint(shards) != fingerprint(whole)

@@ -1,4 +1,4 @@
-"""Adapters: where they sit, how they begin, what they learn on a packed base, and what merging leaves."""
+"""Adapters: where they sit, how they begin, and what they learn on a packed base."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from lessons import LORA, adapted, batch, lessons, tiny, values
 from mlx.utils import tree_map
 
 from mlx_llava import backend
-from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import LAYERS, Lora, adaptable, attach, load, merge, save
+from mlx_llava.training.adapter_folder import load, save
+from mlx_llava.training.adapters import LAYERS, Lora, attach
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trained
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
 
@@ -112,18 +112,6 @@ def test_a_packed_base_learns_through_its_adapters() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("packing", [None, *MODES])
-def test_a_merged_model_answers_as_the_one_with_adapters(packing: Packing | None) -> None:
-    model = adapted(packed(packing) if packing else tiny("attention bias"))
-    one = batch(*lessons("attention bias"), case="attention bias")
-    before = np.array(model(one))
-    assert merge(model) == 3 * 7
-    np.testing.assert_allclose(np.array(model(one)), before, rtol=0, atol=1e-4)  # float32; logits of some units
-    assert len(adaptable(model)) == 3 * 7
-    with pytest.raises(UsageError, match="no adapters"):
-        merge(model)
-
-
 @pytest.mark.parametrize("packing", MODES)
 def test_adapters_of_a_packed_base_can_be_loaded_onto_it(packing: Packing, tmp_path: Path) -> None:
     model, other = adapted(packed(packing)), packed(packing)
@@ -132,10 +120,3 @@ def test_adapters_of_a_packed_base_can_be_loaded_onto_it(packing: Packing, tmp_p
     ours, theirs = values(model), values(other)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_merged_weights_have_the_dtype_of_the_model() -> None:
-    model = adapted(tiny())
-    model.set_dtype(mx.bfloat16)
-    merge(model)
-    assert model.language_model.layers[0].mlp.up_proj.weight.dtype == mx.bfloat16

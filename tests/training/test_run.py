@@ -133,6 +133,15 @@ def test_a_run_with_other_options_does_not_go_on(
         lora(replace(options, **change))
 
 
+def test_a_run_does_not_go_on_with_another_choice_of_records(options: LoraOptions, tmp_path: Path) -> None:
+    images = shutil.copytree(EXAMPLES, tmp_path / "images")
+    given = replace(options, images=images, leave_out=True, epochs=2, adapter_path=tmp_path / "run")
+    assert lora(given) == 0
+    (images / "one_shape.png").unlink()
+    with pytest.raises(UsageError, match="another choice of records"):
+        lora(given)
+
+
 def test_a_folder_has_one_writer(options: LoraOptions, undisturbed: Path) -> None:
     with sole_writer(undisturbed), pytest.raises(UsageError, match="in use by another run"):
         lora(options)
