@@ -55,7 +55,10 @@ def read(folder: Path) -> Tuning:
     """Everything that was tuned; ConversionError for a kind of adapter that cannot be merged."""
     tensors: dict[str, Tensor] = {}
     for file in _files(folder):
-        tensors |= read_header(file) if file.suffix == ".safetensors" else read_file(file)
+        found = read_header(file) if file.suffix == ".safetensors" else read_file(file)
+        if twice := tensors.keys() & found.keys():
+            raise ConversionError(f"{folder}: {min(twice)[:160]} is in two files", "Take the folder as saved.")
+        tensors |= found
     adapters = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
     layers = dict(_layers(adapters, *_scale(folder))) if (folder / CONFIG).exists() else {}
     if not layers and (adapters or (folder / CONFIG).exists()):
@@ -63,6 +66,8 @@ def read(folder: Path) -> Tuning:
     instead = {}
     for name, tensor in tensors.items():
         ours = None if name in adapters or ".original_module." in name else new_name(_inside(name))
+        if ours in instead:
+            raise ConversionError(f"{folder}: {ours} is there twice, once as {name[:160]}", "Take the folder as saved.")
         if ours is not None:
             instead[ours] = tensor
     return Tuning(layers, instead)

@@ -44,6 +44,8 @@ def gather(options: ConvertOptions) -> Given:
     notes = (*_tuned(tuning, options), *_notes(folder, values))
     if drawn:
         notes = (f"a new projector, {options.new_projector}, drawn with seed {options.seed}; train it first", *notes)
+    if options.vision_tower and _has_tower(theirs):
+        notes = (*notes, "note: the checkpoint's own tower is used; --vision-tower tells only its form and pictures")
     return Given(folder, config, theirs, tensors_of(tower) if tower else {}, tuning, drawn, notes)
 
 
@@ -82,12 +84,16 @@ def _read(
     tower = fetch_checkpoint(options.vision_tower) if options.vision_tower else None
     config = from_hf(values, vision_from_hf(read_json(tower / "config.json")) if tower else None)
     theirs = tensors_of(folder)
-    if tower is None and named is not None and not any("vision_tower." in name for name in theirs):
+    if tower is None and named is not None and not _has_tower(theirs):
         tower = fetch_checkpoint(str(named))  # a published one, or from_hf would have refused it
     for place in (folder, tower) if tower else (folder,):
         config = with_pictures(config, place)
     config = _with_stops(config, folder)
     return replace(config, template=options.template or config.template), theirs, tower
+
+
+def _has_tower(theirs: Mapping[str, Tensor]) -> bool:
+    return any("vision_tower." in name for name in theirs)
 
 
 def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:

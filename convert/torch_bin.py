@@ -25,7 +25,7 @@ from mlx_llava.errors import CheckpointError
 from mlx_llava.shards import DTYPES, Reader, Stamp, Tensor
 
 MAX_PICKLE = 64 * 2**20  # bytes; that of a 13B shard has 60 kB
-MAX_MEMBERS = 200_000
+MAX_MEMBERS, MAX_LIST = 200_000, 64 * 2**20  # and bytes of the list of them
 PIECE = 2**20
 # torch/serialization.py
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -74,8 +74,10 @@ def read_file(path: Path) -> dict[str, Tensor]:
         raise refused(where, f"holds a {type(views).__name__}, not a table of tensors")
     tensors = {}
     for name, view in views.items():
-        if type(name) is not str or not name.isprintable() or type(view) is not View:
-            raise refused(where, f"{str(name)[:60]!r} is of kind {type(view).__name__}, not a tensor")
+        if type(name) is not str or not name.isprintable():
+            raise refused(where, f"a {type(name).__name__} that is no name of a tensor")
+        if type(view) is not View:
+            raise refused(where, f"{name[:60]!r} is of kind {type(view).__name__}, not a tensor")
         tensors[name] = _place(name, view, pieces, path, stamp)
     return tensors
 
@@ -123,9 +125,8 @@ def _zipped(file: Any, size: int, where: str) -> tuple[Any, Mapping[str, Piece]]
 def _members(file: Any, size: int, where: str) -> dict[str, Piece]:
     """Every member of the zip: stored as it is, named alike in both places, none over another."""
     try:
-        file.seek(max(0, size - 22))
-        if file.read(4) != b"PK\5\6":  # zipfile would look for an end further up
-            raise zipfile.BadZipFile
+        if _list_size(file, size) > MAX_LIST:
+            raise damaged(f"{where} names too many members")
         with zipfile.ZipFile(file) as archive:
             listed, end = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error, NotImplementedError, OverflowError):
@@ -145,6 +146,16 @@ def _members(file: Any, size: int, where: str) -> dict[str, Piece]:
             raise damaged(f"{where} ends within its members, perhaps an incomplete download")
         found[info.filename] = Piece(offset, info.file_size, info.CRC)
     return found
+
+
+def _list_size(file: Any, size: int) -> int:
+    """Bytes of the list of members, which zipfile reads whole, where the end of the file tells them."""
+    file.seek(max(0, size - 98))
+    end = file.read(98).rjust(98, b"\0")  # zip64's record and locator, if there are any, and the end record
+    if end[76:80] != b"PK\5\6" or end[96:] != b"\0\0":  # zipfile would look for an end further up
+        raise zipfile.BadZipFile
+    (short,), (wide,) = struct.unpack_from("<I", end, 88), struct.unpack_from("<Q", end, 40)
+    return wide if end[56:60] == b"PK\6\7" else short
 
 
 def _data_offset(file: Any, info: zipfile.ZipInfo, where: str) -> int:

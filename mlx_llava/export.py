@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import arg
-
 from mlx_llava import __version__
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.options import optional, parse
@@ -29,12 +27,12 @@ A LLaVA in the layout of llava-hf, for `LlavaForConditionalGeneration` and `Auto
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """Write a converted folder in the layout of llava-hf."""
 
-    model: Annotated[str, arg(aliases=["-m"])]
-    """Converted folder."""
+    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    """Converted folder; the small model of this package unless given."""
     hf_path: Path
     """Folder to write. It appears whole or not at all."""
     adapter_path: Annotated[Path | None, optional("FOLDER")] = None
@@ -57,10 +55,10 @@ def export(options: ExportOptions) -> None:
     if options.hf_path.exists():
         raise ConversionError(f"{options.hf_path}: already there", "Choose another --hf-path.")
     from mlx_llava.convert.stored import read
-    from mlx_llava.hub import fetch
+    from mlx_llava.opening import folder_of
 
-    folder = fetch(options.model)
-    converted = read(folder, options.model, options.adapter_path)
+    folder = folder_of(options.model)
+    converted = read(folder, options.model or folder.name, options.adapter_path)
     if options.peft:
         from mlx_llava.convert.peft_folder import write_peft
 

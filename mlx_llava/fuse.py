@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from mlx_llava.convert.weights import Planned
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FuseOptions:
     """Merge adapters into the model that they were trained on."""
 
-    model: Annotated[str, arg(aliases=["-m"])]
-    """Converted folder that the adapters belong to."""
+    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    """Converted folder that the adapters belong to; the small model of this package unless given."""
     adapter_path: Path
     """Folder of the adapters, or of a projector alone."""
     mlx_path: Annotated[Path, arg(aliases=["--save-path"])]
@@ -60,10 +60,10 @@ def fuse(options: FuseOptions) -> None:
     from mlx_llava.convert.progress import Progress
     from mlx_llava.convert.stored import read
     from mlx_llava.convert.weights import outputs, write_weights
-    from mlx_llava.hub import fetch
+    from mlx_llava.opening import folder_of
 
-    base = fetch(options.model)
-    converted = read(base, options.model, options.adapter_path)
+    base = folder_of(options.model)
+    converted = read(base, options.model or base.name, options.adapter_path)
     packings = _packings(options, converted)
     plan = [*planned(converted, packings)]
     num_bytes = sum(output.num_bytes for output in outputs(plan))
@@ -108,7 +108,7 @@ def _convert_options(options: FuseOptions) -> "ConvertOptions":
     from mlx_llava.convert.options import ConvertOptions
 
     names = ("quantize", "q_bits", "q_group_size", "q_mode")
-    return ConvertOptions(options.model, options.mlx_path, **{name: getattr(options, name) for name in names})
+    return ConvertOptions(options.model or "", options.mlx_path, **{name: getattr(options, name) for name in names})
 
 
 def _packings(options: FuseOptions, converted: "Converted") -> Mapping[str, "Quantization"]:
@@ -125,7 +125,7 @@ def _lines(options: FuseOptions, converted: "Converted", packings: Mapping[str, 
     tuned = converted.tuned
     assert tuned is not None  # an adapter folder was asked for
     projector = " and the projector" if tuned.projector else ""
-    yield f"{options.model}: {len(tuned.layers)} adapters{projector} of {options.adapter_path}"
+    yield f"{options.model or converted.source}: {len(tuned.layers)} adapters{projector} of {options.adapter_path}"
     copied = sum(converted.keeps(path, packing) for path, packing in packings.items())
     yield f"{len(packings)} layers packed, {copied} of them copied as they were" if packings else "nothing packed"
 

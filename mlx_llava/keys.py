@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", "A checkpoint folder has a config.json.") from None
+        raise ConfigError(f"{path}: {error.strerror}", f"Name a folder that holds {path.name}.") from None
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MB", "Is this the right file?")
     try:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_llava.checkpoint import Checkpoint, converted_config, load
-from mlx_llava.embedded import load_embedded
+from mlx_llava.embedded import converted, load_embedded
 from mlx_llava.hub import CONFIG, fetch
 from mlx_llava.training import adapter_folder
 
@@ -20,3 +20,8 @@ def open_model(name: str | None, revision: str | None = None, adapter: Path | No
         adapter_folder.load(adapter, checkpoint.model, adapter_folder.fingerprint(checkpoint.folder))
         checkpoint = replace(checkpoint, config=adapter_folder.asked_as_trained(adapter, checkpoint.config))
     return checkpoint
+
+
+def folder_of(name: str | None) -> Path:
+    """The converted folder called `name`, or the package's own."""
+    return converted() if name is None else fetch(name)

@@ -114,8 +114,8 @@ def read_index(folder: Path) -> dict[str, Tensor]:
         raise _damaged(f"{_spell(folder)}: {INDEX} is missing, perhaps an incomplete download")
     if any(name.endswith(".bin") for name in files):
         raise CheckpointError(
-            f"{_spell(folder)} holds only PyTorch pickles (.bin), which can run code",
-            "If you trust them, load them with transformers and write safetensors with save_pretrained.",
+            f"{_spell(folder)} holds PyTorch files (.bin), but neither safetensors nor a whole pytorch_model",
+            "mlx-llava convert reads pytorch_model.bin, or its shards with their index; save others as safetensors.",
         )
     raise CheckpointError(f"{_spell(folder)}: no {SINGLE}, no {INDEX}", "Name the folder of a checkpoint.")
 

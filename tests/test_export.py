@@ -19,7 +19,7 @@ from mlx_llava.training import adapter_folder, adapters
 
 
 def exported(model: Path, target: Path, **options: Any) -> Path:
-    export(ExportOptions(str(model), target, **options))
+    export(ExportOptions(model=str(model), hf_path=target, **options))
     return target
 
 

@@ -55,7 +55,7 @@ def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = Non
 
 
 def fused(model: Path, folder: Path, target: Path, **options: Any) -> Path:
-    fuse(FuseOptions(str(model), folder, target, **options))
+    fuse(FuseOptions(model=str(model), adapter_path=folder, mlx_path=target, **options))
     return target
 
 

@@ -416,8 +416,8 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
         ([], "no model.safetensors, no model.safetensors.index.json", "Name the folder of a checkpoint"),
         (["config.json", "adapters.safetensors"], "no model.safetensors", "Name the folder of a checkpoint"),
         ([X, Y], "model.safetensors.index.json is missing", "Download"),
-        (["pytorch_model.bin"], "holds only PyTorch pickles (.bin)", "save_pretrained"),
-        (["mm_projector.bin", "config.json"], "holds only PyTorch pickles (.bin)", "save_pretrained"),
+        (["pytorch_model.bin"], "holds PyTorch files (.bin)", "pytorch_model.bin"),
+        (["mm_projector.bin", "config.json"], "holds PyTorch files (.bin)", "pytorch_model.bin"),
     ],
 )
 def test_a_folder_without_weights_says_what_to_do(files: list[str], words: str, advice: str, tmp_path: Path) -> None:

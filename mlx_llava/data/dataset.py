@@ -82,7 +82,7 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
     scanned, named = _scan(_file_of(path, split))
     dataset = scanned.without(_missing_pictures(scanned, named, images))
     if dataset.left_out and not skip_bad:
-        raise refusal(dataset.left_out, "Mend these records, or leave them out.")
+        raise refusal(dataset.left_out, "Mend these records, or leave them out: --leave-out in training.")
     if not len(dataset):
         raise RecordError(f"{dataset.file}: no records to train on", "Give at least one conversation.")
     return dataset
@@ -140,7 +140,8 @@ def _where(file: Path, number: int, line: int) -> str:
 def _missing_pictures(dataset: Dataset, named: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
     """What to say of the records whose pictures are not there, by their indices."""
     if named and folder is None:
-        raise RecordError(f"{dataset.file}: {len(named)} pictures are named, and no folder of pictures", "Name it.")
+        problem = f"{dataset.file}: {len(named)} pictures are named, and no folder of pictures"
+        raise RecordError(problem, "Name it with --images.")
     faults = {}
     for name in _absent(named, folder or Path()):
         for index in named[name]:

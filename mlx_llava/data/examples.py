@@ -54,7 +54,7 @@ class Maker:
         if len(example.tokens) > self.max_tokens:
             raise RecordError(
                 f"{record.where}: {len(example.tokens)} tokens, the limit is {self.max_tokens}",
-                "Leave the record out, or allow more tokens.",
+                "Leave the record out with --leave-out, or allow more with --max-tokens.",
             )
         return example
 
@@ -136,9 +136,9 @@ class Examples:
             for _, some in found:
                 faults |= some
         if faults and not leave_out:
-            raise refusal(list(faults.values()), "Leave these records out, or allow more tokens.")
+            raise refusal(list(faults.values()), "Leave them out with --leave-out, or allow more with --max-tokens.")
         if len(faults) == len(self):
-            raise refusal(list(faults.values()), "Nothing is left to train on: allow more tokens.")
+            raise refusal(list(faults.values()), "Nothing is left to train on: allow more with --max-tokens.")
         return replace(self, dataset=self.dataset.without(faults))
 
 

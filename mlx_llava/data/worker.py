@@ -78,7 +78,7 @@ def _function(pickled: bytes) -> Callable[[Any], Any]:
     """The function; one that tells why, where it cannot be had: somebody listens at the first argument."""
     try:
         return pickle.loads(pickled)
-    except Exception:
+    except Exception:  # whatever it is, the one who waits is to know
         trouble = traceback.format_exc()
 
     def raises(_: Any) -> NoReturn:
@@ -93,7 +93,7 @@ def _reply(make: Callable[[Any], Any], pickled: bytes) -> bytes:
         return pickle.dumps(("made", make(pickle.loads(pickled))), protocol=5)
     except LlavaError as error:  # which does not pickle, as it is made from two lines and holds one
         return pickle.dumps(("refused", type(error), error.problem, error.advice))
-    except Exception:
+    except Exception:  # whatever it is, the one who waits is to know
         return pickle.dumps(("failed", traceback.format_exc()))
 
 

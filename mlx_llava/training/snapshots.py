@@ -48,7 +48,10 @@ class Snapshot:
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a run's folder; UsageError where another process does. The lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}", "Name a folder that can be made.") from None
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

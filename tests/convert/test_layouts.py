@@ -96,10 +96,12 @@ def test_original_llava_takes_its_tower_from_a_clip_checkpoint(expected: Arrays,
     assert (config.picture.fit, config.restart_after_image, config.image_token_id) == ("pad", True, 0)
 
 
-def test_a_tower_inside_the_checkpoint_is_preferred(expected: Arrays, tmp_path: Path) -> None:
+def test_a_tower_inside_the_checkpoint_is_preferred_and_that_is_said(expected: Arrays, tmp_path: Path) -> None:
     source = save(tmp_path / "source", renamed(arrays(), *ORIGINAL_NAMES), ORIGINAL)
     other = clip(tmp_path / "clip", {name: -values for name, values in arrays().items()})
-    assert same(weights_of(converted(source, tmp_path / "out", vision_tower=str(other))), expected)
+    out = converted(source, tmp_path / "out", vision_tower=str(other))
+    assert same(weights_of(out), expected)
+    assert "the checkpoint's own tower is used" in (out / "README.md").read_text()
 
 
 def test_pictures_are_prepared_as_the_tower_that_is_kept_apart_says(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_tower_of_its_own_has_no_place_in_a_llava_hf_checkpoint(tmp_path: Path
 def test_bin_files_of_another_name_are_not_read(tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
     (source / "model.safetensors").rename(source / "weights.bin")
-    with pytest.raises(CheckpointError, match=r"only PyTorch pickles.*\n.*save_pretrained"):
+    with pytest.raises(CheckpointError, match=r"PyTorch files.*\n.*pytorch_model.bin"):
         converted(source, tmp_path / "out")
 
 

@@ -203,6 +203,7 @@ def containers() -> Iterator[tuple[str, bytes]]:
     yield "torchscript", zipped(good, data, **{"constants.pkl": b"", "code/x.py": b""})
     yield "big endian", zipped(good, data, byteorder=b"big")
     yield "two pickles", zipped(good, data) + zipped(good, data)[:-22]
+    yield "a list of 128 MB", assert_fine[:-10] + (2**27).to_bytes(4, "little") + assert_fine[-6:]
     yield "another name inside", assert_fine.replace(b"archive/data/0", b"archive/data/1", 1)
     yield "flipped pickle", assert_fine.replace(b"torch", b"tprch", 1)
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):

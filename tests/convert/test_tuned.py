@@ -177,8 +177,12 @@ DAMAGES: dict[str, tuple[str, Callable[[Arrays], object]]] = {
         lambda t: t.update({key.replace("layers.0", "layers.9"): t[key] for key in [*t] if ADAPTER in key}),
     ),
     "a foreign tensor": ("no rule", lambda t: t.update({"base_model.model.router.weight": np.ones(3)})),
+    "a projector in both files": ("two files|there twice", lambda t: t.update(wrapped(projector()))),
     "not finite": ("NaN", lambda t: t.update({f"{ADAPTER}.lora_A.weight": np.full((RANK, 128), np.nan, np.float32)})),
-    "no adapters": ("do not come together", lambda t: t.clear() or t.update(wrapped(projector()))),
+    "no adapters": (
+        "do not come together",
+        lambda t: t.clear() or t.update({"base_model.model.model.norm.weight": np.ones(64)}),
+    ),
 }
 
 

@@ -32,7 +32,7 @@ Convert = Callable[[Path], Path]
 
 
 def exported(model: Path, target: Path, **options: Any) -> Path:
-    export(ExportOptions(str(model), target, **options))
+    export(ExportOptions(model=str(model), hf_path=target, **options))
     return target
 
 
