@@ -52,7 +52,7 @@ class TuningOptions:
     """The settings that all programs for tuning have."""
 
     data: Path
-    """LLaVA JSON or JSONL, `messages` rows, or a folder with train.jsonl."""
+    """LLaVA JSON or JSONL, `messages` rows, or a folder with train.jsonl, and valid.jsonl to tell its loss too."""
     images: Annotated[Path | None, optional("FOLDER")] = None
     """Where the pictures lie; text needs none."""
     model: Annotated[str | None, optional("MODEL", "-m")] = None
@@ -158,7 +158,9 @@ def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", pr
     from mlx_llava.training.plan import largest_step
     from mlx_llava.training.step import train_only
 
-    examples = with_files(options, base.checkpoint, read_examples(options, base.checkpoint))
+    examples = read_examples(options, base.checkpoint, "train")
+    has_validation = (options.data / "valid.jsonl").is_file()
+    validation = read_examples(options, base.checkpoint, "valid") if has_validation else None
     model, dataset = base.checkpoint.model, examples.dataset
     train_only(model, *parts)
     recompute = not backend.on_cpu() if options.recompute is None else options.recompute
@@ -177,12 +179,13 @@ def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", pr
         folder=folder,
         identity=identity(options, base, dataset),
         recompute=recompute,
+        validation=validation,
         step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
     )
 
 
-def read_examples(options: TuningOptions, checkpoint: "Checkpoint") -> "Examples":
-    """All examples of the data, known to be whole."""
+def read_examples(options: TuningOptions, checkpoint: "Checkpoint", split: str) -> "Examples":
+    """All examples of a split of the data, known to be whole, and with the folder of features that is named."""
     from mlx_llava.data.dataset import read
     from mlx_llava.data.examples import Examples, Maker
     from mlx_llava.prompts.templates import template
@@ -197,20 +200,17 @@ def read_examples(options: TuningOptions, checkpoint: "Checkpoint") -> "Examples
         max_tokens=min(options.max_tokens, config.text.max_position_embeddings),
         pictures_first=not options.as_written,
     )
-    dataset = read(options.data, options.images, "train", skip_bad=options.leave_out)
+    dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
     examples = Examples(dataset, maker).fitting(leave_out=options.leave_out, num_workers=options.workers)
     left_out = examples.dataset.left_out
-    say(f"{len(examples)} conversations" + (f"; {len(left_out)} left out: {left_out[0]}, …" if left_out else ""))
-    return examples
-
-
-def with_files(options: TuningOptions, checkpoint: "Checkpoint", examples: "Examples") -> "Examples":
-    """The examples, with the folder of features that the options name."""
+    say(
+        f"{len(examples)} conversations{' to validate' * (split == 'valid')}"
+        + (f"; {len(left_out)} left out: {left_out[0]}, …" if left_out else "")
+    )
     if options.cache_features is None:
         return examples
     from mlx_llava.training.features import feature_files
 
-    config = config_of(options, checkpoint.config)
     return replace(examples, features=feature_files(options.cache_features, checkpoint.model, config))
 
 

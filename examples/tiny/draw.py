@@ -11,13 +11,13 @@ from scenes import draw_scene
 from tyro.conf import Positional
 
 
-def main(out: Positional[Path], scenes: int = 1000, seed: int = 1, held_out: bool = False) -> None:
-    """Draw bright pictures into OUT; with --held-out each shows a pair of colour and shape that training never does."""
+def main(out: Positional[Path], scenes: int = 1000, seed: int = 1, things: int = 5, held_out: bool = False) -> None:
+    """Draw bright pictures of so many things at most; with --held-out each shows a pair that training never does."""
     (out / coco.PICTURES).mkdir(parents=True, exist_ok=True)
     pictures = []
     for number in range(scenes):
         chance = Random(f"{seed} {number}")
-        scene = draw_scene(chance, bright=True, held_out=held_out)
+        scene = draw_scene(chance, things, bright=True, held_out=held_out)
         image, boxes = draw(scene, chance)
         name = f"{number:06d}.png"
         image.save(out / coco.PICTURES / name)

@@ -1,6 +1,7 @@
 """From captions and boxes to the data of every stage, in LLaVA's form. `python examples/tiny/instruct.py FOLDER`"""
 
 import json
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
@@ -14,13 +15,16 @@ BRIEF = ("Describe the image concisely.", "What is this?", "Give a short descrip
 KINDS = (*SHORT, reasoning)
 
 
-def main(folder: Positional[Path], seed: int = 1, turns: int = 7, rounds: int = 1) -> None:
-    """Write pretrain.json, finetune.json with `rounds` conversations for each picture, and questions.jsonl."""
+def main(folder: Positional[Path], seed: int = 1, turns: int = 7, more: int = 0) -> None:
+    """Write pretrain.json, finetune.json with a conversation for each picture, `more` of them, and questions.jsonl."""
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
     said = [(p.file_name, p.captions[0]) for p in pictures[::4]]
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
-    write(folder / "finetune.json", [instructed(p, n, turns, chance) for n, p in enumerate(pictures * rounds)])
+    talks = (instructed(picture, n, turns, chance) for n, picture in enumerate(cycle(pictures)))
+    write(folder / "finetune.json", [*islice(talks, len(pictures))])
+    if more:
+        write(folder / "finetune-more.json", [*islice(talks, more)])
     with (folder / "questions.jsonl").open("w") as file:
         for n, picture in enumerate(pictures):
             for turn in questions(picture.scene, chance):

@@ -7,7 +7,7 @@ import tyro
 from score import right, rows
 from tyro.conf import Positional
 
-STAGES = {"clip": "patches", "text.run": "loss", "projector": "loss", "model.run": "loss", "adapters": "loss"}
+STAGES = {"clip": "patches", **dict.fromkeys(("text.run", "projector", "first.run", "model.run", "adapters"), "loss")}
 
 
 def main(out: Positional[Path]) -> None:

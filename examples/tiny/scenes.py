@@ -61,10 +61,10 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def draw_scene(chance: Random, *, bright: bool = False, held_out: bool = False) -> Scene:
-    """A scene of one to five things; with `held_out` the first of them is a pair that training never shows."""
+def draw_scene(chance: Random, most: int = 5, *, bright: bool = False, held_out: bool = False) -> Scene:
+    """A scene of one to `most` things; with `held_out` the first of them is a pair that training never shows."""
     background = chance.choice(BRIGHT if bright else BACKGROUNDS)
-    cells = chance.sample(range(9), chance.choices((1, 2, 3, 4, 5), (3, 4, 4, 3, 3))[0])
+    cells = chance.sample(range(9), min(most, chance.choices((1, 2, 3, 4, 5), (3, 4, 4, 3, 3))[0]))
     colors = [color for color in COLORS if (color, background) not in ALIKE and not (bright and color == "white")]
     things: list[Thing] = []
     for cell in cells:

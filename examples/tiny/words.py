@@ -13,10 +13,10 @@ from scenes import Scene, draw_scene
 from tyro.conf import Positional
 
 
-def main(out: Positional[Path], scenes: int = 24000, seed: int = 1, turns: int = 7) -> None:
-    """Write `scenes` conversations in LLaVA's form."""
+def main(out: Positional[Path], scenes: int = 24000, seed: int = 1, things: int = 5, turns: int = 7) -> None:
+    """Write `scenes` conversations, about at most so many things each, in LLaVA's form."""
     chance = Random(f"instruct {seed}")
-    drawn = (draw_scene(Random(f"{seed} {number}")) for number in range(scenes))
+    drawn = (draw_scene(Random(f"{seed} {number}"), things) for number in range(scenes))
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, [in_words(scene, number, turns, chance) for number, scene in enumerate(drawn)])
 

@@ -35,6 +35,8 @@ def draw(metrics: Path, to: Path) -> bool:
     axes = figure.subplots()
     axes.plot([*found], [*found.values()], linewidth=0.5, alpha=0.5)
     axes.plot([*found], smoothed([*found.values()]))
+    if (validation := metrics.with_name("validation.jsonl")).exists():
+        axes.plot(*zip(*losses(validation).items(), strict=True), marker="o")
     axes.set(xlabel="step", ylabel="loss for each answer token")
     axes.grid(alpha=0.3)
     figure.savefig(to, dpi=150)

@@ -4,6 +4,7 @@ Knows nothing of what is trained: that was decided when the optimizer was made. 
 from its last snapshot, and ends with the same bits as one that was not.
 """
 
+import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +29,11 @@ from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.snapshots import Place, Snapshot
 from mlx_llava.training.step import Step, train_step
+from mlx_llava.training.validation import validation_loss
 
 MAX_SKIPPED = 5  # steps in a row whose loss or gradient was not finite
 SHOWN = 10  # records that an error names
-METRICS = "metrics.jsonl"
+METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Run:
     """What must be the same for a run to go on: options, data, model."""
     recompute: bool = False
     """Whether the backward pass computes Vicuna's blocks again, to keep less in memory."""
+    validation: Examples | None = None
+    """What the loss is also told of, at every snapshot."""
     step_memory: int = 0
     """Bytes that a step takes besides weights and the optimizer's state, as estimated."""
 
@@ -83,9 +87,20 @@ def train(run: Run, say: Callable[[str], None]) -> bool:
             stopping = stop_is_asked()
             if stopping or place.step % run.save_every == 0 or place.step == run.num_steps:
                 snapshots.save(run.folder, Snapshot(place, run.optimizer.state()), run.identity)
+                if not stopping:
+                    validate(run, place.step, say)
             if stopping and place.step < run.num_steps:
                 return False
     return True
+
+
+def validate(run: Run, step: int, say: Callable[[str], None]) -> None:
+    """Tell of the loss on examples that are not trained on, if there are any."""
+    if run.validation is not None:
+        loss = validation_loss(run.model, run.validation, run.order.batch_size)
+        with (run.folder / VALIDATION).open("a") as file:
+            file.write(json.dumps({"step": step, "loss": loss}) + "\n")
+        say(f"validation loss {loss:.4f} after step {step}")
 
 
 def take(run: Run, place: Place, batches: list[Batch], factor: float) -> Step:

@@ -18,7 +18,7 @@ from mlx_llava.lora import LoraOptions, lora
 from mlx_llava.models.clip import VisionTower
 from mlx_llava.training.features import feature_files, tower_fingerprint, with_features
 from mlx_llava.training.loss import answer_loss
-from mlx_llava.tuning import config_of, read_examples, with_files
+from mlx_llava.tuning import config_of, read_examples
 
 EXAMPLES = EMBEDDED / "examples"
 NAMES = ("one_shape.png", "three_shapes.png", "two_shapes_wide.png")
@@ -50,7 +50,7 @@ def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
 
 
 def batch_of(options: LoraOptions, checkpoint: Checkpoint) -> Batch:
-    return with_files(options, checkpoint, read_examples(options, checkpoint)).batch([0, 1, 2])
+    return read_examples(options, checkpoint, "train").batch([0, 1, 2])
 
 
 def files_of(options: LoraOptions, checkpoint: Checkpoint) -> FeatureFiles:

@@ -19,7 +19,9 @@ from mlx_llava.errors import CheckpointError, LlavaError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.lora import LoraOptions, lora
 from mlx_llava.opening import open_model
+from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.snapshots import sole_writer
+from mlx_llava.tuning import read_examples
 
 EXAMPLES = EMBEDDED / "examples"
 
@@ -140,6 +142,23 @@ def test_a_run_does_not_go_on_with_another_choice_of_records(options: LoraOption
     (images / "one_shape.png").unlink()
     with pytest.raises(UsageError, match="another choice of records"):
         lora(given)
+
+
+def test_a_folder_with_valid_jsonl_tells_its_loss_and_trains_to_the_same_bits(
+    options: LoraOptions, undisturbed: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(options.data.read_text())
+    for split, some in (("train", rows), ("valid", rows[:3])):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    given = replace(options, data=tmp_path, adapter_path=tmp_path / "run")
+    assert lora(given) == 0
+    assert result(given.adapter_path) == result(undisturbed)
+    told = [json.loads(line) for line in (given.adapter_path / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in told] == [*range(1, 10)]
+    tuned = open_model(str(options.model), adapter=given.adapter_path)
+    loss, count = answer_loss(tuned.model, read_examples(given, tuned, "valid").batch([0, 1, 2]))
+    assert told[-1]["loss"] == pytest.approx(loss.item() / count, rel=1e-6)  # float32 sums, of one batch or of three
+    assert told[-1]["loss"] < told[0]["loss"]
 
 
 def test_a_folder_has_one_writer(options: LoraOptions, undisturbed: Path) -> None:
