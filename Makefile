@@ -14,7 +14,7 @@ endif
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 export TRANSFORMERS_VERBOSITY = error
 
-.PHONY: ask replay test parity check wheel golden clean
+.PHONY: ask replay test parity check wheel stages golden clean
 
 ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
 	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --overwrite
@@ -39,6 +39,10 @@ wheel: $(VENV)/bin/python  ## build the wheel and see that it holds everything
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python tests/wheel.py dist/*.whl
+
+stages: $(VENV)/.test  ## every stage of training, on a small world, and that each has learned
+	rm -rf out/stages
+	QUICK=1 PYTHON=$(BIN)/python examples/runs/tiny.sh out/stages
 
 golden: $(VENV)/.parity  ## record again what transformers answers
 	$(BIN)/python tests/parity/record.py

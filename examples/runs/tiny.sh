@@ -11,7 +11,7 @@ mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 if [[ -n ${QUICK:-} ]]; then
-    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE=1600 CLIP="--steps 120 --batch-size 32"
+    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE=800 CLIP="--steps 120 --batch-size 32"
     BATCH="--batch-size 8" ANSWERS="--max-tokens 24"
 else
     SCENES=24000 HELD=500 WORLD="" TALK="" MORE=60000 CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
