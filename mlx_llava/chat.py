@@ -62,6 +62,8 @@ class Answer:
     finish: Finish = "cancelled"
     tokens: list[Token] = field(default_factory=list)
     prompt_ids: list[int] = field(default_factory=list)
+    begun: int = 0
+    """Tokens at its beginning that were given."""
     image_tokens: int = 0
     prefilled_tokens: int = 0
     vision: float = 0.0
@@ -72,7 +74,8 @@ class Answer:
     @property
     def tokens_per_second(self) -> float:
         """Decoding speed, the first token left out: it belongs to the prefill."""
-        return (len(self.tokens) - 1) / self.decode if self.decode and len(self.tokens) > 1 else 0.0
+        decoded = len(self.tokens) - self.begun - 1
+        return decoded / self.decode if self.decode and decoded > 0 else 0.0
 
 
 class StopText:
@@ -119,30 +122,40 @@ class Chat:
         self._cache = KeptCache(checkpoint.model.language_model, cache)
 
     def ask(
-        self, question: str, pictures: Sequence[Picture] = (), sampling: Sampling = Sampling(), num_top: int = 0
+        self,
+        question: str,
+        pictures: Sequence[Picture] = (),
+        sampling: Sampling = Sampling(),
+        num_top: int = 0,
+        begin: Sequence[int] = (),
     ) -> Generator[Piece, None, None]:
         """Pieces of the answer as they come; `self.answer` tells the rest.
 
         The turn joins the conversation when the iterator ends or is closed, with the answer as far as it got, unless
         nothing was said.
         Raises LimitError, before anything is computed, when the prompt does not fit into the context.
+
+        Args:
+            begin: token ids that the answer begins with, whatever the model would have said; `sampling.max_tokens`
+                counts those after them.
         """
         turn = Turn(question, len(pictures))
         shown = [*self.pictures, *pictures]
         example = self.encode([*self.turns, turn], shown)
-        sampling = replace(sampling, max_tokens=self.room(example, sampling.max_tokens))
-        self.answer = answer = Answer(prompt_ids=example.tokens.tolist())
+        fed = followed(example, begin)
+        sampling = replace(sampling, max_tokens=self.room(fed, sampling.max_tokens))
+        self.answer = answer = Answer(prompt_ids=example.tokens.tolist(), begun=len(begin))
         answer.image_tokens = int(np.count_nonzero(example.slots != TEXT))
-        keys = self._keys(example, shown)
+        keys = self._keys(fed, shown)
         start = self._cache.resume(keys)
         answer.prefilled_tokens = len(keys) - start
         started = time.perf_counter()
-        embeddings = self.embed(example, shown, start)
+        embeddings = self.embed(fed, shown, start)
         answer.vision = time.perf_counter() - started
         try:
-            yield from self._pieces(example.tokens, embeddings, sampling, num_top, started)
+            yield from self._pieces(fed.tokens, embeddings, sampling, num_top, started)
         finally:
-            self._cache.settle([*keys, *(token.id for token in answer.tokens)])
+            self._cache.settle([*keys, *(token.id for token in answer.tokens[len(begin) :])])
             if answer.tokens:
                 self.turns.append(replace(turn, answer=answer.text))
                 self.pictures = shown
@@ -196,26 +209,44 @@ class Chat:
         self, tokens: np.ndarray, embeddings: mx.array, sampling: Sampling, num_top: int, started: float
     ) -> Iterator[Piece]:
         answer, text, stop_text = self.answer, Detokenizer(self.checkpoint.tokenizer), StopText(self.template.stop)
+
+        def said(token: Token, *, full: bool = False) -> Piece:
+            """The piece of one more token, which ends the answer where it stops it or no other fits."""
+            answer.tokens.append(token)
+            stops = token.id in self.stop_ids
+            new = ("" if stops else text.add(token.id)) + (text.finish() if stops or full else "")
+            piece = stop_text.add(new)
+            if stops or full or stop_text.reached:
+                piece += stop_text.held
+                answer.finish = "stop" if stops or stop_text.reached else "length"
+            answer.text += piece
+            return Piece(piece, token)
+
+        begun = answer.begun
+        for given in tokens[len(tokens) - begun :].tolist():
+            yield said(Token(given))
+            if answer.finish == "stop":
+                return
         before = time.perf_counter()
         model = self.checkpoint.model.language_model
         steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top)
         with closing(steps):
             for token in steps:
                 now = time.perf_counter()
-                if not answer.tokens:
+                if len(answer.tokens) == begun:
                     answer.prefill, answer.first_token = now - before, now - started
                     before = now
                 answer.decode = now - before
-                answer.tokens.append(token)
-                last = token.id in self.stop_ids or len(answer.tokens) == sampling.max_tokens
-                piece = stop_text.add(
-                    ("" if token.id in self.stop_ids else text.add(token.id)) + (text.finish() if last else "")
-                )
-                last = last or stop_text.reached
-                piece += stop_text.held if last else ""
-                if last:
-                    answer.finish = "stop" if token.id in self.stop_ids or stop_text.reached else "length"
-                answer.text += piece
-                yield Piece(piece, token)
-                if last:
+                yield said(token, full=len(answer.tokens) + 1 == begun + sampling.max_tokens)
+                if answer.finish != "cancelled":
                     return
+
+
+def followed(example: Example, ids: Sequence[int]) -> Example:
+    """A prompt with these tokens behind it."""
+    return replace(
+        example,
+        tokens=np.concatenate([example.tokens, np.array(ids, example.tokens.dtype)]),
+        slots=np.concatenate([example.slots, np.full(len(ids), TEXT, example.slots.dtype)]),
+        label_mask=np.concatenate([example.label_mask, np.zeros(len(ids), bool)]),
+    )

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ async def running(
             yield Driver(pilot, app)
     finally:
         assert session.close()
+
+
+def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of an asynchronous function."""
+
+    @wraps(test)
+    def run(*arguments: object, **named: object) -> None:
+        asyncio.run(test(*arguments, **named))  # pyright: ignore[reportArgumentType]
+
+    return run
+
+
+def answers(driver: Driver) -> list[str]:
+    """The answers that are shown."""
+    return [node.text for node in driver.session.conversation.answers]
 
 
 def run(test: Callable[[], Any]) -> None:

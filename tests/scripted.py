@@ -90,7 +90,9 @@ class ScriptedWorker:
         yield Began(request.number, 40 + 576 * pictures, 576 * pictures, 40, 0.12, 0.34, 0.46)
         said = 0
         for word in pieces(text):
-            yield Said(request.number, word, Choice(word, 0.9), (Choice(word, 0.9), Choice(" dog", 0.05)))
+            yield Said(
+                request.number, word, Choice(word, 0.9, said), (Choice(word, 0.9, said), Choice(" dog", 0.05, 999))
+            )
             said += 1
             time.sleep(self.pause)
             while not (self.gate.wait(0.005) or stopped()):

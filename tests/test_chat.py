@@ -119,6 +119,31 @@ def test_a_cache_is_bounded_or_packed_but_not_both(embedded: Checkpoint) -> None
         Chat(embedded, cache=CacheOptions(max_size=64, bits=8))
 
 
+def test_an_answer_goes_on_from_any_of_its_tokens_to_the_same_end(embedded: Checkpoint) -> None:
+    chat, pictures = Chat(embedded), [picture(embedded, "two_shapes_wide.png")]
+    text = say(chat, DESCRIBE, pictures)
+    ids, finish = [token.id for token in chat.answer.tokens], chat.answer.finish
+    for count in (1, 3, len(ids) - 1, len(ids)):
+        chat.turns, chat.pictures = [], []
+        pieces = list(chat.ask(DESCRIBE, pictures, begin=ids[:count]))
+        assert ("".join(piece.text for piece in pieces), chat.answer.finish) == (text, finish)
+        assert [token.id for token in chat.answer.tokens] == ids
+        assert chat.answer.prefilled_tokens == 1  # the rest stands in the cache
+
+
+def test_an_answer_goes_on_from_another_token(embedded: Checkpoint) -> None:
+    chat, pictures = Chat(embedded), [picture(embedded, "two_shapes_wide.png")]
+    first = [*chat.ask(DESCRIBE, pictures, Sampling(), 2)]
+    begin = [first[0].token.id, first[1].token.top[1][0]]
+    chat.turns, chat.pictures = [], []
+    say(chat, DESCRIBE, pictures, Sampling(max_tokens=5), 0, begin)
+    after = [token.id for token in chat.answer.tokens]
+    assert (after[:2], len(after) <= 7) == (begin, True)
+    fresh = Chat(embedded)
+    say(fresh, DESCRIBE, pictures, Sampling(max_tokens=5), 0, begin)
+    assert [token.id for token in fresh.answer.tokens] == after
+
+
 def test_a_stopped_answer_is_kept_as_far_as_it_got(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
     pieces = chat.ask(DESCRIBE, [picture(embedded, "one_shape.png")])

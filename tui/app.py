@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,10 +91,12 @@ class ChatApp(App[int]):
         if opening.load is None:
             self.open("models")
 
-    def attach(self, picture: Path | None) -> None:
-        """Put a picture that was chosen beside the next question."""
+    def attach(self, picture: Path | None, otherwise: str = "") -> None:
+        """Put a picture that was chosen beside the next question; where none was, type something else."""
         if picture is not None:
             self.chat.composer.attach([picture])
+        elif otherwise:
+            self.chat.composer.prompt.insert(otherwise)
 
     def go_on(self, key: int | None) -> None:
         """Go on in a chat that was chosen."""
@@ -128,12 +131,17 @@ class ChatApp(App[int]):
                 from mlx_llava.tui.settings_screen import SettingsScreen
 
                 self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
-            case "files":
+            case "files" | "@":
                 from mlx_llava.tui.files_screen import FilesScreen
 
-                self.push_screen(FilesScreen(Path.cwd()), self.attach)
+                self.push_screen(FilesScreen(Path.cwd()), partial(self.attach, otherwise=name.removeprefix("files")))
             case "eyes":
                 self._open_eyes()
+            case "tokens":
+                from mlx_llava.tui.tokens_screen import TokensScreen
+
+                answer = session.noted
+                self.push_screen(TokensScreen(answer), partial(self.chat.go_on_instead, answer))
             case "help":
                 from mlx_llava.tui.help_screen import HelpScreen
 

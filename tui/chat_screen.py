@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on, work
@@ -20,7 +21,7 @@ from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.composer import Composer
 from mlx_llava.tui.conversation import Node, code_blocks
 from mlx_llava.tui.log import Log
-from mlx_llava.tui.messages import Ask, Crashed, Event, Failed, Finished, Loaded, Said
+from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Said
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
@@ -206,7 +207,7 @@ class ChatScreen(Screen[None]):
             self.chat_app.copy_out(reply.copy)
         if reply.fill is not None:
             self.composer.edit(reply.edited, reply.fill)
-        self.composer.attach(reply.attach, reply.fetched)
+        self.composer.attach(reply.attach, reply.fetched, pasted=reply.pasted)
         if reply.opened is not None:
             await self.open_chat(reply.opened)
         if reply.screen:
@@ -229,6 +230,11 @@ class ChatScreen(Screen[None]):
         else:
             self._interrupted = time.monotonic()
             self.notify("Press Ctrl+C again to leave.", timeout=TWICE)
+
+    @on(Prompt.PictureWanted)
+    def choose_picture(self) -> None:
+        """Let a picture be chosen; where none is, @ is a letter."""
+        self.chat_app.open("@")
 
     @on(Wish)
     async def fulfil(self, event: Wish) -> None:
@@ -269,11 +275,19 @@ class ChatScreen(Screen[None]):
         await self._again(questions[-1] if questions else None)
 
     async def _again(self, question: Node | None) -> None:
-        if question is None:
-            return
+        if question is not None:
+            await self._begin_answer(partial(self.session.answer, question))
+
+    @work(group="send")
+    async def go_on_instead(self, answer: Node, chosen: tuple[int, Choice] | None) -> None:
+        """Answer anew from a token that might have been."""
+        if chosen is not None:
+            await self._begin_answer(partial(self.session.instead, answer, *chosen))
+
+    async def _begin_answer(self, begin: Callable[[], Node]) -> None:
         await self.clear_note()
         try:
-            self.session.answer(question)
+            begin()
         except LlavaError as error:
             self.composer.tell(error)
         self.log_view.anchor()

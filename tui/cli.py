@@ -67,7 +67,7 @@ def chat(options: ChatOptions) -> int:
         question=options.prompt or "",
         chat=first_chat(options, session),
     )
-    if plain(options):
+    if plain(options, session.settings):
         from mlx_llava.tui.plain import talk
 
         return talk(session, opening)
@@ -76,9 +76,9 @@ def chat(options: ChatOptions) -> int:
     return run_app(session, opening)
 
 
-def plain(options: ChatOptions) -> bool:
+def plain(options: ChatOptions, settings: Settings) -> bool:
     """Whether to keep to lines of text."""
-    dumb = os.environ.get("TERM", "dumb") == "dumb" or os.environ.get(PLAIN) == "1"
+    dumb = settings.screen_reader or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get(PLAIN) == "1"
     return options.plain or dumb or not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty())
 
 

@@ -55,6 +55,10 @@ def _image(_: Session, argument: str) -> Reply:
     return Reply(attach=found.paths, fetched=found.urls)
 
 
+def _paste(_: Session, __: str) -> Reply:
+    return Reply(pasted=True)
+
+
 def _pictures(session: Session, _: str) -> Reply:
     cost = session.model.picture_tokens if session.model else None
     lines = []
@@ -173,10 +177,18 @@ def _stats(session: Session, _: str) -> Reply:
 
 
 def _tokens(session: Session, _: str) -> Reply:
-    answers = [node for node in session.conversation.answers if node.tokens]
-    if not answers:
-        raise UsageError("nothing else was noted", "/set alternatives on, then /again.")
-    return Reply("\n".join(figures.token_lines(answers[-1].tokens)))
+    return Reply("\n".join(figures.token_lines(session.noted.tokens)), screen="tokens")
+
+
+def _instead(session: Session, argument: str) -> Reply:
+    place, _, rank = argument.partition(" ")
+    answer = session.noted
+    at, which = number(place), number(rank.strip())
+    likely = figures.choices(answer.tokens[at - 1]) if 1 <= at <= len(answer.tokens) else ()
+    if not 1 <= which <= len(likely):
+        raise UsageError(f"/instead {argument}: there is no such token", "/tokens lists them.")
+    session.instead(answer, at - 1, likely[which - 1])
+    return Reply()
 
 
 def _eyes(session: Session, argument: str) -> Reply:
@@ -199,6 +211,7 @@ def _quit(_: Session, __: str) -> Reply:
 
 TABLE = (
     Command("image", "/image PATH|URL …", "attach pictures to the next question", _image),
+    Command("paste", "/paste", "attach the picture on the clipboard", _paste),
     Command("pictures", "/pictures", "list the pictures of this chat", _pictures),
     Command("off", "/off N", "hide a picture from the model, and save its tokens", _switch(False)),
     Command("on", "/on N", "show it again", _switch(True)),
@@ -216,6 +229,7 @@ TABLE = (
     Command("stats", "/stats", "what the last answer took", _stats),
     *KEEPING,
     Command("tokens", "/tokens", "how sure each word of the last answer was, and what else was likely", _tokens),
+    Command("instead", "/instead N K", "go on from token N with the K-th that was likely there: /tokens", _instead),
     Command("help", "/help", "this list", _help),
     Command("quit", "/quit", "leave", _quit),
 )

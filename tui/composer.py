@@ -19,6 +19,7 @@ from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
 from mlx_llava.tui.pictures import Attachment, fetch, read
+from mlx_llava.tui.pictures import pasted as from_clipboard
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Session
 
@@ -91,9 +92,10 @@ class Composer(Vertical):
         self.prompt.border_subtitle = warning
         self.prompt.set_class(bool(warning), "-warning")
 
-    def attach(self, paths: Iterable[Path], urls: Iterable[str] = ()) -> None:
-        """Read pictures, or fetch them, and put them beside the question."""
+    def attach(self, paths: Iterable[Path] = (), urls: Iterable[str] = (), *, pasted: bool = False) -> None:
+        """Read pictures, fetch them, or take that on the clipboard, and put them beside the question."""
         jobs = [*(partial(read, path) for path in paths), *(partial(fetch, url) for url in urls)]
+        jobs += [from_clipboard] * pasted
         if jobs:
             self._reading += 1
             self._attach_all(jobs)
@@ -145,7 +147,9 @@ class Composer(Vertical):
     def pasted(self, event: Prompt.Pasted) -> None:
         """Pasted files are attached; anything else is text."""
         found = dropped(event.text)
-        if found.text == "":
+        if not event.text:  # as terminals paste what is no text
+            self.attach(pasted=True)
+        elif found.text == "":
             self.attach(found.paths, found.urls)
         else:
             self.prompt.take(event.text)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.messages import Counted, ModelFacts, Said
+from mlx_llava.tui.messages import Choice, Counted, ModelFacts, Said
 
 GIGA = 1e9
 
@@ -104,13 +104,27 @@ def stats_lines(facts: dict[str, Any]) -> list[str]:
     ]
 
 
+def token(text: str) -> str:
+    """A token as it reads: the space that it begins with, and what has no shape, in signs."""
+    return clean_line(text.replace("\n", "⏎"), 20) or "·"
+
+
+def choices(said: Said) -> tuple[Choice, ...]:
+    """What was likely at a place, the likeliest first; what was said is among it."""
+    found = said.others if said.token is None or said.token in said.others else (*said.others, said.token)
+    return tuple(sorted(found, key=lambda choice: -choice.probability))
+
+
 def token_lines(tokens: Sequence[Said]) -> list[str]:
-    """Every token with its probability and the likeliest others."""
+    """Every token with its probability, and what else was likely, both numbered for /instead."""
     lines = []
-    for said in tokens:
+    for n, said in enumerate(tokens, 1):
         if said.token is None:
             continue
-        others = [other for other in said.others if other != said.token]
-        beside = ", ".join(f"{clean_line(other.text, 20)!r} {other.probability:.0%}" for other in others)
-        lines.append(f"{said.token.probability:5.0%}  {clean_line(said.token.text, 20)!r:20}  {beside}")
+        others = (
+            f"{k} {token(choice.text)!r} {choice.probability:.0%}"
+            for k, choice in enumerate(choices(said), 1)
+            if choice.id != said.token.id
+        )
+        lines.append(f"{n:3d}  {said.token.probability:4.0%}  {token(said.token.text)!r:20}  {', '.join(others)}")
     return lines

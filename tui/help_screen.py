@@ -21,7 +21,7 @@ KEYS = (
     ("Ctrl+N", "new chat"),
     ("PageUp PageDown", "scroll"),
     ("Tab, Shift+Tab", "to turns and pictures: keys act there"),
-    ("Ctrl+O", "attach a picture"),
+    ("Ctrl+O, @", "attach a picture"),
     ("F2  F3", "chats  through the model's eyes"),
     ("F4  F5", "settings  models"),
     ("Ctrl+P", "all commands"),

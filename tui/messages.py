@@ -60,6 +60,8 @@ class Ask:
     number: int
     exchanges: tuple[Exchange, ...]
     manner: Manner
+    begin: tuple[int, ...] = ()
+    """Ids of the tokens that the answer begins with."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,11 @@ class Began:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that might have been: its text and probability."""
+    """A token that might have been: its text, probability and id."""
 
     text: str
     probability: float
+    id: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_llava.errors import ImageError
+from mlx_llava.tui import clipboard
 from mlx_llava.tui.messages import Shown
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def fetch(url: str) -> Attachment:
 
     fetched = fetch_picture(url)
     return attachment(fetched.data, fetched.name)
+
+
+def pasted() -> Attachment:
+    """The picture on the clipboard; ImageError where there is none."""
+    data = clipboard.picture()
+    if not data:
+        raise ImageError("there is no picture on the clipboard", "Copy one, or name its file: /image PATH.")
+    return attachment(data, "clipboard.png")
 
 
 def attachment(data: bytes, name: str, origin: str = "") -> Attachment:

@@ -17,6 +17,7 @@ from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
 from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
 from mlx_llava.tui.pictures import fetch, read
+from mlx_llava.tui.pictures import pasted as from_clipboard
 from mlx_llava.tui.session import Opening, Session
 
 LOOK = 1.0  # seconds between two looks when nothing wakes us
@@ -59,9 +60,9 @@ class Talk:
             self.session.ask(question)
         self.listen()
 
-    def attach(self, paths: Sequence[Path], urls: Sequence[str] = ()) -> None:
-        """Put pictures beside the next question."""
-        for picture in (*map(read, paths), *map(fetch, urls)):
+    def attach(self, paths: Sequence[Path], urls: Sequence[str] = (), *, pasted: bool = False) -> None:
+        """Put pictures beside the next question, also that on the clipboard."""
+        for picture in (*map(read, paths), *map(fetch, urls), *([from_clipboard()] if pasted else [])):
             self.session.attach(picture)
             width, height = picture.size
             number = len(self.session.pictures())
@@ -126,7 +127,7 @@ class Talk:
             self.say(reply.text)
         if reply.copy is not None and not copy(reply.copy):
             self.say("there is no program for the clipboard")
-        self.attach(reply.attach, reply.fetched)
+        self.attach(reply.attach, reply.fetched, pasted=reply.pasted)
         if reply.opened is not None:
             self.open(reply.opened)
         if reply.fill is not None:

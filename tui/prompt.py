@@ -44,6 +44,9 @@ class Prompt(TextArea):
     class Interrupted(Message):
         """Ctrl+C was pressed with nothing to copy."""
 
+    class PictureWanted(Message):
+        """@ was typed where a word begins."""
+
     @dataclass
     class Completed(Message):
         """Tab was pressed on a word that begins with a slash."""
@@ -78,12 +81,20 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.post_message(self.Recalled())
+        elif event.character == "@" and self._word_begins():
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.PictureWanted())
         elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
             event.stop()
             event.prevent_default()
             self.post_message(self.Completed(self.text))
         else:
             await super()._on_key(event)
+
+    def _word_begins(self) -> bool:
+        row, column = self.cursor_location
+        return not column or self.document.get_line(row)[column - 1].isspace()
 
     def _enter(self) -> None:
         row, column = self.cursor_location

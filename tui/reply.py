@@ -17,6 +17,8 @@ class Reply:
     attach: tuple[Path, ...] = ()
     fetched: tuple[str, ...] = ()
     """Addresses of pictures to attach."""
+    pasted: bool = False
+    """Whether to attach the picture on the clipboard."""
     copy: str | None = None
     fill: str | None = None
     """Text for the prompt, to be edited and sent."""

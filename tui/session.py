@@ -6,7 +6,7 @@ Textual.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.messages import (
     Ask,
     Began,
+    Choice,
     Count,
     Counted,
     Crashed,
@@ -143,14 +144,31 @@ class Session:
         self.record.question(question)
         return self.answer(question)
 
-    def answer(self, question: Node) -> Node:
-        """Answer a question, once more if it has answers."""
+    def answer(self, question: Node, begin: Sequence[Said] = ()) -> Node:
+        """Answer a question, once more if it has answers; with the tokens of `begin` first."""
         self._check_free()
-        node = self.conversation.add(Node("assistant"), question)
+        node = self.conversation.add(Node("assistant", tokens=[*begin]), question)
         self._number += 1
         self.answering = Answering(self._number, node)
-        self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.manner()))
+        ids = tuple(said.token.id for said in begin if said.token)
+        self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.manner(), ids))
         return node
+
+    @property
+    def noted(self) -> Node:
+        """The last answer of which it is known what else it might have been; UsageError where there is none."""
+        answers = [node for node in self.conversation.answers if any(said.token for said in node.tokens)]
+        if not answers:
+            raise UsageError("nothing else was noted", "/set alternatives on, then /again.")
+        return answers[-1]
+
+    def instead(self, answer: Node, place: int, other: Choice) -> Node:
+        """Answer anew, beside an answer: as far as the token at `place` the same, there another, then the model's."""
+        question, tokens = answer.parent, answer.tokens
+        if question is None or not 0 <= place < len(tokens):
+            raise UsageError(f"there is no token {place + 1}", "/tokens lists them.")
+        said = tokens[place]
+        return self.answer(question, [*tokens[:place], Said(said.number, other.text, other, said.others)])
 
     def again(self) -> Node:
         """Answer the last question once more, beside the answer that is there."""

@@ -128,10 +128,10 @@ class ModelWorker:
         known, asked = pictures[: len(pictures) - new], pictures[len(pictures) - new :]
         chat.turns, chat.pictures = turns[:-1], known
         mx.reset_peak_memory()
-        pieces = chat.ask(request.exchanges[-1].question, asked, sampling(manner), manner.num_top)
+        pieces = chat.ask(request.exchanges[-1].question, asked, sampling(manner), manner.num_top, request.begin)
         with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
             for piece in pieces:
-                if len(chat.answer.tokens) == 1:
+                if len(chat.answer.tokens) == len(request.begin) + 1:
                     yield began(request.number, chat)
                 yield self._said(request.number, piece, chat)
                 if stopped():
@@ -142,8 +142,8 @@ class ModelWorker:
         token, spell = piece.token, chat.checkpoint.tokenizer.piece
         if token.logprob is None:
             return Said(number, piece.text)
-        others = tuple(Choice(spell(n), exp(logprob)) for n, logprob in token.top)
-        return Said(number, piece.text, Choice(spell(token.id), exp(token.logprob)), others)
+        others = tuple(Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
+        return Said(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
 
     def _count(self, request: Count) -> Counted:
         chat = self._chat(request.manner)
