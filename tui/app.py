@@ -135,17 +135,28 @@ class ChatApp(App[int]):
                 from mlx_llava.tui.files_screen import FilesScreen
 
                 self.push_screen(FilesScreen(Path.cwd()), partial(self.attach, otherwise=name.removeprefix("files")))
+            case "help":
+                from mlx_llava.tui.help_screen import HelpScreen
+
+                self.push_screen(HelpScreen())
+            case _:
+                self._open_about(name)
+
+    def _open_about(self, name: str) -> None:
+        """Open a screen about what is in the chat."""
+        session = self.session
+        match name:
             case "eyes":
                 self._open_eyes()
+            case "compare" if session.comparison:
+                from mlx_llava.tui.compare_screen import CompareScreen
+
+                self.push_screen(CompareScreen(session.comparison), lambda _: session.stop())
             case "tokens":
                 from mlx_llava.tui.tokens_screen import TokensScreen
 
                 answer = session.noted
                 self.push_screen(TokensScreen(answer), partial(self.chat.go_on_instead, answer))
-            case "help":
-                from mlx_llava.tui.help_screen import HelpScreen
-
-                self.push_screen(HelpScreen())
 
     def _open_eyes(self) -> None:
         from mlx_llava.tui.eyes_screen import EyesScreen
@@ -181,7 +192,7 @@ class ChatApp(App[int]):
 
 def palette(chat: ChatScreen, name: str, usage: str) -> Callable[[], None]:
     """What the palette does for a command: run it, or let its words be typed."""
-    if "N" in usage.split() or "PATH" in usage or "WORDS" in usage:
+    if "N" in usage.split() or any(word in usage for word in ("PATH", "WORDS", "MODEL")):
         return lambda: chat.composer.fill(f"/{name} ")
     return lambda: run_command(chat, name)
 

@@ -12,6 +12,7 @@ from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.conversation import code_blocks
 from mlx_llava.tui.keeping import KEEPING
+from mlx_llava.tui.messages import Load
 from mlx_llava.tui.reply import Command, Reply, number
 from mlx_llava.tui.session import Session
 from mlx_llava.tui.settings import about, names, setting_name
@@ -138,16 +139,29 @@ def _new(session: Session, _: str) -> Reply:
     return Reply("a new chat")
 
 
+def named(argument: str) -> Load:
+    """The model and the adapter of a line."""
+    name, _, adapter = argument.partition(" ")
+    model = None if name == figures.EMBEDDED else str(Path(name).expanduser()) if "~" in name else name
+    return Load(model, adapter.strip() or None)
+
+
+def _compare(session: Session, argument: str) -> Reply:
+    if not argument:
+        raise UsageError("/compare: with which model?", "Name it, or an adapter behind it: /compare MODEL [ADAPTER].")
+    session.compare(named(argument))
+    return Reply(screen="compare")
+
+
 def _model(session: Session, argument: str) -> Reply:
     if not argument:
         if session.model is None or session.crashed:
             session.load()
             return Reply("loading the small model of this package")
         return Reply(figures.model_lines(session.model))
-    words = argument.split()
-    name, adapter = words[0], words[1] if len(words) > 1 else None
-    session.load(None if name == "embedded" else str(Path(name).expanduser()) if "~" in name else name, adapter)
-    return Reply(f"loading {name}")
+    load = named(argument)
+    session.load(load.model, load.adapter)
+    return Reply(f"loading {figures.model_name_of(load)}")
 
 
 def _set(session: Session, argument: str) -> Reply:
@@ -224,6 +238,7 @@ TABLE = (
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
+    Command("compare", "/compare MODEL [ADAPTER]", "have another model answer the last question too", _compare),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),
     Command("context", "/context", "what fills the context", _context),
     Command("stats", "/stats", "what the last answer took", _stats),

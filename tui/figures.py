@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.messages import Choice, Counted, ModelFacts, Said
+from mlx_llava.tui.messages import Choice, Counted, Load, ModelFacts, Said
 
 GIGA = 1e9
+EMBEDDED = "embedded"  # the name of the model that is part of the package
 
 
 def memory(size: float) -> str:
@@ -24,6 +25,12 @@ def model_name(model: ModelFacts) -> str:
     bits = f" {model.bits}-bit" if model.bits else ""
     adapter = f" + {tail(model.adapter)}" if model.adapter else ""
     return f"{tail(model.name)}{bits}{adapter}"
+
+
+def model_name_of(load: Load) -> str:
+    """A model that is not there yet, in a few words."""
+    adapter = f" + {tail(load.adapter)}" if load.adapter else ""
+    return f"{tail(load.model or EMBEDDED)}{adapter}"
 
 
 def tail(name: str) -> str:

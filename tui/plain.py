@@ -76,7 +76,7 @@ class Talk:
 
     def listen(self) -> None:
         """Print what the engine says until it has nothing more to do; Ctrl-C stops an answer."""
-        while self.session.answering or self.session.loading or self.session.counting:
+        while self.session.answering or self.session.loading or self.session.counting or self.session.comparing:
             try:
                 self._woken.wait(LOOK)
                 self._woken.clear()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, UsageError
+from mlx_llava.tui import figures
+from mlx_llava.tui.comparison import Comparison
 from mlx_llava.tui.conversation import Conversation, Node, Numbered
 from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.messages import (
@@ -83,6 +85,8 @@ class Session:
         self.draft = Node("user")
         self.model: ModelFacts | None = None
         self.loading: Load | None = None
+        self.opened: Load | None = None
+        self.comparison: Comparison | None = None
         self.answering: Answering | None = None
         self.counted: Counted | None = None
         self.counting = False
@@ -91,6 +95,7 @@ class Session:
         self._make_engine = make_engine
         self.engine = make_engine()
         self._number = 0
+        self._before: ModelFacts | None = None  # the model that another is loaded in place of
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -147,10 +152,13 @@ class Session:
     def answer(self, question: Node, begin: Sequence[Said] = ()) -> Node:
         """Answer a question, once more if it has answers; with the tokens of `begin` first."""
         self._check_free()
-        node = self.conversation.add(Node("assistant", tokens=[*begin]), question)
+        return self._answer(Node("assistant", tokens=[*begin]), question)
+
+    def _answer(self, node: Node, question: Node) -> Node:
+        self.conversation.add(node, question)
         self._number += 1
         self.answering = Answering(self._number, node)
-        ids = tuple(said.token.id for said in begin if said.token)
+        ids = tuple(said.token.id for said in node.tokens if said.token)
         self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.manner(), ids))
         return node
 
@@ -182,6 +190,22 @@ class Session:
         answer.text, answer.facts = text, {**answer.facts, "edited": True}
         self.record.corrected(answer)
 
+    def compare(self, load: Load) -> Comparison:
+        """Have another model answer the last question too; its answer becomes a branch, and this model comes back."""
+        self._check_free()
+        left = self.conversation.tip
+        if left.role != "assistant" or left.parent is None or self.opened is None:
+            raise UsageError("there is no answer to compare with", "Ask something.")
+        self.comparison = Comparison(left.parent, left, load, self.opened)
+        self.loading = load
+        self.engine.send(load)
+        return self.comparison
+
+    @property
+    def comparing(self) -> bool:
+        """Whether a comparison is on its way."""
+        return self.comparison is not None and self.comparison.stage != "ended"
+
     def edit(self, question: Node, text: str) -> Node:
         """Ask a question in other words, beside the one that is there and with its pictures."""
         if question.parent is None:
@@ -189,7 +213,9 @@ class Session:
         return self.ask(text, question.parent, question.shown)
 
     def stop(self) -> None:
-        """Stop the answer that is on its way."""
+        """Stop the answer that is on its way, or that another model is loaded for."""
+        if self.comparison:
+            self.comparison.cancelled = True
         if self.answering:
             self.engine.stop(self.answering.number)
 
@@ -248,9 +274,9 @@ class Session:
     def _note(self, event: Event) -> None:
         match event:
             case Loading():
-                self.model = None
+                self._await_model()
             case Loaded():
-                self.model, self.loading = event.model, None
+                self._loaded(event.model)
             case Counted():
                 self.counted, self.counting = event, False
             case Began() if self.answering:
@@ -262,6 +288,25 @@ class Session:
             case Failed() | Crashed():
                 self._fail(event)
 
+    def _await_model(self) -> None:
+        self._before, self.model = self.model, None
+        if self.comparison and self.comparison.stage == "answering":
+            self.comparison.stage = "returning"
+
+    def _loaded(self, model: ModelFacts) -> None:
+        self.model, self.opened, self.loading = model, self.loading, None
+        comparison = self.comparison
+        if comparison and comparison.stage == "loading":
+            comparison.stage = "answering"
+            if not comparison.cancelled:
+                self._answer(comparison.right, comparison.question)
+            self.loading = comparison.back
+            self.engine.send(comparison.back)
+        elif comparison and comparison.stage == "returning":
+            comparison.stage = "ended"
+            if self.conversation.choose(comparison.left, 0):
+                self.record.shown(self.conversation.tip)
+
     def _grow(self, answering: Answering, event: Said) -> None:
         answering.node.text += event.text
         answering.times = (*answering.times[-200:], time.monotonic())
@@ -272,7 +317,9 @@ class Session:
         began = answering.began
         node, self.answering = answering.node, None
         node.facts = {"finish": event.finish, "tokens": event.tokens, "tokens_per_second": event.tokens_per_second}
-        node.facts |= {"memory": event.memory, "peak": event.peak, "model": self.model.name if self.model else ""}
+        node.facts |= {"memory": event.memory, "peak": event.peak}
+        if self.model:
+            node.facts |= {"model": self.model.name, "variant": figures.model_name(self.model)}
         if began:
             node.facts |= {k: v for k, v in vars(began).items() if k != "number"}
         if node.text:
@@ -284,8 +331,12 @@ class Session:
         request = event.request if isinstance(event, Failed) else None
         if isinstance(event, Crashed):
             self.crashed, self.model = event.problem, None
+        if isinstance(request, Load):
+            self.model = self._before
         if request is None or isinstance(request, Load):
             self.loading = None
+            if self.comparison:
+                self.comparison.stage = "ended"
         if request is None or isinstance(request, Count):
             self.counting = False
         if request is None or isinstance(request, Ask):
@@ -307,6 +358,8 @@ class Session:
     def _check_free(self) -> None:
         if self.answering:
             raise UsageError("an answer is still on its way", "Wait for it, or stop it.")
+        if self.comparing:
+            raise UsageError("the model before is on its way back", "Wait for it.")
         if self.crashed:
             raise UsageError("the model is gone", "Bring it back with /model.")
 
