@@ -15,6 +15,7 @@ from textual.theme import Theme
 from mlx_llava.tui.catalog import Chosen, sample
 from mlx_llava.tui.chat_screen import ChatScreen
 from mlx_llava.tui.clipboard import copy
+from mlx_llava.tui.eyes import with_fit
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
@@ -145,18 +146,29 @@ class ChatApp(App[int]):
     def _open_about(self, name: str) -> None:
         """Open a screen about what is in the chat."""
         session = self.session
-        match name:
+        what, _, argument = name.partition(" ")
+        match what:
             case "eyes":
                 self._open_eyes()
             case "compare" if session.comparison:
                 from mlx_llava.tui.compare_screen import CompareScreen
 
                 self.push_screen(CompareScreen(session.comparison), lambda _: session.stop())
+            case "cover":
+                self._open_cover(int(argument))
             case "tokens":
                 from mlx_llava.tui.tokens_screen import TokensScreen
 
                 answer = session.noted
                 self.push_screen(TokensScreen(answer), partial(self.chat.go_on_instead, answer))
+
+    def _open_cover(self, number: int) -> None:
+        from mlx_llava.tui.cover_screen import CoverScreen
+
+        shown, model = self.session.picture(number), self.session.model
+        if model is not None:
+            facts = with_fit(model, self.session.settings.fit)
+            self.push_screen(CoverScreen(shown, facts), partial(self.chat.cover_and_ask, shown, facts))
 
     def _open_eyes(self) -> None:
         from mlx_llava.tui.eyes_screen import EyesScreen

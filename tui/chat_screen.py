@@ -18,10 +18,12 @@ from textual.widgets import Static
 from mlx_llava.errors import LlavaError
 from mlx_llava.tui import commands, figures
 from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.tui.comparison import cover
 from mlx_llava.tui.composer import Composer
-from mlx_llava.tui.conversation import Node, code_blocks
+from mlx_llava.tui.conversation import Node, Numbered, code_blocks
+from mlx_llava.tui.cover import Patches, covered, neutral
 from mlx_llava.tui.log import Log
-from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Said
+from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, ModelFacts, Said
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
@@ -283,6 +285,21 @@ class ChatScreen(Screen[None]):
         """Answer anew from a token that might have been."""
         if chosen is not None:
             await self._begin_answer(partial(self.session.instead, answer, *chosen))
+
+    @work(group="send")
+    async def cover_and_ask(self, shown: Numbered, model: ModelFacts, patches: Patches | None) -> None:
+        """Ask again with a part of a picture covered."""
+        if patches is None:
+            return
+        box = patches.box(shown.picture.size, model.fit)
+        try:
+            picture = await asyncio.to_thread(covered, shown.picture, box, neutral(model.mean))
+            cover(self.session, shown, picture)
+        except LlavaError as error:
+            self.composer.tell(error)
+            return
+        await self.redraw()
+        self.chat_app.open("compare")
 
     async def _begin_answer(self, begin: Callable[[], Node]) -> None:
         await self.clear_note()

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlx_llava.errors import UsageError
 from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.comparison import compare
 from mlx_llava.tui.conversation import code_blocks
 from mlx_llava.tui.keeping import KEEPING
 from mlx_llava.tui.messages import Load
@@ -149,7 +150,7 @@ def named(argument: str) -> Load:
 def _compare(session: Session, argument: str) -> Reply:
     if not argument:
         raise UsageError("/compare: with which model?", "Name it, or an adapter behind it: /compare MODEL [ADAPTER].")
-    session.compare(named(argument))
+    compare(session, named(argument))
     return Reply(screen="compare")
 
 
@@ -219,6 +220,13 @@ def _eyes(session: Session, argument: str) -> Reply:
     return Reply("\n".join(lines), screen="eyes")
 
 
+def _cover(session: Session, argument: str) -> Reply:
+    shown = session.picture(number(argument or "1"))
+    if session.model is None or shown.node is session.draft:
+        raise UsageError("nothing was asked about that picture yet", "Ask first, then cover a part of it.")
+    return Reply(f"/cover {shown.number}: on the screen alone", screen=f"cover {shown.number}")
+
+
 def _quit(_: Session, __: str) -> Reply:
     return Reply(quit=True)
 
@@ -237,6 +245,7 @@ TABLE = (
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
+    Command("cover", "/cover [N]", "cover a part of a picture and ask again, side by side", _cover),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("compare", "/compare MODEL [ADAPTER]", "have another model answer the last question too", _compare),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),

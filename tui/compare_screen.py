@@ -1,10 +1,13 @@
 """Two answers to one question, side by side."""
 
+import re
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -29,7 +32,11 @@ class CompareScreen(ModalScreen[None]):
     def compose(self) -> Iterable[Widget]:
         """The question, an answer on either side, what they took below them."""
         with Vertical(classes="dialog compare"):
-            yield Static(clean_line(self.comparison.question.text, 200), markup=False, classes="heading")
+            yield Static(
+                clean_line(self.comparison.left.parent.text if self.comparison.left.parent else "", 200),
+                markup=False,
+                classes="heading",
+            )
             with Horizontal(classes="views"):
                 for side in ("left", "right"):
                     with Vertical(id=side):
@@ -47,15 +54,24 @@ class CompareScreen(ModalScreen[None]):
     def draw(self) -> None:
         """Show the answers as they are now."""
         comparison = self.comparison
-        self._show("left", comparison.left, figures.model_name_of(comparison.back))
-        self._show("right", comparison.right, figures.model_name_of(comparison.load))
+        left, right = comparison.left, comparison.right
+        ended = bool(right.facts)
+        self._show("left", left, comparison.names[0], right.text if ended else left.text)
+        self._show("right", right, comparison.names[1], left.text if ended else right.text)
         self.query_one(".keys", Static).update(f"{comparison.told} · Esc close")
 
-    def _show(self, side: str, answer: Node, name: str) -> None:
-        texts = {
-            "name": clean_line(answer.facts.get("variant") or name, 60),
-            "text": clean(answer.text),
-            "facts": "\n".join(figures.stats_lines(answer.facts)[1:]) if answer.facts else "",
-        }
-        for what, text in texts.items():
-            self.query_one(f"#{side} .{what}", Static).update(text)
+    def _show(self, side: str, answer: Node, name: str, other: str) -> None:
+        facts = answer.facts
+        variant = facts.get("variant") if self.comparison.load else None
+        self.query_one(f"#{side} .name", Static).update(clean_line(variant or name, 60))
+        self.query_one(f"#{side} .text", Static).update(marked(clean(answer.text), clean(other)))
+        self.query_one(f"#{side} .facts", Static).update(figures.cost_lines(facts))
+
+
+def marked(text: str, other: str) -> Content:
+    """A text whose words are marked where another has different ones."""
+    ours, theirs = (re.split(r"(\s+)", words) for words in (text, other))
+    parts: list[tuple[str, str]] = []
+    for what, start, end, _, _ in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        parts.append(("".join(ours[start:end]), "" if what == "equal" else "bold $accent"))
+    return Content.assemble(*parts)

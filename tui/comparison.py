@@ -1,27 +1,37 @@
-"""One question, two models: the second answers, then the first is brought back, for memory holds one at a time."""
+"""Two answers to one question: of two models, one after the other, as memory holds one; or with a picture covered."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mlx_llava.tui.conversation import Node
+from mlx_llava.errors import UsageError
+from mlx_llava.tui import figures
+from mlx_llava.tui.conversation import Node, Numbered
 from mlx_llava.tui.messages import Load
+from mlx_llava.tui.pictures import Attachment
+
+if TYPE_CHECKING:
+    from mlx_llava.tui.session import Session
 
 
 @dataclass
 class Comparison:
-    """A comparison on its way."""
+    """A comparison on its way; the session tells it what happens."""
 
-    question: Node
+    session: "Session"
+    before: Node
+    """The branch that is shown again at the end."""
     left: Node
     """The answer that is there."""
-    load: Load
-    """The other model."""
-    back: Load
-    """The model before."""
+    names: tuple[str, str]
+    """What the answers are called."""
     right: Node = field(default_factory=lambda: Node("assistant"))
-    """The other model's answer; a branch of the conversation once it has begun."""
-    cancelled: bool = False
+    """The other answer; a branch of the conversation once it has begun."""
+    load: Load | None = None
+    """The other model, if it is about one."""
+    back: Load | None = None
+    """The model before."""
     stage: Literal["loading", "answering", "returning", "ended"] = "loading"
+    cancelled: bool = False
 
     @property
     def told(self) -> str:
@@ -34,3 +44,59 @@ class Comparison:
             return "there is no other answer"
         same = "the answers are the same" if self.left.text == self.right.text else "the answers differ"
         return same if self.stage == "ended" else f"{same}; loading the model before"
+
+    def loading(self) -> None:
+        """A model is on its way."""
+        if self.stage == "answering":
+            self.stage = "returning"
+
+    def loaded(self) -> None:
+        """A model is there: ask it, or show what was there before."""
+        if self.stage == "loading" and self.left.parent and self.back:
+            self.stage = "answering"
+            if not self.cancelled:
+                self.session.begin_answer(self.right, self.left.parent)
+            self.session.send_load(self.back)
+        elif self.stage == "returning":
+            self.end()
+
+    def answered(self, answer: Node) -> None:
+        """An answer has ended, or will not come."""
+        if answer is self.right and self.load is None:
+            self.end()
+
+    def end(self) -> None:
+        """Show the conversation as it was before."""
+        self.stage = "ended"
+        if self.session.conversation.choose(self.before, 0):
+            self.session.record.shown(self.session.conversation.tip)
+
+
+def compare(session: "Session", load: Load) -> None:
+    """Have another model answer the last question too; its answer becomes a branch, and this model comes back."""
+    left = _answer(session)
+    back = session.opened or Load()
+    names = (figures.model_name_of(back), figures.model_name_of(load))
+    session.comparison = Comparison(session, left, left, names, load=load, back=back)
+    session.send_load(load)
+
+
+def cover(session: "Session", shown: Numbered, picture: Attachment) -> None:
+    """Ask the last question again with another picture in the place of one; the answer becomes a branch."""
+    left, node = _answer(session), shown.node
+    pictures = tuple(picture if n == shown.place else old for n, old in enumerate(node.pictures))
+    text = left.parent.text if left.parent else ""
+    asked = session.conversation.add(Node("user", text, pictures, set(node.off)), node.parent)
+    session.record.question(asked)
+    names = ("as it is", f"picture {shown.number} covered")
+    right = session.answer(asked)
+    session.comparison = Comparison(session, node, left, names, right, stage="answering")
+
+
+def _answer(session: "Session") -> Node:
+    """The last answer; UsageError where there is none."""
+    session.check_free()
+    left = session.conversation.tip
+    if left.role != "assistant" or left.parent is None:
+        raise UsageError("there is no answer to compare with", "Ask something.")
+    return left

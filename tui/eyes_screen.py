@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
 from textual.binding import Binding, BindingType
@@ -18,6 +18,9 @@ from mlx_llava.tui.messages import ModelFacts
 from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.session import Session
 
+if TYPE_CHECKING:
+    from mlx_llava.tui.app import ChatApp
+
 
 class EyesScreen(ModalScreen[None]):
     """Shows the pictures of a chat one after the other."""
@@ -27,6 +30,7 @@ class EyesScreen(ModalScreen[None]):
         Binding("left", "step(-1)", "Picture before"),
         Binding("right", "step(1)", "Next picture"),
         Binding("f", "fit", "Crop or pad"),
+        Binding("c", "cover", "Cover a part and ask again"),
     ]
 
     def __init__(self, session: Session, model: ModelFacts, pictures: list[Numbered]) -> None:
@@ -47,7 +51,7 @@ class EyesScreen(ModalScreen[None]):
                         yield Static(name, markup=False, classes="name")
                         yield PictureView(first)
                         yield Static("", markup=False, classes="facts")
-            keys = "← → pictures · f crop or pad, to compare · Esc close"
+            keys = "← → pictures · f crop or pad · c cover a part · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
@@ -87,6 +91,11 @@ class EyesScreen(ModalScreen[None]):
         """Show another picture."""
         self.at = (self.at + step) % len(self.pictures)
         self.draw()
+
+    def action_cover(self) -> None:
+        """Go on to cover a part of this picture."""
+        self.dismiss(None)
+        cast("ChatApp", self.app).chat.action_command(f"/cover {self.pictures[self.at].number}")
 
     def action_fit(self) -> None:
         """Show what the other way to make a square would do."""

@@ -97,6 +97,12 @@ def model_lines(model: ModelFacts) -> str:
     return "\n".join(f"{name:10} {value}" for name, value in rows)
 
 
+def cost_lines(facts: dict[str, Any]) -> str:
+    """What an answer took, for a narrow column."""
+    lines = answer_line(facts).split(" · ")
+    return "\n".join([*lines, f"at most {memory(facts['peak'])}"] if facts.get("peak") else lines)
+
+
 def stats_lines(facts: dict[str, Any]) -> list[str]:
     """What an answer took, a line for each fact."""
     if "first_token" not in facts:

@@ -108,8 +108,12 @@ class Session:
             self.engine, self.crashed = self._make_engine(), ""
             self.engine.notify = notify
             self.engine.start()
-        self.loading = Load(model, adapter, revision)
-        self.engine.send(self.loading)
+        self.send_load(Load(model, adapter, revision))
+
+    def send_load(self, load: Load) -> None:
+        """Have a model loaded."""
+        self.loading = load
+        self.engine.send(load)
 
     def attach(self, picture: Attachment) -> None:
         """Put a picture beside the next question."""
@@ -143,7 +147,7 @@ class Session:
 
     def ask(self, text: str, parent: Node | None = None, before: tuple[Attachment, ...] = ()) -> Node:
         """Ask with the draft's pictures, after those of `before`; the node of the answer that is to come."""
-        self._check_free()
+        self.check_free()
         pictures, self.draft = (*before, *self.draft.shown), Node("user")
         question = self.conversation.add(Node("user", text, pictures), parent)
         self.record.question(question)
@@ -151,10 +155,11 @@ class Session:
 
     def answer(self, question: Node, begin: Sequence[Said] = ()) -> Node:
         """Answer a question, once more if it has answers; with the tokens of `begin` first."""
-        self._check_free()
-        return self._answer(Node("assistant", tokens=[*begin]), question)
+        self.check_free()
+        return self.begin_answer(Node("assistant", tokens=[*begin]), question)
 
-    def _answer(self, node: Node, question: Node) -> Node:
+    def begin_answer(self, node: Node, question: Node) -> Node:
+        """Have a question answered in a node whose first tokens may be there."""
         self.conversation.add(node, question)
         self._number += 1
         self.answering = Answering(self._number, node)
@@ -186,20 +191,9 @@ class Session:
 
     def correct(self, answer: Node, text: str) -> None:
         """Put a person's words in place of an answer, for the model to go on from and to be tuned on."""
-        self._check_free()
+        self.check_free()
         answer.text, answer.facts = text, {**answer.facts, "edited": True}
         self.record.corrected(answer)
-
-    def compare(self, load: Load) -> Comparison:
-        """Have another model answer the last question too; its answer becomes a branch, and this model comes back."""
-        self._check_free()
-        left = self.conversation.tip
-        if left.role != "assistant" or left.parent is None or self.opened is None:
-            raise UsageError("there is no answer to compare with", "Ask something.")
-        self.comparison = Comparison(left.parent, left, load, self.opened)
-        self.loading = load
-        self.engine.send(load)
-        return self.comparison
 
     @property
     def comparing(self) -> bool:
@@ -221,7 +215,7 @@ class Session:
 
     def choose(self, node: Node, step: int) -> bool:
         """Show another branch beside a node; whether there is one."""
-        self._check_free()
+        self.check_free()
         if not self.conversation.choose(node, step):
             return False
         self.record.shown(self.conversation.tip)
@@ -229,13 +223,13 @@ class Session:
 
     def resume(self, key: int, conversation: Conversation) -> None:
         """Go on in a chat of the history, opened by the record."""
-        self._check_free()
+        self.check_free()
         self.conversation, self.draft, self.counted = conversation, Node("user"), None
         self.record.resume(key)
 
     def new(self) -> None:
         """Begin another conversation."""
-        self._check_free()
+        self.check_free()
         self.conversation, self.draft, self.counted = Conversation(), Node("user"), None
         self.record.new()
 
@@ -290,22 +284,13 @@ class Session:
 
     def _await_model(self) -> None:
         self._before, self.model = self.model, None
-        if self.comparison and self.comparison.stage == "answering":
-            self.comparison.stage = "returning"
+        if self.comparison:
+            self.comparison.loading()
 
     def _loaded(self, model: ModelFacts) -> None:
         self.model, self.opened, self.loading = model, self.loading, None
-        comparison = self.comparison
-        if comparison and comparison.stage == "loading":
-            comparison.stage = "answering"
-            if not comparison.cancelled:
-                self._answer(comparison.right, comparison.question)
-            self.loading = comparison.back
-            self.engine.send(comparison.back)
-        elif comparison and comparison.stage == "returning":
-            comparison.stage = "ended"
-            if self.conversation.choose(comparison.left, 0):
-                self.record.shown(self.conversation.tip)
+        if self.comparison:
+            self.comparison.loaded()
 
     def _grow(self, answering: Answering, event: Said) -> None:
         answering.node.text += event.text
@@ -326,6 +311,8 @@ class Session:
             self.record.answer(node)
         elif event.finish == "cancelled":
             self.conversation.remove(node)
+        if self.comparison:
+            self.comparison.answered(node)
 
     def _fail(self, event: Failed | Crashed) -> None:
         request = event.request if isinstance(event, Failed) else None
@@ -350,12 +337,15 @@ class Session:
             self.record.answer(answering.node)
         elif answering:
             self.conversation.remove(answering.node)
+        if answering and self.comparison:
+            self.comparison.answered(answering.node)
 
     def _describe(self) -> Description:
         model = self.model.name if self.model else (self.loading.model if self.loading else None) or "embedded"
         return model, vars(self.settings)
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Raise UsageError where nothing can be asked now."""
         if self.answering:
             raise UsageError("an answer is still on its way", "Wait for it, or stop it.")
         if self.comparing:

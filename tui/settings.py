@@ -73,7 +73,7 @@ class Settings:
     theme: str = _setting("llava-dark", _line("the name of a theme"), "Colours of the screen.")
     model: str | None = _setting(None, _line("a folder or owner/name"), "Model to begin with.")
     adapter: str | None = _setting(None, _line("a folder"), "Adapter to begin with.")
-    screen_reader: bool = _setting(False, _SWITCH, "Lines of text alone, from the next start on.")
+    screen_reader: bool = _setting(False, _SWITCH, "Plain lines, from the next start on.")
     incognito: bool = _setting(False, _SWITCH, "Keep no chats.")
 
     def set(self, name: str, text: str) -> "Settings":

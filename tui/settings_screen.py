@@ -44,7 +44,7 @@ class SettingsScreen(ModalScreen[None]):
 
     def _option(self, name: str) -> Option:
         value = clean_line(self.session.settings.spelled(name), 14)
-        row = Content.assemble((f"{name:13}", "bold"), f"{value:15}", (about(name), "dim"))
+        row = Content.assemble((f"{name:14}", "bold"), f"{value:15}", (about(name), "dim"))
         return Option(row, id=name)
 
     @property

@@ -32,7 +32,7 @@ async def test_another_model_answers_beside_and_the_first_comes_back() -> None:
             Load("scripted"),
         ]
         lines = driver.text()
-        for told in ("scripted 4-bit", "other 4-bit + adapter", first.text, "first token  460 ms"):
+        for told in ("scripted 4-bit", "other 4-bit + adapter", first.text, "first after 460 ms"):
             assert told in lines
         await driver.pilot.press("escape")
         await driver.shows("‹1/2›")  # the other answer is a branch

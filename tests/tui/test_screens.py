@@ -66,13 +66,29 @@ async def seen(driver: Driver) -> None:
     await driver.shows("25% of it is padding")
 
 
+async def covering(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.ask("What is this?")
+    await driver.type("/cover", "enter")
+    await driver.shows("Enter cover, ask")
+
+
+async def compared(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.type("/compare other", "enter")
+    await driver.shows("the answers are the same ·")
+
+
 async def welcomed(driver: Driver) -> None:
     await driver.pilot.press("f5")
     await driver.shows("LLaVA-1.5 7B")
 
 
 @pytest.mark.parametrize(
-    "reach", [empty, drafted, answered, hinted, helped, configured, kept, seen, welcomed], ids=lambda f: f.__name__
+    "reach",
+    [empty, drafted, answered, hinted, helped, configured, kept, seen, covering, compared, welcomed],
+    ids=lambda f: f.__name__,
 )
 def test_a_screen_looks_as_it_did(
     reach: Callable[[Driver], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
