@@ -134,6 +134,10 @@ class ChatApp(App[int]):
                 self.push_screen(FilesScreen(Path.cwd()), self.attach)
             case "eyes":
                 self._open_eyes()
+            case "look":
+                from mlx_llava.tui.look_screen import LookScreen
+
+                self.push_screen(LookScreen(session))
             case "help":
                 from mlx_llava.tui.help_screen import HelpScreen
 

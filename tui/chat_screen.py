@@ -20,7 +20,7 @@ from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.composer import Composer
 from mlx_llava.tui.conversation import Node, code_blocks
 from mlx_llava.tui.log import Log
-from mlx_llava.tui.messages import Ask, Crashed, Event, Failed, Finished, Loaded, Said
+from mlx_llava.tui.messages import Ask, Crashed, Event, Failed, Finished, Loaded, Look, Said
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
@@ -138,7 +138,7 @@ class ChatScreen(Screen[None]):
             case Failed(request=Ask()):
                 await self.redraw()
                 await self.note(f"{event.problem}\n{event.advice}", error=True)
-            case Failed():
+            case Failed(request=request) if not isinstance(request, Look):  # which its own screen tells of
                 self.composer.tell(LlavaError(event.problem, event.advice))
             case Crashed():
                 await self.redraw()

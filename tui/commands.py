@@ -193,6 +193,11 @@ def _eyes(session: Session, argument: str) -> Reply:
     return Reply("\n".join(lines), screen="eyes")
 
 
+def _look(session: Session, _: str) -> Reply:
+    session.seen()
+    return Reply("the look map is a picture: it needs the full screen", screen="look")
+
+
 def _quit(_: Session, __: str) -> Reply:
     return Reply(quit=True)
 
@@ -210,6 +215,7 @@ TABLE = (
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
+    Command("look", "/look", "where each token of the last answer looked, as heat on the picture", _look),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),
     Command("context", "/context", "what fills the context", _context),

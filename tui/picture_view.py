@@ -10,6 +10,8 @@ from textual.widget import Widget
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mlx_llava.tui.blocks import Pixels
+
 
 class PictureView(Widget):
     """Shows a picture in half blocks, as large as it fits."""
@@ -47,15 +49,20 @@ class PictureView(Widget):
         strip = lines[y] if y < len(lines) else Strip.blank(self.size.width)
         return strip.apply_style(self.rich_style)
 
+    def painted(self, pixels: "Pixels") -> "Pixels":
+        """The picture with what is to be seen on it."""
+        from mlx_llava.tui.blocks import grid
+
+        return grid(pixels, self.patches) if self.patches else pixels
+
     def _lines(self, width: int, height: int) -> list[Strip]:
-        from mlx_llava.tui.blocks import grid, lines, sized
+        from mlx_llava.tui.blocks import lines, sized
 
         if self._drawn is None or self._drawn[0] != (width, height):
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
-            pixels = sized(self.image, columns, rows)
-            drawn = lines(grid(pixels, self.patches) if self.patches else pixels)
+            drawn = lines(self.painted(sized(self.image, columns, rows)))
             strips = [Strip([margin, *line]).adjust_cell_length(width) for line in drawn]
             self._drawn = ((width, height), [Strip.blank(width)] * top + strips)
         return self._drawn[1]

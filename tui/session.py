@@ -7,7 +7,7 @@ Textual.
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, UsageError
@@ -26,6 +26,8 @@ from mlx_llava.tui.messages import (
     Load,
     Loaded,
     Loading,
+    Look,
+    Looked,
     Manner,
     ModelFacts,
     Said,
@@ -34,6 +36,7 @@ from mlx_llava.tui.pictures import Attachment
 from mlx_llava.tui.record import Description, Record
 from mlx_llava.tui.settings import Settings
 
+LookEvent = Looked | Failed | Crashed
 RATE = 1.0  # seconds over which the rate of tokens is taken
 
 
@@ -86,6 +89,7 @@ class Session:
         self.counted: Counted | None = None
         self.counting = False
         self.crashed = ""
+        self._looking: tuple[int, Callable[[LookEvent], None]] | None = None
         self._keep_settings = keep_settings
         self._make_engine = make_engine
         self.engine = make_engine()
@@ -220,12 +224,50 @@ class Session:
         self.counting = True
         self.engine.send(Count(self._number, exchanges, self.manner()))
 
+    def seen(self) -> tuple[tuple[Exchange, ...], list[Numbered]]:
+        """The conversation up to the last answer, and its pictures; UsageError where the model saw none."""
+        answer = next((node for node in reversed(self.conversation.answers) if node.text and node.parent), None)
+        if answer is None or answer.parent is None:
+            raise UsageError("there is no answer yet", "Ask something.")
+        *before, last = self.conversation.exchanges(answer.parent)
+        exchanges = (*before, replace(last, answer=answer.text))
+        shown = [shown for exchange in exchanges for shown in exchange.pictures]
+        if not shown:
+            raise UsageError("the last answer saw no picture", "/image PATH attaches one.")
+        pictures = self.pictures()
+        return exchanges, [next(p for p in pictures if p.picture.shown is one) for one in shown]
+
+    def look(self, tell: Callable[[LookEvent], None]) -> None:
+        """Find out where the last answer looked; `tell` gets what comes of it."""
+        self._check_free()
+        exchanges, _ = self.seen()
+        self._number += 1
+        self._looking = self._number, tell
+        self.engine.send(Look(self._number, exchanges, self.manner()))
+
+    def look_away(self) -> None:
+        """Nobody waits for it any more."""
+        looking, self._looking = self._looking, None
+        if looking:
+            self.engine.stop(looking[0])
+
     def receive(self) -> list[Event]:
         """What happened since the last call, already noted here."""
         events = self.engine.receive()
         for event in events:
             self._note(event)
+            self._tell(event)
         return events
+
+    def _tell(self, event: Event) -> None:
+        """Tell who looks what came of it."""
+        match self._looking, event:
+            case (int(number), tell), (Looked(number=told) | Failed(request=Look(number=told))) if told == number:
+                self._looking = None
+                tell(event)
+            case (_, tell), Crashed():
+                self._looking = None
+                tell(event)
 
     def _note(self, event: Event) -> None:
         match event:
