@@ -1,5 +1,7 @@
 """Where an answer looked, with the embedded model; `parity/test_looking.py` has the numbers."""
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -83,8 +85,7 @@ def packed(model: Llava) -> Llava:
 
 @pytest.mark.parametrize("change", [lambda m: m, packed, adapted, lambda m: adapted(packed(m))])
 @pytest.mark.parametrize("case", ["plain", "grouped queries", "mistral, window 8"])
-def test_what_a_position_gives_to_all_positions_is_one(case: str, change: object) -> None:
-    assert callable(change)
+def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callable[[Llava], Llava]) -> None:
     model = change(tiny(case))
     batch = collate([prompts(16)["one picture"]], 16)
     x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.on_device(batch.crops)))

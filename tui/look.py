@@ -73,7 +73,7 @@ def answer_line(tokens: tuple[str, ...], at: int, style: str) -> Text:
 
 def raw_facts(weights: Weights) -> str:
     """What a token gave to a picture."""
-    return f"{weights.sum():.1%} of its attention went to this picture; to a patch {_range(weights, '.2%')}"
+    return f"{weights.sum():.1%} of its attention is on this picture, {_range(weights, '.2%')} on a patch"
 
 
 def relative_facts(weights: Weights) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlx_llava.tui.blocks import Pixels
 
 WAIT = "a moment: the model reads the answer once more"
-ANEW = "read anew: the answer, the model or the settings are not those of the last answer"
+ANEW = "read anew: not just as it was said, or not to what was asked just now"
 
 
 class LookView(PictureView):
