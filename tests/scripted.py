@@ -17,6 +17,7 @@ from mlx_llava.tui.messages import (
     Load,
     Loaded,
     Loading,
+    Look,
     ModelFacts,
     Request,
     Said,
@@ -62,7 +63,7 @@ class ScriptedWorker:
         match request:
             case Load():
                 yield from self._load(request)
-            case Ask() if self.refusal:
+            case Ask() | Look() if self.refusal:
                 yield Failed(request, self.refusal, "Ask otherwise.")
             case Ask():
                 yield from self._ask(request, stopped)

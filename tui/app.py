@@ -156,6 +156,10 @@ class ChatApp(App[int]):
                 self.push_screen(CompareScreen(session.comparison), lambda _: session.stop())
             case "cover":
                 self._open_cover(int(argument))
+            case "look":
+                from mlx_llava.tui.look_screen import LookScreen
+
+                self.push_screen(LookScreen(session))
             case "tokens":
                 from mlx_llava.tui.tokens_screen import TokensScreen
 

@@ -119,19 +119,12 @@ def grid(pixels: Pixels, side: int, colour: Rgb = (255, 255, 255), strength: flo
     return _blended(pixels, np.array(colour), strength * drawn)
 
 
-def heat(pixels: Pixels, weights: NDArray[np.floating], chosen: NDArray[np.bool_] | None = None) -> Pixels:
-    """The picture lit where patches count, weights [side, side] from 0 to 1; `chosen` patches are ringed in white."""
-    side = len(weights)
-    down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
+def heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
+    """The picture lit where patches count, weights [side, side] from 0 to 1."""
     light = np.clip(np.nan_to_num(_spread(weights, *pixels.shape[:2])), 0, 1)
     dim = (pixels + (pixels @ LUMA)[..., None]) / 2 * 0.4
     lit = _blended(pixels, colour_of(light), np.full(light.shape, 0.4))
-    shown = _blended(dim, lit, light)
-    if chosen is None:
-        return shown
-    inside = chosen[down[:, None], across]
-    edge = inside & (_begins(down)[:, None] | _begins(across) | (min(pixels.shape[:2]) < 3 * side))
-    return _blended(shown, np.array((255, 255, 255)), 0.8 * edge)
+    return _blended(dim, lit, light)
 
 
 def colour_of(weights: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -23,7 +23,7 @@ from mlx_llava.tui.composer import Composer
 from mlx_llava.tui.conversation import Node, Numbered, code_blocks
 from mlx_llava.tui.cover import Patches, covered, neutral
 from mlx_llava.tui.log import Log
-from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, ModelFacts, Said
+from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Look, ModelFacts, Said
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
@@ -141,7 +141,7 @@ class ChatScreen(Screen[None]):
             case Failed(request=Ask()):
                 await self.redraw()
                 await self.note(f"{event.problem}\n{event.advice}", error=True)
-            case Failed():
+            case Failed(request=request) if not isinstance(request, Look):  # which its own screen tells of
                 self.composer.tell(LlavaError(event.problem, event.advice))
             case Crashed():
                 await self.redraw()

@@ -13,6 +13,7 @@ from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.comparison import compare
 from mlx_llava.tui.conversation import code_blocks
 from mlx_llava.tui.keeping import KEEPING
+from mlx_llava.tui.looking import seen
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.reply import Command, Reply, number
 from mlx_llava.tui.session import Session
@@ -227,6 +228,11 @@ def _cover(session: Session, argument: str) -> Reply:
     return Reply(f"/cover {shown.number}: on the screen alone", screen=f"cover {shown.number}")
 
 
+def _look(session: Session, _: str) -> Reply:
+    seen(session)
+    return Reply("the look map is a picture: it needs the full screen", screen="look")
+
+
 def _quit(_: Session, __: str) -> Reply:
     return Reply(quit=True)
 
@@ -246,6 +252,7 @@ TABLE = (
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
     Command("cover", "/cover [N]", "cover a part of a picture and ask again, side by side", _cover),
+    Command("look", "/look", "where each token of the last answer looked, as heat on the picture", _look),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("compare", "/compare MODEL [ADAPTER]", "have another model answer the last question too", _compare),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),

@@ -21,6 +21,12 @@ class Patches:
     bottom: int
     right: int
 
+    @classmethod
+    def between(cls, side: int, corner: tuple[int, int], other: tuple[int, int]) -> "Patches":
+        """The rectangle between two patches, each a row and a column."""
+        rows, columns = zip(corner, other, strict=True)
+        return cls(side, min(rows), min(columns), max(rows) + 1, max(columns) + 1)
+
     def moved(self, down: int, right: int) -> "Patches":
         """The same, somewhere else in the picture, as far as it reaches."""
         down = min(max(down, -self.top), self.side - self.bottom)

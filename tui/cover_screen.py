@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import MouseDown, MouseEvent, MouseMove, MouseUp
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -50,6 +51,7 @@ class CoverScreen(ModalScreen[Patches | None]):
         middle, reach = model.patches // 2, max(model.patches // 6, 1)
         self.patches = Patches(model.patches, *[middle - reach] * 2, *[middle + reach] * 2)
         self._square: Image.Image | None = None
+        self._corner: tuple[int, int] | None = None
 
     def compose(self) -> Iterable[Widget]:
         """The picture as the model sees it."""
@@ -57,7 +59,7 @@ class CoverScreen(ModalScreen[Patches | None]):
         with Vertical(classes="dialog eyes"):
             yield Static(f"Picture {self.shown.number}: {name}", markup=False, classes="heading")
             yield PictureView(self.shown.picture.preview)
-            keys = "arrows move · with Shift size · Enter cover, ask again · Esc close"
+            keys = "arrows, Shift+arrows or mouse · Enter cover, ask again · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
@@ -86,6 +88,29 @@ class CoverScreen(ModalScreen[Patches | None]):
         """Change its size."""
         self.patches = self.patches.grown(down, right)
         self.draw()
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        """Begin a rectangle."""
+        self._corner = self._patch(event)
+        self._reach(event)
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Draw it up."""
+        self._reach(event)
+
+    def on_mouse_up(self, _: MouseUp) -> None:
+        """Leave it."""
+        self._corner = None
+
+    def _patch(self, event: MouseEvent) -> tuple[int, int] | None:
+        view = self.query_one(PictureView)
+        x, y = event.screen_x - view.content_region.x, event.screen_y - view.content_region.y
+        return view.patch_at(int(x), int(y), self.model.patches)
+
+    def _reach(self, event: MouseEvent) -> None:
+        if self._corner and (patch := self._patch(event)):
+            self.patches = Patches.between(self.model.patches, self._corner, patch)
+            self.draw()
 
     def action_cover(self) -> None:
         """Take it."""

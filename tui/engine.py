@@ -11,7 +11,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import Protocol
 
-from mlx_llava.tui.messages import Ask, Crashed, Event, Request
+from mlx_llava.tui.messages import Ask, Crashed, Event, Look, Request
 
 JOIN = 5.0  # seconds to wait for the thread at the end; a prefill cannot be cut short
 
@@ -52,7 +52,7 @@ class Engine:
         self._requests.put(request)
 
     def stop(self, number: int) -> None:
-        """Stop the answer `number` and all before it, at the next token."""
+        """Stop the answer or look `number` and all before it, at the next token or layer."""
         self._stopped = max(self._stopped, number)
 
     def receive(self) -> list[Event]:
@@ -80,7 +80,7 @@ class Engine:
             self._emit(Crashed(f"{type(error).__name__}: {error}"))
 
     def _fulfil(self, worker: Worker, request: Request) -> None:
-        number = request.number if isinstance(request, Ask) else None
+        number = request.number if isinstance(request, Ask | Look) else None
 
         def stopped() -> bool:
             return self._ending or (number is not None and number <= self._stopped)

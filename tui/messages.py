@@ -4,7 +4,11 @@ Frozen values that cross between threads; knows neither MLX nor Textual.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Finish = Literal["stop", "length", "cancelled"]
 Fit = Literal["crop", "pad"]
@@ -73,7 +77,16 @@ class Count:
     manner: Manner
 
 
-Request = Load | Ask | Count
+@dataclass(frozen=True)
+class Look:
+    """Tell where the answer of the last exchange looked."""
+
+    number: int
+    exchanges: tuple[Exchange, ...]
+    manner: Manner
+
+
+Request = Load | Ask | Count | Look
 
 
 @dataclass(frozen=True)
@@ -181,6 +194,19 @@ class Finished:
     peak: int
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Where an answer looked: shares of attention, from 0 to 1."""
+
+    number: int
+    tokens: tuple[str, ...]
+    """The answer, token by token."""
+    as_said: bool
+    """Whether it was said just so; else its text was read anew, by the model and with the settings of now."""
+    shares: "NDArray[np.float32]" = field(repr=False)  # [tokens, pictures, side, side]
+    neutral: "NDArray[np.float32]" = field(repr=False)  # [pictures, side, side] where each is only to be described
+
+
 @dataclass(frozen=True)
 class Failed:
     """A request could not be fulfilled: one line that says what is wrong, one that says what to do."""
@@ -197,4 +223,4 @@ class Crashed:
     problem: str
 
 
-Event = Loading | Loaded | Counted | Began | Said | Finished | Failed | Crashed
+Event = Loading | Loaded | Counted | Began | Said | Finished | Looked | Failed | Crashed

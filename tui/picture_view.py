@@ -8,6 +8,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 
@@ -20,11 +22,17 @@ class PictureView(Widget):
         self.image = image
         self.most = (max_columns, max_rows)
         self.patches = 0
+        self.weights: NDArray[np.floating] | None = None
         self._drawn: tuple[tuple[int, int], list[Strip]] | None = None
 
-    def show(self, image: "Image.Image", patches: int = 0) -> None:
-        """Show another picture, with lines between its patches x patches patches if there are any."""
-        self.image, self.patches, self._drawn = image, patches, None
+    def show(self, image: "Image.Image", patches: int = 0, weights: "NDArray[np.floating] | None" = None) -> None:
+        """Show another picture.
+
+        Args:
+            patches: along each edge, with lines between them; none without.
+            weights: `[side, side]` from 0 to 1, how bright each patch is; all are as they are without.
+        """
+        self.image, self.patches, self.weights, self._drawn = image, patches, weights, None
         self.refresh(layout=True)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
@@ -41,6 +49,14 @@ class PictureView(Widget):
         columns, rows = (min(have, most or have) for have, most in zip((columns, rows), self.most, strict=True))
         return fitted(self.image.size, max(columns, 1), max(rows, 1))
 
+    def patch_at(self, x: int, y: int, side: int) -> tuple[int, int] | None:
+        """Row and column of the patch in a cell, of side x side; None beside the picture."""
+        from mlx_llava.tui.blocks import Box, patch_at
+
+        columns, rows = self._fitted(self.size.width, self.size.height)
+        box = Box((self.size.width - columns) // 2, (self.size.height - rows) // 2 * 2, columns, 2 * rows)
+        return patch_at(x + 0.5, 2 * y + 1, box, side)
+
     def render_line(self, y: int) -> Strip:
         """One row of the picture."""
         lines = self._lines(self.size.width, self.size.height)
@@ -48,13 +64,14 @@ class PictureView(Widget):
         return strip.apply_style(self.rich_style)
 
     def _lines(self, width: int, height: int) -> list[Strip]:
-        from mlx_llava.tui.blocks import grid, lines, sized
+        from mlx_llava.tui.blocks import grid, heat, lines, sized
 
         if self._drawn is None or self._drawn[0] != (width, height):
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
             pixels = sized(self.image, columns, rows)
+            pixels = pixels if self.weights is None else heat(pixels, self.weights)
             drawn = lines(grid(pixels, self.patches) if self.patches else pixels)
             strips = [Strip([margin, *line]).adjust_cell_length(width) for line in drawn]
             self._drawn = ((width, height), [Strip.blank(width)] * top + strips)

@@ -15,6 +15,7 @@ from mlx_llava.tui import figures
 from mlx_llava.tui.comparison import Comparison
 from mlx_llava.tui.conversation import Conversation, Node, Numbered
 from mlx_llava.tui.engine import Engine
+from mlx_llava.tui.looking import Looking
 from mlx_llava.tui.messages import (
     Ask,
     Began,
@@ -91,6 +92,7 @@ class Session:
         self.counted: Counted | None = None
         self.counting = False
         self.crashed = ""
+        self.looking: Looking | None = None
         self._keep_settings = keep_settings
         self._make_engine = make_engine
         self.engine = make_engine()
@@ -158,11 +160,15 @@ class Session:
         self.check_free()
         return self.begin_answer(Node("assistant", tokens=[*begin]), question)
 
+    def next_number(self) -> int:
+        """The number of another answer or look."""
+        self._number += 1
+        return self._number
+
     def begin_answer(self, node: Node, question: Node) -> Node:
         """Have a question answered in a node whose first tokens may be there."""
         self.conversation.add(node, question)
-        self._number += 1
-        self.answering = Answering(self._number, node)
+        self.answering = Answering(self.next_number(), node)
         ids = tuple(said.token.id for said in node.tokens if said.token)
         self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.manner(), ids))
         return node
@@ -263,6 +269,8 @@ class Session:
         events = self.engine.receive()
         for event in events:
             self._note(event)
+            if self.looking and self.looking.told(event):
+                self.looking = None
         return events
 
     def _note(self, event: Event) -> None:

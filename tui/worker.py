@@ -17,6 +17,7 @@ from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.errors import LlavaError
 from mlx_llava.generate import Sampling
 from mlx_llava.inputs import TEXT
+from mlx_llava.looking import StoppedError, look
 from mlx_llava.opening import open_model
 from mlx_llava.program import explain
 from mlx_llava.prompts.templates import Turn
@@ -34,6 +35,8 @@ from mlx_llava.tui.messages import (
     Load,
     Loaded,
     Loading,
+    Look,
+    Looked,
     Manner,
     ModelFacts,
     Request,
@@ -66,6 +69,8 @@ class ModelWorker:
                     yield from self._ask(request, stopped)
                 case Count():
                     yield self._count(request)
+                case Look():
+                    yield from self._look(request, stopped)
         except (LlavaError, OSError, MemoryError, RuntimeError, ValueError) as error:
             known = explain(error)
             if known is None:
@@ -162,6 +167,16 @@ class ModelWorker:
             context=chat.checkpoint.config.text.max_position_embeddings,
             starts=tuple(np.flatnonzero(beginnings(whole.slots, chat.checkpoint.config.rows_per_crop)).tolist()),
         )
+
+    def _look(self, request: Look, stopped: Callable[[], bool]) -> Iterator[Looked]:
+        chat = self._chat(request.manner)
+        turns, pictures = self._conversation(request.exchanges, chat, request.manner.fit)
+        try:
+            looks = look(chat, turns, pictures, stopped)
+        except StoppedError:
+            return
+        tokens = tuple(map(chat.checkpoint.tokenizer.piece, looks.ids))
+        yield Looked(request.number, tokens, looks.as_said, looks.shares, looks.neutral)
 
 
 def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_]:

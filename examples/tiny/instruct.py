@@ -15,16 +15,19 @@ BRIEF = ("Describe the image concisely.", "What is this?", "Give a short descrip
 KINDS = (*SHORT, reasoning)
 
 
-def main(folder: Positional[Path], seed: int = 1, turns: int = 7, more: int = 0) -> None:
-    """Write pretrain.json, finetune.json with a conversation for each picture, `more` of them, and questions.jsonl."""
+def main(folder: Positional[Path], seed: int = 1, turns: int = 7, more: tuple[int, ...] = ()) -> None:
+    """Write pretrain.json, finetune.json with a conversation for each picture, `more` of them, and questions.jsonl.
+
+    Each number in `more` makes a file: finetune-2.json, finetune-3.json, …
+    """
     chance = Random(f"instruct {seed}")
     pictures = coco.read(folder)
     said = [(p.file_name, p.captions[0]) for p in pictures[::4]]
     write(folder / "pretrain.json", [described(*pair, n, chance) for n, pair in enumerate(said)])
     talks = (instructed(picture, n, turns, chance) for n, picture in enumerate(cycle(pictures)))
     write(folder / "finetune.json", [*islice(talks, len(pictures))])
-    if more:
-        write(folder / "finetune-more.json", [*islice(talks, more)])
+    for leg, number in enumerate(more, 2):
+        write(folder / f"finetune-{leg}.json", [*islice(talks, number)])
     with (folder / "questions.jsonl").open("w") as file:
         for n, picture in enumerate(pictures):
             for turn in questions(picture.scene, chance):

@@ -146,9 +146,6 @@ def test_a_patch_that_counts_is_seen_where_it_stands(row: int, column: int, heig
     for y, x in lit:
         assert row in range(y * 24 // height, max((y + 1) * 24 // height, y * 24 // height + 1))
         assert column in range(x * 24 // width, max((x + 1) * 24 // width, x * 24 // width + 1))
-    ringed = heat(pixels, np.zeros((24, 24)), weights > 0)
-    if min(height, width) < 72 and min(height, width) >= 24:
-        assert (ringed != heat(pixels, np.zeros((24, 24)))).any()
 
 
 def test_light_runs_from_dark_to_bright_and_bears_bad_numbers() -> None:

@@ -15,7 +15,9 @@ from mlx_llava.errors import UsageError
 from mlx_llava.images.pixels import crop
 from mlx_llava.tui import commands, eyes
 from mlx_llava.tui.cover import Patches, covered, neutral
+from mlx_llava.tui.cover_screen import CoverScreen
 from mlx_llava.tui.messages import Fit, Load
+from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.pictures import attachment
 from mlx_llava.tui.worker import ModelWorker
 
@@ -80,6 +82,30 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
         await driver.pilot.press("escape")
         await driver.shows("‹1/2›")  # the other question is a branch
         assert driver.session.conversation.tip is first
+
+
+@on_loop
+async def test_a_rectangle_is_marked_with_the_mouse() -> None:
+    async with running(ScriptedWorker(), pictures=(SCENE,), size=(100, 40)) as driver:
+        await driver.until(lambda: driver.session.counted)
+        await driver.ask("What?")
+        await driver.type("/cover", "enter")
+        await driver.shows("Enter cover, ask again")
+        screen = driver.app.screen
+        assert isinstance(screen, CoverScreen)
+        view = screen.query_one(PictureView)
+        columns, rows = view.content_region.size
+        left, high = (columns - 2 * rows) // 2, rows  # a square is twice as many columns as rows
+        for moved, place in (("down", (left + 3 * high // 2, high // 4)), ("move", (left + high // 2, high // 2))):
+            act = driver.pilot.mouse_down if moved == "down" else driver.pilot.hover
+            assert await act(view, offset=place)
+        patches = screen.patches
+        assert (patches.left, patches.right) == (6, 19)
+        assert patches.top in (5, 6)
+        assert patches.bottom in (12, 13)
+        await driver.pilot.mouse_up(view)
+        await driver.pilot.hover(view, offset=(0, 0))
+        assert screen.patches == patches
 
 
 @on_loop
