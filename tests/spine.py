@@ -66,6 +66,11 @@ def answer_of(image: str, question: str) -> dict[str, Any]:
     return next(turn for turn in single if turn["question"] == question)
 
 
+def conversation_of(image: str) -> list[dict[str, Any]]:
+    """The recorded turns of a longer conversation."""
+    return next(r["turns"] for r in recorded() if r["image"] == image and r["kind"] == "conversation")
+
+
 @dataclass(frozen=True)
 class Case:
     """What differs from the plain small LLaVA, in the words of config.json."""

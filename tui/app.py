@@ -1,6 +1,7 @@
 """The terminal chat on Textual: opens the chat screen, owns what belongs to the whole application."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,8 +15,10 @@ from textual.theme import Theme
 
 from mlx_llava.tui.catalog import Chosen, sample
 from mlx_llava.tui.chat_screen import ChatScreen
+from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.eyes import with_fit
+from mlx_llava.tui.kitty import Kitty, Reply, ask
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
@@ -65,9 +68,11 @@ class ChatApp(App[int]):
         Binding("f5", "open('models')", "Models"),
     ]
 
-    def __init__(self, session: Session, opening: Opening) -> None:
-        """Show a session, and begin as `opening` says."""
+    def __init__(self, session: Session, opening: Opening, terminal: Reply | None = None) -> None:
+        """Show a session, and begin as `opening` says; `terminal` is what the terminal told of itself."""
         super().__init__()
+        self.terminal = terminal or Reply()
+        self._kitty: Kitty | None = None
         self.session = session
         self.chat = ChatScreen(session)
         self.opening = opening
@@ -77,11 +82,31 @@ class ChatApp(App[int]):
     async def on_mount(self) -> None:
         """Show first, then load."""
         await self.push_screen(self.chat)
+        if self.terminal.placeholders and self.console.color_system == "truecolor" and not os.environ.get("NO_COLOR"):
+            self.use_kitty(Kitty(self._write))
         if self.session.settings.theme in self.available_themes:
             self.theme = self.session.settings.theme
         loop = asyncio.get_running_loop()
         self.session.engine.notify = waker(loop, self.chat.wake)
         self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
+
+    def use_kitty(self, kitty: Kitty) -> None:
+        """Have the terminal draw pictures."""
+        self._kitty = kitty
+
+    @property
+    def kitty(self) -> Kitty | None:
+        """The terminal as a drawer of fine pictures, where it is one and that is wanted."""
+        return self._kitty if self.session.settings.images == "auto" else None
+
+    def _write(self, text: str) -> None:
+        if self._driver:
+            self._driver.write(text)
+
+    def on_unmount(self) -> None:
+        """Take all pictures back from the terminal."""
+        if self._kitty:
+            self._kitty.close()
 
     def _begin(self) -> None:
         self.session.start()
@@ -89,6 +114,8 @@ class ChatApp(App[int]):
         load = opening.load or Load()  # the small model is there while one is chosen
         self.session.load(load.model, load.adapter, load.revision)
         self.chat.begin(opening)
+        if self.terminal.rest:
+            self.chat.composer.prompt.insert(clean_line(self.terminal.rest))
         if opening.load is None:
             self.open("models")
 
@@ -230,9 +257,21 @@ def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable
     return notify
 
 
+def told() -> Reply:
+    """What the terminal tells of itself; nothing where there is none."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return Reply()
+    try:
+        return ask(terminal)
+    finally:
+        os.close(terminal)
+
+
 def run(session: Session, opening: Opening) -> int:
     """Show the application until it is left; the exit code."""
-    app = ChatApp(session, opening)
+    app = ChatApp(session, opening, told())
     try:
         code = app.run()
     finally:

@@ -1,10 +1,10 @@
-"""A picture as cells of text: two pixels in each, in as many colours as the terminal has.
+"""A picture as cells of text: two pixels in each, or dots where there are no colours.
 
 Also what is drawn over a picture: the grid of patches, and how much each of them counts.
 """
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,10 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
-Colours = Literal["24bit", "256", "none", "ascii"]
-"""`none`: dots, for terminals without colours; `ascii`: letters alone."""
 Pixels = NDArray[np.uint8]  # [height, width, 3]
-Rgb = tuple[int, int, int]
 
 ASPECT = 2.0  # height of a cell in widths
-RAMP = " .:-=+*#%@"  # from dark to bright
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
-LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of xterm's 6 x 6 x 6 colours, numbers 16 to 231; then 24 greys
 # eight dots of a Braille cell, U+2800, by the bit of each: rows of two
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 # ordered dither of 4 x 4 pixels: Bayer 1973
@@ -60,63 +55,42 @@ def placed(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPEC
     return Box((max(columns, 1) - wide) // 2, (max(2 * rows, 1) - high) // 2, wide, high)
 
 
-def half_blocks(
-    image: Image.Image, columns: int, rows: int, colours: Colours = "24bit", *, on_light: bool = False
-) -> list[list[Segment]]:
-    """Lines that show a picture in all of `columns` by `rows` cells."""
-    return lines(sized(image, columns, rows, colours), colours, on_light=on_light)
+def sized(image: Image.Image, columns: int, rows: int) -> Pixels:
+    """The pixels that fill so many cells, two in each."""
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    width, height = max(columns, 1), max(2 * rows, 1)
+    smaller = width <= image.width and height <= image.height
+    how = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
+    return np.asarray(image.resize((width, height), how, reducing_gap=2.0), np.uint8)
 
 
-def framed(
-    image: Image.Image, columns: int, rows: int, around: Rgb = (0, 0, 0), colours: Colours = "24bit"
-) -> list[list[Segment]]:
-    """Lines that show a picture in the middle of `columns` by `rows` cells, its shape kept, on a colour."""
-    box, fine = placed(image.size, columns, rows), _fineness(colours)
-    canvas = np.full((2 * rows * fine[1], columns * fine[0], 3), around, np.uint8)
-    pixels = _resized(image, box.width * fine[0], box.height * fine[1])
-    top, left = box.top * fine[1], box.left * fine[0]
-    canvas[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
-    return lines(canvas, colours)
+def lines(pixels: Pixels) -> list[list[Segment]]:
+    """Pixels as lines of text, neighbours of the same colours in one piece."""
+    return [_runs(line) for line in np.concatenate([pixels[0::2], pixels[1::2]], -1)]
 
 
-def sized(image: Image.Image, columns: int, rows: int, colours: Colours = "24bit") -> Pixels:
-    """The pixels that fill so many cells; dots are finer than half blocks."""
-    fine = _fineness(colours)
-    return _resized(image, columns * fine[0], 2 * rows * fine[1])
+def dots(pixels: Pixels, on_light: bool) -> list[list[Segment]]:
+    """Pixels as lines of Braille without colours, 2 x 4 in a cell: what is bright is drawn, on light what is dark."""
+    bright = _brightness(255 - pixels if on_light else pixels)
+    rows, columns = bright.shape[0] // 4, bright.shape[1] // 2
+    threshold = np.tile(BAYER, (rows, (columns + 1) // 2))[:, : 2 * columns]
+    drawn = (bright > threshold).reshape(rows, 4, columns, 2)
+    codes = 0x2800 + (drawn * DOTS[:, None]).sum((1, 3))
+    return [[Segment("".join(map(chr, line)))] for line in codes.tolist()]
 
 
-def lines(pixels: Pixels, colours: Colours = "24bit", *, on_light: bool = False) -> list[list[Segment]]:
-    """Pixels as lines of text, neighbours of the same colours in one piece.
+def grid(pixels: Pixels, side: int) -> Pixels:
+    """The picture with lines between its side x side patches; with a chequered tint where lines would hide it.
 
-    Where there are no colours, what is bright is drawn, or what is dark if the screen is light.
+    What is bright is darkened, what is dark made brighter.
     """
-    if colours in ("none", "ascii"):
-        bright = _brightness(255 - pixels if on_light else pixels)
-        return [[Segment(text)] for text in (_dotted(bright) if colours == "none" else _lettered(bright))]
-    top, bottom = pixels[0::2], pixels[1::2]
-    if colours == "256":
-        return [_runs(line) for line in np.stack([nearest(top), nearest(bottom)], -1)]
-    return [_runs(line) for line in np.concatenate([top, bottom], -1)]
-
-
-def nearest(pixels: Pixels) -> NDArray[np.uint8]:
-    """For each pixel the number of the nearest of xterm's 240 fixed colours."""
-    colours = pixels.astype(np.int32)
-    steps = np.abs(colours[..., None] - LEVELS).argmin(-1)
-    grey = np.clip((colours.mean(-1) - 3) / 10, 0, 23).astype(np.int32)
-    far = np.square(LEVELS[steps] - colours).sum(-1)
-    far_grey = np.square((8 + 10 * grey)[..., None] - colours).sum(-1)
-    return np.where(far_grey < far, 232 + grey, 16 + steps @ np.array([36, 6, 1])).astype(np.uint8)
-
-
-def grid(pixels: Pixels, side: int, colour: Rgb = (255, 255, 255), strength: float = 0.35) -> Pixels:
-    """The picture with lines between its side x side patches; with a chequered tint where lines would hide it."""
     down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
     if min(len(pixels), pixels.shape[1]) >= 4 * side:
-        drawn = _begins(down)[:, None] | _begins(across)
+        drawn, strength = _begins(down)[:, None] | _begins(across), 0.35
     else:
-        drawn, strength = (down[:, None] + across) % 2 == 1, strength / 2
-    return _blended(pixels, np.array(colour), strength * drawn)
+        drawn, strength = (down[:, None] + across) % 2 == 1, 0.17
+    colour = np.where(pixels @ LUMA > 128, 0, 255)[..., None]
+    return _blended(pixels, colour, strength * drawn)
 
 
 def heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
@@ -139,19 +113,6 @@ def patch_at(column: float, line: float, box: Box, side: int) -> tuple[int, int]
     return (int(y * side), int(x * side)) if 0 <= x < 1 and 0 <= y < 1 else None
 
 
-def _fineness(colours: Colours) -> tuple[int, int]:
-    """How many pixels across and down take the place of one: a cell has 2 x 4 dots."""
-    return (2, 2) if colours == "none" else (1, 1)
-
-
-def _resized(image: Image.Image, width: int, height: int) -> Pixels:
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    width, height = max(width, 1), max(height, 1)
-    smaller = width <= image.width and height <= image.height
-    how = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
-    return np.asarray(image.resize((width, height), how, reducing_gap=2.0), np.uint8)
-
-
 def _brightness(pixels: Pixels) -> NDArray[np.floating]:
     """What to draw without colours, from 0 to 1: brightness, spread out, and edges between colours of the same."""
     luma = pixels @ LUMA / 255
@@ -164,37 +125,19 @@ def _brightness(pixels: Pixels) -> NDArray[np.floating]:
     return np.clip(luma + np.where(luma < 0.5, edges, -edges), 0, 1)
 
 
-def _dotted(bright: NDArray[np.floating]) -> list[str]:
-    """Brightness [4 x rows, 2 x columns] as rows of Braille, dithered."""
-    rows, columns = bright.shape[0] // 4, bright.shape[1] // 2
-    threshold = np.tile(BAYER, (rows, (columns + 1) // 2))[:, : 2 * columns]
-    drawn = (bright > threshold).reshape(rows, 4, columns, 2)
-    codes = 0x2800 + (drawn * DOTS[:, None]).sum((1, 3))
-    return ["".join(map(chr, line)) for line in codes.tolist()]
-
-
-def _lettered(bright: NDArray[np.floating]) -> list[str]:
-    """Brightness [2 x rows, columns] as rows of letters."""
-    places = ((bright[0::2] + bright[1::2]) / 2 * len(RAMP)).astype(int).clip(0, len(RAMP) - 1)
-    return ["".join(RAMP[place] for place in line) for line in places.tolist()]
-
-
 def _runs(line: NDArray[np.uint8]) -> list[Segment]:
-    """A line of cells [columns, 2 or 6]; the first half of each is the colour of its upper pixel."""
+    """A line of cells [columns, 6]; the first half of each is the colour of its upper pixel."""
     starts = [0, *(np.flatnonzero((line[1:] != line[:-1]).any(-1)) + 1).tolist()]
     cells = line[starts].tolist()
-    half = line.shape[-1] // 2
     return [
-        Segment((" " if cell[:half] == cell[half:] else "▀") * (end - start), _style(tuple(cell)))
+        Segment((" " if cell[:3] == cell[3:] else "▀") * (end - start), _style(tuple(cell)))
         for cell, start, end in zip(cells, starts, [*starts[1:], len(line)], strict=True)
     ]
 
 
 @lru_cache(maxsize=1 << 16)
 def _style(cell: tuple[int, ...]) -> Style:
-    """The style of a cell of two palette numbers, or of two colours."""
-    if len(cell) == 2:
-        return Style.from_color(Color.from_ansi(cell[0]), Color.from_ansi(cell[1]))
+    """The style of a cell of two colours."""
     return Style.from_color(Color.from_rgb(*cell[:3]), Color.from_rgb(*cell[3:]))
 
 

@@ -24,6 +24,7 @@ from mlx_llava.tui.conversation import Node, Numbered, code_blocks
 from mlx_llava.tui.cover import Patches, covered, neutral
 from mlx_llava.tui.log import Log
 from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Look, ModelFacts, Said
+from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.prompt import Prompt
 from mlx_llava.tui.session import Opening, Session
 from mlx_llava.tui.status import Status
@@ -341,6 +342,8 @@ class ChatScreen(Screen[None]):
     async def redraw(self) -> None:
         """Show the session as it is now."""
         await self.log_view.show_pictures(self.session.settings.images != "off")
+        for view in self.query(PictureView):
+            view.refresh()  # they may be drawn otherwise now
         await self.log_view.show(self.session.conversation)
         await self.composer.show()
         self.refresh_state()

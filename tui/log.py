@@ -19,7 +19,7 @@ class Older(Static):
         self.screen.query_one(Log).run_worker(self.screen.query_one(Log).show_older(), group="log")
 
 
-GREETING = """Ask about a picture: drop its file here, paste its path, or type /image PATH.
+GREETING = """Ask about a picture: drop its file here, paste its path, or /image PATH.
 Questions of text alone work too. Everything stays on this machine."""
 
 

@@ -25,7 +25,8 @@ def answer_line(tokens: tuple[str, ...], at: int, style: str) -> Text:
     """The answer around a token, which stands out."""
     first, text = max(at - AROUND, 0), Text("…" if at > AROUND else "")
     for n, token in enumerate(tokens[first : at + AROUND + 1], first):
-        text.append(clean_line(token, 40), style if n == at else "")
+        shown = clean_line(token if n else token.lstrip(), 40)
+        text.append(shown, style if n == at else "")
     return text.append("…" if at + AROUND + 1 < len(tokens) else "")
 
 

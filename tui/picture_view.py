@@ -1,6 +1,7 @@
 """A picture on the screen."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, cast
 
 from rich.segment import Segment
 from textual.geometry import Size
@@ -12,9 +13,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from mlx_llava.tui.app import ChatApp
+    from mlx_llava.tui.blocks import Pixels
+    from mlx_llava.tui.kitty import Kitty
+
+FINE = 768  # pixels along the longer edge of what is drawn over a picture: 32 in each of 24 patches
+
 
 class PictureView(Widget):
-    """Shows a picture in half blocks, as large as it fits."""
+    """Shows a picture, as large as it fits."""
 
     def __init__(self, image: "Image.Image", max_columns: int = 0, max_rows: int = 0) -> None:
         """Show `image`; in at most so many columns and rows, or in all the room there is."""
@@ -23,7 +30,8 @@ class PictureView(Widget):
         self.most = (max_columns, max_rows)
         self.patches = 0
         self.weights: NDArray[np.floating] | None = None
-        self._drawn: tuple[tuple[int, int], list[Strip]] | None = None
+        self._drawn: tuple[tuple[int, int, Kitty | None], list[Strip]] | None = None
+        self._held: tuple[Kitty, int] | None = None
 
     def show(self, image: "Image.Image", patches: int = 0, weights: "NDArray[np.floating] | None" = None) -> None:
         """Show another picture.
@@ -63,16 +71,54 @@ class PictureView(Widget):
         strip = lines[y] if y < len(lines) else Strip.blank(self.size.width)
         return strip.apply_style(self.rich_style)
 
-    def _lines(self, width: int, height: int) -> list[Strip]:
-        from mlx_llava.tui.blocks import grid, heat, lines, sized
+    def on_unmount(self) -> None:
+        """Take the picture back from the terminal."""
+        self._let_go()
 
-        if self._drawn is None or self._drawn[0] != (width, height):
+    def _let_go(self) -> None:
+        kitty, self._held = self._held, None
+        if kitty:
+            kitty[0].forget(kitty[1])
+
+    def _lines(self, width: int, height: int) -> list[Strip]:
+        kitty = cast("ChatApp", self.app).kitty
+        key = (width, height, kitty)
+        if self._drawn is None or self._drawn[0] != key:
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
-            pixels = sized(self.image, columns, rows)
-            pixels = pixels if self.weights is None else heat(pixels, self.weights)
-            drawn = lines(grid(pixels, self.patches) if self.patches else pixels)
+            drawn = self._finely(kitty, columns, rows) if kitty else self._coarsely(columns, rows)
             strips = [Strip([margin, *line]).adjust_cell_length(width) for line in drawn]
-            self._drawn = ((width, height), [Strip.blank(width)] * top + strips)
+            self._drawn = (key, [Strip.blank(width)] * top + strips)
         return self._drawn[1]
+
+    def _finely(self, kitty: "Kitty", columns: int, rows: int) -> list[list[Segment]]:
+        """Cells in whose place the terminal shows the picture itself."""
+        import numpy as np
+        from PIL import Image
+
+        image = self.image
+        if self.patches or self.weights is not None:
+            scale = FINE / max(image.size)
+            enlarged = image.resize((round(image.width * scale), round(image.height * scale)))
+            image = Image.fromarray(self._painted(np.asarray(enlarged.convert("RGB"))))
+        self._let_go()
+        number, drawn = kitty.show(image, columns, rows)
+        self._held = kitty, number
+        return drawn
+
+    def _coarsely(self, columns: int, rows: int) -> list[list[Segment]]:
+        """Cells of two pixels each; of dots, where there are no colours."""
+        from mlx_llava.tui.blocks import dots, lines, sized
+
+        if os.environ.get("NO_COLOR"):
+            on_light = not self.app.current_theme.dark
+            return dots(self._painted(sized(self.image, 2 * columns, 2 * rows)), on_light)
+        return lines(self._painted(sized(self.image, columns, rows)))
+
+    def _painted(self, pixels: "Pixels") -> "Pixels":
+        """The picture with what is to be seen on it."""
+        from mlx_llava.tui.blocks import grid, heat
+
+        pixels = pixels if self.weights is None else heat(pixels, self.weights)
+        return grid(pixels, self.patches) if self.patches else pixels

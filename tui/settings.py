@@ -69,7 +69,9 @@ class Settings:
     max_tokens: int = _setting(512, _number(1, 32_768, whole=True), "Longest answer.")
     seed: int | None = _setting(None, _number(0, 2**63 - 1, whole=True), "Start of chance; random unless given.")
     alternatives: bool = _setting(False, _SWITCH, "Note what else each word might have been.")
-    images: Literal["auto", "off"] = _setting("auto", _choice("auto", "off", on="auto"), "Pictures in the chat.")
+    images: Literal["auto", "blocks", "off"] = _setting(
+        "auto", _choice("auto", "blocks", "off", on="auto"), "Pictures; blocks never draws finely."
+    )
     theme: str = _setting("llava-dark", _line("the name of a theme"), "Colours of the screen.")
     model: str | None = _setting(None, _line("a folder or owner/name"), "Model to begin with.")
     adapter: str | None = _setting(None, _line("a folder"), "Adapter to begin with.")

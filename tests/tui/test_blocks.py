@@ -9,15 +9,12 @@ from rich.segment import Segment
 
 from mlx_llava.tui.blocks import (
     Box,
-    Colours,
     colour_of,
+    dots,
     fitted,
-    framed,
     grid,
-    half_blocks,
     heat,
     lines,
-    nearest,
     patch_at,
     placed,
     sized,
@@ -29,6 +26,10 @@ cells = st.integers(1, 120)
 
 def flat(colour: tuple[int, int, int], width: int = 8, height: int = 8) -> Image.Image:
     return Image.new("RGB", (width, height), colour)
+
+
+def blocks(image: Image.Image, columns: int, rows: int) -> list[list[Segment]]:
+    return lines(sized(image, columns, rows))
 
 
 def text(shown: list[list[Segment]]) -> list[str]:
@@ -56,72 +57,42 @@ def test_a_picture_fills_one_direction_and_keeps_its_shape(width: int, height: i
     assert fitted((width, height), columns, rows) == (box.width, -(-box.height // 2))
 
 
-@given(cells, cells, st.sampled_from(["24bit", "256", "none", "ascii"]), st.booleans())
-def test_every_form_fills_its_cells_exactly(columns: int, rows: int, colours: Colours, on_light: bool) -> None:
+@given(cells, cells, st.booleans())
+def test_every_form_fills_its_cells_exactly(columns: int, rows: int, on_light: bool) -> None:
     image = Image.linear_gradient("L").convert("RGB").resize((30, 20))
-    for shown in (
-        half_blocks(image, columns, rows, colours, on_light=on_light),
-        framed(image, columns, rows, (9, 9, 9), colours),
-    ):
-        assert [len(line) for line in text(shown)] == [columns] * rows
-    if colours == "ascii":
-        assert all(line.isascii() for line in text(shown))
-    if colours in ("none", "ascii"):
-        assert all(segment.style is None for line in shown for segment in line)
+    assert [len(line) for line in text(blocks(image, columns, rows))] == [columns] * rows
+    shown = dots(sized(image, 2 * columns, 2 * rows), on_light)
+    assert [len(line) for line in text(shown)] == [columns] * rows
+    assert all(segment.style is None for line in shown for segment in line)
 
 
 def test_a_cell_shows_two_pixels() -> None:
     image = flat((255, 0, 0), 2, 2)
     image.putpixel((0, 1), (0, 0, 255))
-    (first, second), *rest = half_blocks(image, 2, 1)
+    (first, second), *rest = blocks(image, 2, 1)
     assert not rest
     assert (first.text, colours_of(first)) == ("▀", ((255, 0, 0), (0, 0, 255)))
     assert (second.text, colours_of(second)) == (" ", ((255, 0, 0), (255, 0, 0)))
 
 
 def test_neighbours_of_one_colour_are_one_piece() -> None:
-    assert [[(s.text, colours_of(s)[0]) for s in line] for line in half_blocks(flat((1, 2, 3)), 40, 2)] == [
+    assert [[(s.text, colours_of(s)[0]) for s in line] for line in blocks(flat((1, 2, 3)), 40, 2)] == [
         [(" " * 40, (1, 2, 3))]
     ] * 2
-
-
-def test_a_wide_picture_stands_in_the_middle() -> None:
-    shown = framed(flat((255, 255, 255), 40, 10), 8, 4, (1, 2, 3))
-    colours = [[colours_of(segment) for segment in line] for line in shown]
-    around, white = (1, 2, 3), (255, 255, 255)
-    assert colours == [[(around, around)], [(around, white)], [(white, around)], [(around, around)]]
-
-
-@given(st.tuples(*[st.integers(0, 255)] * 3))
-def test_256_colours_are_the_nearest(colour: tuple[int, int, int]) -> None:
-    table = [
-        (r, g, b)
-        for r in (0, 95, 135, 175, 215, 255)
-        for g in (0, 95, 135, 175, 215, 255)
-        for b in (0, 95, 135, 175, 215, 255)
-    ]
-    table += [(8 + 10 * n,) * 3 for n in range(24)]
-    number = int(nearest(np.array([[colour]], np.uint8))[0, 0])
-
-    def distance(other: tuple[int, ...]) -> int:
-        return sum((a - b) ** 2 for a, b in zip(colour, other, strict=True))
-
-    assert distance(table[number - 16]) <= min(map(distance, table)) + 30  # the grey between two is rounded
 
 
 def test_without_colours_what_is_bright_is_drawn_or_what_is_dark() -> None:
     image = flat((0, 0, 0), 4, 4)
     image.paste((255, 255, 255), (2, 0, 4, 4))
-    assert text(half_blocks(image, 2, 1, "none")) == ["⠀⣿"]
-    assert text(half_blocks(image, 2, 1, "none", on_light=True)) == ["⣿⠀"]
-    assert text(half_blocks(image, 2, 1, "ascii")) == [" @"]
+    assert text(dots(sized(image, 4, 2), on_light=False)) == ["⠀⣿"]
+    assert text(dots(sized(image, 4, 2), on_light=True)) == ["⣿⠀"]
 
 
 def test_brightness_becomes_a_share_of_dots() -> None:
     for level in (0, 64, 128, 192, 255):
-        (line,) = text(half_blocks(flat((level, level, level), 64, 64), 16, 1, "none"))
-        dots = sum((ord(c) - 0x2800).bit_count() for c in line)
-        assert dots / (8 * 16) == pytest.approx(level / 255, abs=1 / 16)
+        (line,) = text(dots(sized(flat((level, level, level), 64, 64), 32, 2), on_light=False))
+        drawn = sum((ord(c) - 0x2800).bit_count() for c in line)
+        assert drawn / (8 * 16) == pytest.approx(level / 255, abs=1 / 16)
 
 
 @pytest.mark.parametrize("pixels", [96, 48, 24, 10])
@@ -168,5 +139,4 @@ def test_a_place_on_the_screen_is_a_patch() -> None:
 
 def test_any_mode_of_picture_is_shown() -> None:
     for mode in ("1", "L", "P", "RGBA", "CMYK"):
-        assert len(text(half_blocks(Image.new(mode, (5, 5)), 3, 2))) == 2
-    assert lines(sized(flat((1, 1, 1)), 3, 2)) == half_blocks(flat((1, 1, 1)), 3, 2)
+        assert len(text(blocks(Image.new(mode, (5, 5)), 3, 2))) == 2

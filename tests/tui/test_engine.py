@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from scripted import ScriptedWorker
-from spine import EMBEDDED
+from spine import EMBEDDED, answer_of, conversation_of
 
 from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.messages import (
@@ -27,7 +27,12 @@ from mlx_llava.tui.messages import (
 )
 from mlx_llava.tui.pictures import read
 
-SCENE = read(EMBEDDED / "examples" / "two_shapes_wide.png").shown
+PICTURE = EMBEDDED / "examples" / "two_shapes_wide.png"
+SCENE = read(PICTURE).shown
+SQUARE = "What color is the square?"
+TALK = conversation_of(PICTURE.name)
+SINGLE = answer_of(PICTURE.name, SQUARE)
+ANSWERS = {turn["question"]: turn["answer"] for turn in (SINGLE, *TALK)}
 
 
 def until(engine: Engine, kind: type[Event]) -> list[Event]:
@@ -59,8 +64,8 @@ def running() -> Iterator[Callable[..., Engine]]:
 
 
 def ask(number: int, *questions: str, pictures: tuple = (), **manner: object) -> Ask:
-    """A conversation whose earlier answers are 'blue'."""
-    earlier = [Exchange(q, pictures if n == 0 else (), "blue") for n, q in enumerate(questions[:-1])]
+    """A conversation whose earlier answers are those that were recorded."""
+    earlier = [Exchange(q, pictures if n == 0 else (), ANSWERS[q]) for n, q in enumerate(questions[:-1])]
     last = Exchange(questions[-1], () if earlier else pictures)
     return Ask(number, (*earlier, last), Manner(**manner))  # pyright: ignore[reportArgumentType]
 
@@ -137,26 +142,26 @@ def model(running: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, home:
 
 
 def test_the_embedded_model_answers_about_a_scene(model: Engine) -> None:
-    model.send(ask(1, "What color is the square?", pictures=(SCENE,)))
-    assert text(until(model, Finished)) == "blue"
+    model.send(ask(1, SQUARE, pictures=(SCENE,)))
+    assert text(until(model, Finished)) == ANSWERS[SQUARE]
 
 
 def test_a_second_question_prefills_only_what_is_new(model: Engine) -> None:
-    model.send(ask(1, "What color is the square?", pictures=(SCENE,)))
+    model.send(ask(1, TALK[0]["question"], pictures=(SCENE,)))
     until(model, Finished)
-    model.send(ask(2, "What color is the square?", "How many shapes are there?", pictures=(SCENE,)))
+    model.send(ask(2, TALK[0]["question"], TALK[1]["question"], pictures=(SCENE,)))
     events = until(model, Finished)
     began = next(event for event in events if isinstance(event, Began))
     assert began.prefilled_tokens < 20 < began.prompt_tokens
-    assert text(events) == "two"
+    assert text(events) == TALK[1]["answer"]
 
 
 def test_answering_again_prefills_one_token(model: Engine) -> None:
     for number in (1, 2):
-        model.send(ask(number, "What color is the square?", pictures=(SCENE,)))
+        model.send(ask(number, SQUARE, pictures=(SCENE,)))
         events = until(model, Finished)
     assert next(event for event in events if isinstance(event, Began)).prefilled_tokens == 1
-    assert text(events) == "blue"
+    assert text(events) == ANSWERS[SQUARE]
 
 
 def test_equal_seeds_give_equal_answers_whatever_came_between(model: Engine) -> None:
@@ -168,7 +173,7 @@ def test_equal_seeds_give_equal_answers_whatever_came_between(model: Engine) -> 
 
 
 def test_tokens_are_counted_by_what_they_show(model: Engine) -> None:
-    asked = ask(1, "What color is the square?", "How many shapes are there?", pictures=(SCENE,))
+    asked = ask(1, SQUARE, "How many shapes are there?", pictures=(SCENE,))
     model.send(Count(1, asked.exchanges, asked.manner))
     counted = next(event for event in until(model, Counted) if isinstance(event, Counted))
     model.send(asked)
@@ -179,7 +184,7 @@ def test_tokens_are_counted_by_what_they_show(model: Engine) -> None:
 
 
 def test_tokens_come_with_alternatives_when_asked_for(model: Engine) -> None:
-    model.send(ask(1, "What color is the square?", pictures=(SCENE,), num_top=5))
+    model.send(ask(1, SQUARE, pictures=(SCENE,), num_top=5))
     said = [event for event in until(model, Finished) if isinstance(event, Said)]
     assert said[0].token is not None
     assert said[0].others[0] == said[0].token  # greedy
@@ -195,11 +200,11 @@ def test_what_is_wrong_with_a_request_leaves_the_engine_alive(model: Engine) -> 
     failed = until(model, Failed)[-1]
     assert isinstance(failed, Failed)
     assert "the limit 512" in failed.problem
-    model.send(ask(2, "What color is the square?", pictures=(SCENE,)))
-    assert text(until(model, Finished)) == "blue"
+    model.send(ask(2, SQUARE, pictures=(SCENE,)))
+    assert text(until(model, Finished)) == ANSWERS[SQUARE]
 
 
 def test_the_form_of_pictures_can_change_between_questions(model: Engine) -> None:
     for number, fit in enumerate(("crop", "pad", None)):
-        model.send(ask(number, "What color is the square?", pictures=(SCENE,), fit=fit))
+        model.send(ask(number, SQUARE, pictures=(SCENE,), fit=fit))
         assert any(isinstance(event, Began) for event in until(model, Finished))

@@ -55,6 +55,7 @@ async def kept(driver: Driver) -> None:
     await driver.shows("a new chat")
     driver.app.clear_notifications()
     await driver.until(lambda: "a new chat" not in driver.text())
+    await driver.until(lambda: driver.session.counted and not driver.session.counted.history)
     await driver.pilot.press("f2")
     await driver.shows("What is this?")
 

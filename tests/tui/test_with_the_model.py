@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 from screen import Driver, running
-from spine import EMBEDDED
+from spine import EMBEDDED, answer_of, conversation_of
 
 from mlx_llava.tui.history import History
 from mlx_llava.tui.messages import Load
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
+TALK = conversation_of(SCENE.name)
+SAID = [turn["answer"] for turn in TALK]
+SQUARE = "What color is the square?"
+BLUE = answer_of(SCENE.name, SQUARE)["answer"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,31 +34,31 @@ def test_a_person_asks_stops_asks_again_edits_and_comes_back(tmp_path: Path) -> 
 
     async def first() -> int:
         async with running(ModelWorker, Load(), (SCENE,), history=History(tmp_path)) as driver:
-            await driver.ask("What color is the square?")
-            await driver.shows("blue")
-            await driver.ask("How many shapes are there?")
+            await driver.ask(TALK[0]["question"])
+            await driver.shows(SAID[0])
+            await driver.ask(TALK[1]["question"])
             facts = driver.session.conversation.tip.facts
             assert facts["prefilled_tokens"] < 20 < facts["prompt_tokens"]  # only what is new was computed
             await driver.pilot.press("ctrl+r")
             await driver.until(lambda: len(answers(driver)) == 2 and not driver.session.answering)
-            assert answers(driver) == ["blue", "two"]
+            assert answers(driver) == SAID[:2]
             assert driver.session.conversation.tip.place == (2, 2)
             await driver.type("/edit 1", "enter")
-            driver.app.chat.composer.prompt.load_text("What color is the triangle?")
+            driver.app.chat.composer.prompt.load_text(SQUARE)
             await driver.pilot.press("enter")
-            await driver.until(lambda: answers(driver) == ["yellow"] and not driver.session.answering)
+            await driver.until(lambda: answers(driver) == [BLUE] and not driver.session.answering)
             await driver.pilot.press("alt+left")
-            await driver.until(lambda: answers(driver) == ["blue", "two"])
+            await driver.until(lambda: answers(driver) == SAID[:2])
             await driver.until(lambda: driver.session.counted)
             return driver.session.record.chat or 0
 
     async def second(chat: int) -> None:
         async with running(ModelWorker, Load(), history=History(tmp_path)) as driver:
             await driver.type(f"/open {chat}", "enter")
-            await driver.until(lambda: answers(driver) == ["blue", "two"])
+            await driver.until(lambda: answers(driver) == SAID[:2])
             await driver.shows("two_shapes_wide.png")
-            await driver.ask("Is there a blue square?")
-            assert answers(driver)[-1] == "yes"
+            await driver.ask(TALK[2]["question"])
+            assert answers(driver)[-1] == SAID[2]
 
     asyncio.run(second(asyncio.run(first())))
 
@@ -69,8 +73,8 @@ def test_a_question_that_is_too_long_is_told_of_and_leaves_the_chat() -> None:
             await driver.shows("too long")
             await driver.pilot.press("enter")
             await driver.shows("the limit 512")
-            await driver.ask("What color is the square?")
-            assert answers(driver) == ["blue"]
+            await driver.ask(SQUARE)
+            assert answers(driver) == [BLUE]
 
     asyncio.run(test())
 
@@ -92,12 +96,12 @@ def chat(tmp_path: Path, home: Path) -> Callable[..., subprocess.CompletedProces
 def test_without_a_terminal_answers_go_to_stdout_and_all_else_to_stderr(
     chat: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = chat(str(SCENE), typed="What color is the square?\n/again\n/stats\n")
-    assert (done.returncode, done.stdout) == (0, "blue\nblue\n")
+    done = chat(str(SCENE), typed=f"{SQUARE}\n/again\n/stats\n")
+    assert (done.returncode, done.stdout) == (0, f"{BLUE}\n{BLUE}\n")
     assert "1 computed anew" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     more = chat("--continue", typed=f'"""How many shapes\nare there?"""\n/history\n/export markdown {tmp_path}/x.md\n')
-    assert "question: What color is the square?" in more.stderr
+    assert f"question: {SQUARE}" in more.stderr
     assert more.returncode == 0
     assert "How many shapes" in (tmp_path / "x.md").read_text()
 

@@ -1,0 +1,173 @@
+"""Pictures in the terminal by the Kitty graphics protocol, in placeholders: cells of text that scroll as text does.
+
+https://sw.kovidgoyal.net/kitty/graphics-protocol/, "Unicode placeholders"
+"""
+
+import base64
+import os
+import random
+import re
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+WAIT = 0.15  # seconds for a reply; terminals took 0.3 to 4.5 ms
+CHUNK = 4096  # bytes of base64 in one sequence, as the protocol has it
+PROBE_ID = 31
+PLACEHOLDER = "\U0010eeee"
+# The marks that tell the row and column of a placeholder, in order: kitty, gen/rowcolumn-diacritics.txt
+_MARKS = """
+    305 30d-30e 310 312 33d-33f 346 34a-34c 350-352 357 35b 363-36f 483-487 592-595 597-599 59c-5a1 5a8-5a9 5ab-5ac
+    5af 5c4 610-617 657-65b 65d-65e 6d6-6dc 6df-6e2 6e4 6e7-6e8 6eb-6ec 730 732-733 735-736 73a 73d 73f-741 743 745
+    747 749-74a 7eb-7f1 7f3 816-819 81b-823 825-827 829-82d 951 953-954 f82-f83 f86-f87 135d-135f 17dd 193a 1a17
+    1a75-1a7c 1b6b 1b6d-1b73 1cd0-1cd2 1cda-1cdb 1ce0 1dc0-1dc1 1dc3-1dc9 1dcb-1dcc 1dd1-1de6 1dfe 20d0-20d1
+    20d4-20d7 20db-20dc 20e1 20e7 20e9 20f0 2cef-2cf1 2de0-2dff a66f a67c-a67d a6f0-a6f1 a8e0-a8f1 aab0 aab2-aab3
+    aab7-aab8 aabe-aabf aac1 fe20-fe26 10a0f 10a38 1d185-1d189 1d1aa-1d1ad 1d242-1d244
+"""
+
+PROBE = (
+    f"\x1b_Gi={PROBE_ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"  # a picture of one pixel: would it be shown?
+    "\x1b[>q"  # name and version of the terminal
+    "\x1b[c"  # every terminal answers this, and after the others
+)
+# replies to it, in either spelling of their end
+_REPLIES = {
+    "graphics": re.compile(rf"\x1b_Gi={PROBE_ID};([^\x1b]*)\x1b\\"),
+    "version": re.compile(r"\x1bP>\|([^\x1b\x07]*)(?:\x1b\\|\x07)"),
+    "attributes": re.compile(r"\x1b\[\?([\d;]*)c"),
+}
+# of the terminals that say they show pictures, those that show them in placeholders, and since when
+_KNOWN = re.compile(r"(kitty)\((\d+)\.(\d+)|(ghostty)", re.IGNORECASE)
+_SINCE = (0, 28)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a terminal told of itself."""
+
+    complete: bool = False
+    """Whether all has come that will come."""
+    graphics: bool = False
+    version: str = ""
+    """Name and version, as the terminal gives them."""
+    rest: str = ""
+    """What was typed meanwhile."""
+
+    @property
+    def placeholders(self) -> bool:
+        """Whether pictures can be shown in text that scrolls."""
+        known = _KNOWN.match(self.version)
+        return self.graphics and known is not None and (not known[1] or (int(known[2]), int(known[3])) >= _SINCE)
+
+
+def parse_reply(text: str) -> Reply:
+    """What came back after PROBE was written; call it again with more text while it is not complete."""
+    found = {name: pattern.search(text) for name, pattern in _REPLIES.items()}
+    rest = text
+    for pattern in _REPLIES.values():
+        rest = pattern.sub("", rest)
+    graphics, version = found["graphics"], found["version"]
+    return Reply(
+        complete=found["attributes"] is not None,
+        graphics=graphics is not None and graphics[1] == "OK",
+        version=version[1] if version else "",
+        rest=rest,
+    )
+
+
+def ask(terminal: int, seconds: float = WAIT) -> Reply:
+    """What the terminal of a file descriptor tells of itself; what was typed meanwhile is in the reply too."""
+    import termios  # not on Windows
+    import tty
+
+    before, text, deadline = termios.tcgetattr(terminal), b"", time.monotonic() + seconds
+    try:
+        tty.setraw(terminal, termios.TCSADRAIN)
+        os.write(terminal, PROBE.encode())
+        while (left := deadline - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
+            new = os.read(terminal, 4096)
+            text += new
+            if not new or parse_reply(text.decode(errors="replace")).complete:
+                break
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    return parse_reply(text.decode(errors="replace"))
+
+
+class Kitty:
+    """Pictures that a terminal holds, by numbers that no other program of it is likely to use."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """`write` hands text to the terminal, in order with all else that is drawn."""
+        self._write = write
+        self._number = random.getrandbits(24)
+        self._held: set[int] = set()
+
+    def show(self, image: "Image.Image", columns: int, rows: int) -> tuple[int, list[list[Segment]]]:
+        """Give a picture to the terminal; its number, and the lines in whose place it is seen."""
+        self._number += 1
+        picture = picture_id(self._number)
+        file = BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        for sequence in transmit(picture, file.getvalue(), columns, rows):
+            self._write(sequence)
+        self._held.add(picture)
+        return picture, placeholders(picture, columns, rows)
+
+    def forget(self, picture: int) -> None:
+        """Take a picture back."""
+        if picture in self._held:
+            self._held.remove(picture)
+            self._write(delete(picture))
+
+    def close(self) -> None:
+        """Take all pictures back."""
+        for picture in [*self._held]:
+            self.forget(picture)
+
+
+def picture_id(number: int) -> int:
+    """An id for the picture of that number: 24 bits that are never 0, as a colour carries them."""
+    return number % 0xFFFFFF + 1
+
+
+def transmit(picture: int, png: bytes, columns: int, rows: int) -> Iterator[str]:
+    """Sequences that give a PNG to the terminal, to be shown in placeholders of so many cells."""
+    columns, rows = min(columns, len(MARKS)), min(rows, len(MARKS))
+    data = base64.standard_b64encode(png).decode()
+    chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)] or [""]
+    head = f"a=T,U=1,f=100,t=d,q=2,i={picture},c={columns},r={rows},"
+    for number, chunk in enumerate(chunks, 1):
+        yield f"\x1b_G{head}m={int(number < len(chunks))};{chunk}\x1b\\"
+        head = "q=2,"
+
+
+def placeholders(picture: int, columns: int, rows: int) -> list[list[Segment]]:
+    """Lines of text in whose place the terminal shows a picture; every cell tells its own row and column."""
+    style = Style.from_color(Color.from_rgb(picture >> 16 & 0xFF, picture >> 8 & 0xFF, picture & 0xFF))
+    across = MARKS[:columns]
+    return [[Segment("".join(PLACEHOLDER + row + column for column in across), style)] for row in MARKS[:rows]]
+
+
+def delete(picture: int) -> str:
+    """A sequence that makes the terminal forget a picture."""
+    return f"\x1b_Ga=d,d=I,q=2,i={picture}\x1b\\"
+
+
+def _marks() -> str:
+    """All marks, from ranges of their codes."""
+    ranges = [part.partition("-") for part in _MARKS.split()]
+    return "".join(chr(code) for a, _, b in ranges for code in range(int(a, 16), int(b or a, 16) + 1))
+
+
+MARKS = _marks()
