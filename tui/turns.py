@@ -14,6 +14,7 @@ from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.picture_view import PictureView
+from mlx_llava.tui.segments import Segments
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -135,33 +136,45 @@ class AnswerTurn(Turn):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        self.shown = 0  # characters of the node's text that the widget has
+        self.shown = 0  # characters of the node's text that are on the screen
+        self._segments = Segments()
 
     def compose(self) -> Iterable[Widget]:
         """The answer, and what it took."""
         from textual.widgets import Markdown  # late: nothing is answered when the screen is first drawn
 
-        text = clean(self.node.text)
         self.shown = len(self.node.text)
-        yield Markdown(text, open_links=False, classes="answer", parser_factory=parser)
+        text = clean(self.node.text)
+        for part in [text] if self.node.facts else self._segments.add(text):
+            yield Markdown(part, open_links=False, classes="answer", parser_factory=parser)
         yield self.foot(figures.answer_line(self.node.facts))
 
-    def _markdown(self) -> "Markdown | None":
-        """The answer's text; None as long as it is not on the screen, where it will begin with all that is known."""
-        return cast("Markdown | None", next(iter(self.query(".answer")), None))
+    def _parts(self) -> "list[Markdown]":
+        """The answer's text; none as long as it is not on the screen, where it will begin with all that is known."""
+        return cast("list[Markdown]", list(self.query(".answer")))
 
     async def grow(self) -> None:
         """Show what has come since the last call."""
-        markdown, new = self._markdown(), self.node.text[self.shown :]
-        if markdown and new:
+        from textual.widgets import Markdown
+
+        parts, new = self._parts(), self.node.text[self.shown :]
+        if parts and new:
             self.shown = len(self.node.text)
-            await markdown.append(clean(new))
+            first, *others = self._segments.add(clean(new))
+            if first:
+                await parts[-1].append(first)
+            for text in others:
+                part = Markdown(text, open_links=False, classes="answer", parser_factory=parser)
+                await self.mount(part, before=self.query_one(".foot"))
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
-        if markdown := self._markdown():
+        if parts := self._parts():
             self.shown = len(self.node.text)
-            await markdown.update(clean(self.node.text))
+            with self.app.batch_update():
+                await parts[0].update(clean(self.node.text))
+                for part in parts[1:]:
+                    await part.remove()
             self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:

@@ -11,10 +11,10 @@ mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 if [[ -n ${QUICK:-} ]]; then
-    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE=800 CLIP="--steps 120 --batch-size 32"
+    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE="500 300" WORDS=60 CLIP="--steps 120 --batch-size 32"
     BATCH="--batch-size 8" ANSWERS="--max-tokens 24"
 else
-    SCENES=24000 HELD=500 WORLD="" TALK="" MORE=60000 CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
+    SCENES=24000 HELD=500 WORLD="" TALK="" MORE="60000 37500" WORDS=6500 CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
 fi
 
 # once FILE COMMAND…: unless the command, which makes the file or folder, has come to its end before.
@@ -29,6 +29,7 @@ once "$OUT/unseen" $TINY/draw.py "$OUT/unseen" --scenes $HELD --seed 3 $WORLD --
 for part in test unseen; do $TINY/instruct.py "$OUT/$part" $TALK; done
 $TINY/instruct.py "$OUT/train" $TALK --more $MORE
 $TINY/words.py "$OUT/text.json" --scenes $SCENES $WORLD $TALK
+$TINY/words.py "$OUT/last.json" --scenes $WORDS --seed 4 --held-out --beside "$OUT/train/finetune-3.json" $WORLD $TALK
 $TINY/tokenizer.py "$OUT" "$OUT/text.json"
 
 # (1) CLIP by InfoNCE, and (2) Vicuna on text alone. Neither knows of the other: a core each.
@@ -44,14 +45,16 @@ once "$OUT/base" $TINY/assemble.py "$OUT/base" --tokenizer "$OUT/tokenizer.json"
 once "$OUT/projector" $PYTHON -m mlx_llava.pretrain --recipe tiny_pretrain --model "$OUT/base" \
     --data "$OUT/train/pretrain.json" --images "$OUT/train/pictures" --adapter-path "$OUT/projector" $BATCH
 
-# (4) Stage 2: Vicuna and projector, in two legs, the second with other conversations and smaller steps; and the first
-# leg with adapters instead.
+# (4) Stage 2: Vicuna and projector, in three legs, each with other conversations, the later ones with smaller steps; in
+# the last, words alone tell of the pairs of colour and shape that no picture shows. And the first leg with adapters.
 once "$OUT/first" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/base" \
     --projector "$OUT/projector" --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" \
     --mlx-path "$OUT/first" $BATCH
-once "$OUT/model" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/first" --learning-rate 5e-4 \
-    --warmup-ratio 0.02 --data "$OUT/train/finetune-more.json" --images "$OUT/train/pictures" \
-    --mlx-path "$OUT/model" $BATCH
+once "$OUT/second" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/first" --learning-rate 5e-4 \
+    --warmup-ratio 0.02 --data "$OUT/train/finetune-2.json" --images "$OUT/train/pictures" \
+    --mlx-path "$OUT/second" $BATCH
+once "$OUT/model" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/second" --learning-rate 5e-4 \
+    --warmup-ratio 0.02 --data "$OUT/last.json" --images "$OUT/train/pictures" --mlx-path "$OUT/model" $BATCH
 once "$OUT/adapters" $PYTHON -m mlx_llava.lora --recipe tiny_lora --model "$OUT/base" --projector "$OUT/projector" \
     --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" --adapter-path "$OUT/adapters" $BATCH
 

@@ -7,7 +7,8 @@ import tyro
 from score import right, rows
 from tyro.conf import Positional
 
-STAGES = {"clip": "patches", **dict.fromkeys(("text.run", "projector", "first.run", "model.run", "adapters"), "loss")}
+RUNS = ("text.run", "projector", "first.run", "second.run", "model.run", "adapters")
+STAGES = {"clip": "patches", **dict.fromkeys(RUNS, "loss")}
 
 
 def main(out: Positional[Path]) -> None:
