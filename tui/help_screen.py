@@ -1,6 +1,7 @@
 """Keys and commands on one screen."""
 
 from collections.abc import Iterable
+from textwrap import fill
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,6 +12,7 @@ from textual.widgets import Static
 
 from mlx_llava.tui.commands import TABLE
 
+WIDTH = 70  # columns of a line
 KEYS = (
     ("Enter", "send"),
     ("Shift+Enter, Ctrl+J, \\ Enter", "new line"),
@@ -47,5 +49,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Two columns."""
-    return "\n".join(f"{left:29} {right}" for left, right in rows)
+    """Two columns; what is too long for the second goes on below it."""
+    return "\n".join(
+        fill(right, WIDTH, initial_indent=f"{left:29} ", subsequent_indent=" " * 30) for left, right in rows
+    )

@@ -45,7 +45,7 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
             with VerticalScroll(classes="said"):
                 yield Static("", markup=False, id="said")
             yield Static("", markup=False, id="others")
-            keys = "← → token · ↑ ↓ what else · Enter go on from it, as another branch · Esc close"
+            keys = "← → token · ↑ ↓ what else · Enter go on from it · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
@@ -74,7 +74,7 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
     def _row(self, number: int, choice: Choice) -> Content:
         said = self.tokens[self.at].token
         mark = "▸ " if number == self.picked else "  "
-        bar = "█" * round(BAR * choice.probability)
+        bar = "━" * round(BAR * choice.probability)
         text = f"{mark}{choice.probability:6.1%}  {bar:{BAR}}  {figures.token(choice.text)}"
         here = "  was said" if said and choice.id == said.id else ""
         return Content.assemble((text, "bold" if number == self.picked else ""), (here, "$text-muted"))
