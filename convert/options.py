@@ -41,8 +41,8 @@ class ConvertOptions:
     """Folder or repository of the CLIP tower, where the checkpoint does not hold it."""
     new_projector: Annotated[Literal["linear", "mlp2x_gelu"] | None, optional("{linear,mlp2x_gelu}")] = None
     """Join a text model and --vision-tower by a projector drawn afresh, for the first stage of training."""
-    seed: int = 0
-    """Of the drawn projector."""
+    seed: Annotated[int | None, optional("N")] = None
+    """Of the drawn projector; 0 unless given."""
     revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit on the hub."""
     overwrite: bool = False

@@ -39,11 +39,14 @@ def gather(options: ConvertOptions) -> Given:
         values = joined(values, options.vision_tower, options.new_projector)
     elif options.new_projector:
         raise UsageError("--new-projector is for text models, this is a LLaVA already", "Leave it out.")
+    elif options.seed is not None and not options.new_projector:
+        raise UsageError("--seed draws a projector, and none is to be drawn", "Leave it out.")
     config, theirs, tower = _read(options, folder, values)
-    drawn = draw(config, options.seed) if options.new_projector else {}
+    seed = options.seed or 0
+    drawn = draw(config, seed) if options.new_projector else {}
     notes = (*_tuned(tuning, options), *_notes(folder, values))
     if drawn:
-        notes = (f"a new projector, {options.new_projector}, drawn with seed {options.seed}; train it first", *notes)
+        notes = (f"a new projector, {options.new_projector}, drawn with seed {seed}; train it first", *notes)
     if options.vision_tower and _has_tower(theirs):
         notes = (*notes, "note: the checkpoint's own tower is used; --vision-tower tells only its form and pictures")
     return Given(folder, config, theirs, tensors_of(tower) if tower else {}, tuning, drawn, notes)

@@ -47,7 +47,11 @@ class Snapshot:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; UsageError where another process does. The lock ends with the process."""
+    """Hold a run's folder; UsageError where another process does. The lock ends with the process.
+
+    A folder that was made for it and stayed empty is removed.
+    """
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,7 +61,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError(f"{folder}: in use by another run", "Wait for it, or choose another folder.") from None
-        yield
+        try:
+            yield
+        finally:
+            if made and [*folder.iterdir()] == [folder / LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2) -> Path:

@@ -232,6 +232,8 @@ def test_a_new_projector_joins_a_text_model_and_a_tower(
 
 def test_a_new_projector_has_no_place_elsewhere(tmp_path: Path, vicuna: Path, tower: Path) -> None:
     llava = save(tmp_path / "llava", arrays())
+    with pytest.raises(UsageError, match="none is to be drawn"):
+        converted(llava, tmp_path / "out", seed=1)
     with pytest.raises(ConversionError, match="not a text model"):
         converted(llava, tmp_path / "out", new_projector="linear")
     whole = save(tmp_path / "whole", original(), ORIGINAL)

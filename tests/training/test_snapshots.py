@@ -11,7 +11,7 @@ import pytest
 
 from mlx_llava.errors import TrainingError
 from mlx_llava.training import snapshots
-from mlx_llava.training.snapshots import Place, Snapshot, latest, save
+from mlx_llava.training.snapshots import Place, Snapshot, latest, save, sole_writer
 
 RUN = {"seed": 1}
 
@@ -75,3 +75,16 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / ".aside-2-77" / "state.safetensors").write_text("half")
     snapshots.sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), sole_writer(tmp_path / "run"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "there").mkdir()
+    with sole_writer(tmp_path / "there"):
+        pass
+    with sole_writer(tmp_path / "run"):
+        save(tmp_path / "run", snapshot(1), RUN)
+    assert latest(tmp_path / "run", RUN) is not None
+    assert (tmp_path / "there").is_dir()
