@@ -40,6 +40,8 @@ class Tuning:
 
     layers: Mapping[str, Delta] = field(default_factory=dict)
     instead: Mapping[str, Tensor] = field(default_factory=dict)
+    base: str = ""
+    """What its config names as the base: a folder of another machine, or a repository."""
 
 
 def is_tuning(folder: Path) -> bool:
@@ -70,7 +72,8 @@ def read(folder: Path) -> Tuning:
             raise ConversionError(f"{folder}: {ours} is there twice, once as {name[:160]}", "Take the folder as saved.")
         if ours is not None:
             instead[ours] = tensor
-    return Tuning(layers, instead)
+    base = read_json(folder / CONFIG).get("base_model_name_or_path") if layers else ""
+    return Tuning(layers, instead, base if isinstance(base, str) else "")
 
 
 def _files(folder: Path) -> Iterator[Path]:

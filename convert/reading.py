@@ -111,6 +111,9 @@ def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:
 def _tuned(tuning: lora_folder.Tuning, options: ConvertOptions) -> Iterator[str]:
     if options.model_base is not None:
         yield f"merged into {options.model_base}: {len(tuning.layers)} adapters, {len(tuning.instead)} tensors replaced"
+        named = Path(tuning.base).name
+        if named and named.casefold() != Path(options.model_base).name.casefold():
+            yield f"note: {lora_folder.CONFIG} names another base, {tuning.base[:160]}"
 
 
 def _notes(folder: Path, values: dict[str, Any]) -> Iterator[str]:

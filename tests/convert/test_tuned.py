@@ -114,7 +114,9 @@ def test_a_lora_folder_of_llava_is_merged_into_vicuna(tmp_path: Path, vicuna: Pa
     source = lora_folder(tmp_path / "lora")
     out = converted(source, tmp_path / "out", model_base=str(vicuna), vision_tower=str(tower))
     assert_merged(out, ALPHA / RANK)
-    assert f"merged into {vicuna}: 2 adapters, 4 tensors replaced" in (out / "README.md").read_text()
+    told = (out / "README.md").read_text()
+    assert f"merged into {vicuna}: 2 adapters, 4 tensors replaced" in told
+    assert "names another base" not in told
 
 
 def test_rank_stabilized_adapters_count_by_the_root_of_their_rank(tmp_path: Path, vicuna: Path, tower: Path) -> None:
@@ -241,3 +243,10 @@ def test_a_new_projector_has_no_place_elsewhere(tmp_path: Path, vicuna: Path, to
         converted(whole, tmp_path / "out", new_projector="linear", vision_tower=str(tower))
     with pytest.raises(UsageError, match="without --vision-tower"):
         converted(vicuna, tmp_path / "out", new_projector="linear")
+
+
+def test_another_base_than_the_adapters_name_is_told_of(tmp_path: Path, vicuna: Path, tower: Path) -> None:
+    for name, told in (("liuhaotian/llava-v1.5-7b", True), (f"elsewhere/{vicuna.name}", False), (7, False)):
+        source = lora_folder(tmp_path / f"lora-{told}-{type(name).__name__}", base_model_name_or_path=name)
+        out = converted(source, tmp_path / f"out-{source.name}", model_base=str(vicuna), vision_tower=str(tower))
+        assert ("note: adapter_config.json names another base" in (out / "README.md").read_text()) == told
