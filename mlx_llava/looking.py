@@ -100,9 +100,14 @@ def _answered(chat: Chat, turns: Sequence[Turn], pictures: Sequence[Picture]) ->
         start, end = _last_run(whole.label_mask)
         prompt = replace(whole, tokens=whole.tokens[:start], slots=whole.slots[:start])
         ids = whole.tokens[start:end].tolist()
-    while len(ids) > 1 and ids[-1] in chat.stop_ids:
+    while len(ids) > 1 and (ids[-1] in chat.stop_ids or _says(chat, ids[:-1], last.answer)):
         ids.pop()
     return prompt, ids[: chat.room(prompt, len(ids))], as_said
+
+
+def _says(chat: Chat, ids: Sequence[int], answer: str | None) -> bool:
+    """Whether the answer is in these tokens already: what follows is a template's own end."""
+    return bool(answer) and answer.strip() in chat.checkpoint.tokenizer.decode(ids)
 
 
 def _last_run(mask: NDArray[np.bool_]) -> tuple[int, int]:

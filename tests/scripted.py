@@ -78,12 +78,13 @@ class ScriptedWorker:
         return [request for request in self.requests if isinstance(request, Ask)]
 
     def _load(self, request: Load) -> Iterator[Event]:
-        yield Loading(request.model or "scripted")
+        yield Loading(request, request.model or "scripted")
         self.load_gate.wait()
         if request.model == "nowhere":
             yield Failed(request, "nowhere: no such folder", "Name a folder.")
             return
-        yield Loaded(ModelFacts(**{**vars(FACTS), "name": request.model or "scripted", "adapter": request.adapter}))
+        model = ModelFacts(**{**vars(FACTS), "name": request.model or "scripted", "adapter": request.adapter})
+        yield Loaded(request, model)
 
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
         text = self.answer if isinstance(self.answer, str) else self.answer(request)

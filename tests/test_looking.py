@@ -94,3 +94,13 @@ def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callab
     assert not np.array(shares[0, -4:]).any()  # later positions are not seen
     many = attention(model.language_model, mx.tile(x, (1, 4, 1)), 70, mx.arange(4 * x.shape[1]))  # in two blocks
     np.testing.assert_allclose(np.array(many.sum(-1)), np.ones(70), rtol=0, atol=1e-6)
+
+
+def test_what_ends_an_answer_in_a_template_is_no_token_of_it(embedded: Checkpoint) -> None:
+    chat = Chat(embedded, template="llava_v0")
+    picture = Picture.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.picture, "seen")
+    said = "".join(piece.text for piece in chat.ask("What color is the square?", [picture]))
+    assert said
+    for answer in (said, "blue"):  # as it was said, and read anew
+        looks = look(chat, [Turn("What color is the square?", 1, answer)], [picture])
+        assert embedded.tokenizer.decode(looks.ids).strip() == answer.strip()

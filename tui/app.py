@@ -18,7 +18,7 @@ from mlx_llava.tui.chat_screen import ChatScreen
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.eyes import with_fit
-from mlx_llava.tui.kitty import Kitty, Reply, ask
+from mlx_llava.tui.kitty import Kitty, Reply, ask, patience
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
@@ -223,7 +223,7 @@ class ChatApp(App[int]):
         """What the palette offers: our commands first."""
         from mlx_llava.tui.commands import TABLE
 
-        for command in TABLE:
+        for command in TABLE if screen is self.chat else ():
             yield SystemCommand(f"/{command.name}", command.what, palette(self.chat, command.name, command.usage))
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
@@ -264,7 +264,7 @@ def told() -> Reply:
     except OSError:
         return Reply()
     try:
-        return ask(terminal)
+        return ask(terminal, patience(os.environ))
     finally:
         os.close(terminal)
 

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.errors import LlavaError
+from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui import commands, figures
 from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.comparison import cover
@@ -294,6 +294,8 @@ class ChatScreen(Screen[None]):
             return
         box = patches.box(shown.picture.size, model.fit)
         try:
+            if box[0] >= box[2] or box[1] >= box[3]:
+                raise UsageError("there is only padding", "Move the rectangle onto the picture.")
             picture = await asyncio.to_thread(covered, shown.picture, box, neutral(model.mean))
             cover(self.session, shown, picture)
         except LlavaError as error:

@@ -222,7 +222,10 @@ def _eyes(session: Session, argument: str) -> Reply:
 
 
 def _cover(session: Session, argument: str) -> Reply:
-    shown = session.picture(number(argument or "1"))
+    asked = len(session.pictures()) - len(session.draft.pictures)
+    shown = session.picture(number(argument) if argument else max(asked, 1))
+    if not shown.on:
+        raise UsageError(f"picture {shown.number} is off", f"/on {shown.number} shows it again.")
     if session.model is None or shown.node is session.draft:
         raise UsageError("nothing was asked about that picture yet", "Ask first, then cover a part of it.")
     return Reply(f"/cover {shown.number}: on the screen alone", screen=f"cover {shown.number}")
@@ -251,7 +254,7 @@ TABLE = (
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
-    Command("cover", "/cover [N]", "cover a part of a picture and ask again, side by side", _cover),
+    Command("cover", "/cover [N]", "cover a part of picture N or the last one, ask again", _cover),
     Command("look", "/look", "where each token of the last answer looked, as heat on the picture", _look),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("compare", "/compare MODEL [ADAPTER]", "have another model answer the last question too", _compare),

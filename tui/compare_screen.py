@@ -18,6 +18,7 @@ from mlx_llava.tui.comparison import Comparison
 from mlx_llava.tui.conversation import Node
 
 LOOK = 0.1  # seconds between two looks at the answers
+WORDS = 1000  # in an answer: comparing takes time with their square
 
 
 class CompareScreen(ModalScreen[None]):
@@ -28,6 +29,7 @@ class CompareScreen(ModalScreen[None]):
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
         self.comparison = comparison
+        self._drawn: tuple[str, str, bool, str] | None = None
 
     def compose(self) -> Iterable[Widget]:
         """The question, an answer on either side, what they took below them."""
@@ -55,7 +57,10 @@ class CompareScreen(ModalScreen[None]):
         """Show the answers as they are now."""
         comparison = self.comparison
         left, right = comparison.left, comparison.right
-        ended = bool(right.facts)
+        state = (left.text, right.text, bool(right.facts), comparison.told)
+        if state == self._drawn:
+            return
+        self._drawn, ended = state, bool(right.facts)
         self._show("left", left, comparison.names[0], right.text if ended else left.text)
         self._show("right", right, comparison.names[1], left.text if ended else right.text)
         self.query_one(".keys", Static).update(f"{comparison.told} · Esc close")
@@ -69,9 +74,12 @@ class CompareScreen(ModalScreen[None]):
 
 
 def marked(text: str, other: str) -> Content:
-    """A text whose words are marked where another has different ones."""
-    ours, theirs = (re.split(r"(\s+)", words) for words in (text, other))
+    """A text whose words are marked where another has different ones; long texts are left as they are."""
+    ours, theirs = (re.findall(r"\s*\S+\s*", words) for words in (text, other))
+    if text == other or max(len(ours), len(theirs)) > WORDS:
+        return Content(text)
+    same = SequenceMatcher(None, [w.strip() for w in ours], [w.strip() for w in theirs], autojunk=False)
     parts: list[tuple[str, str]] = []
-    for what, start, end, _, _ in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+    for what, start, end, _, _ in same.get_opcodes():
         parts.append(("".join(ours[start:end]), "" if what == "equal" else "bold $accent"))
     return Content.assemble(*parts)

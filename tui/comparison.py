@@ -45,19 +45,19 @@ class Comparison:
         same = "the answers are the same" if self.left.text == self.right.text else "the answers differ"
         return same if self.stage == "ended" else f"{same}; loading the model before"
 
-    def loading(self) -> None:
+    def loading(self, load: Load) -> None:
         """A model is on its way."""
-        if self.stage == "answering":
+        if self.stage == "answering" and load is self.back:
             self.stage = "returning"
 
-    def loaded(self) -> None:
+    def loaded(self, load: Load) -> None:
         """A model is there: ask it, or show what was there before."""
-        if self.stage == "loading" and self.left.parent and self.back:
+        if self.stage == "loading" and load is self.load and self.left.parent and self.back:
             self.stage = "answering"
             if not self.cancelled:
                 self.session.begin_answer(self.right, self.left.parent)
             self.session.send_load(self.back)
-        elif self.stage == "returning":
+        elif self.stage == "returning" and load is self.back:
             self.end()
 
     def answered(self, answer: Node) -> None:
@@ -74,8 +74,9 @@ class Comparison:
 
 def compare(session: "Session", load: Load) -> None:
     """Have another model answer the last question too; its answer becomes a branch, and this model comes back."""
-    left = _answer(session)
-    back = session.opened or Load()
+    left, back = _answer(session), session.opened
+    if session.loading or back is None:
+        raise UsageError("a model is on its way", "Wait for it.")
     names = (figures.model_name_of(back), figures.model_name_of(load))
     session.comparison = Comparison(session, left, left, names, load=load, back=back)
     session.send_load(load)
@@ -84,12 +85,19 @@ def compare(session: "Session", load: Load) -> None:
 def cover(session: "Session", shown: Numbered, picture: Attachment) -> None:
     """Ask the last question again with another picture in the place of one; the answer becomes a branch."""
     left, node = _answer(session), shown.node
-    pictures = tuple(picture if n == shown.place else old for n, old in enumerate(node.pictures))
-    text = left.parent.text if left.parent else ""
-    asked = session.conversation.add(Node("user", text, pictures, set(node.off)), node.parent)
-    session.record.question(asked)
+    path = session.conversation.path()[:-1]
+    if node not in path:
+        raise UsageError("that picture is not in this chat any more", "Open its chat, or show its branch.")
+    parent = node.parent
+    for old in path[path.index(node) :]:  # what was said since the picture came is said again, to a branch of its own
+        pictures = old.pictures
+        if old is node:
+            pictures = tuple(picture if n == shown.place else other for n, other in enumerate(pictures))
+        new = Node(old.role, old.text, pictures, set(old.off), facts=dict(old.facts))
+        parent = session.conversation.add(new, parent)
+        (session.record.question if old.role == "user" else session.record.answer)(parent)
     names = ("as it is", f"picture {shown.number} covered")
-    right = session.answer(asked)
+    right = session.begin_answer(Node("assistant"), parent or session.conversation.root)
     session.comparison = Comparison(session, node, left, names, right, stage="answering")
 
 

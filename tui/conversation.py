@@ -123,6 +123,14 @@ class Conversation:
         parent.chosen = (parent.children.index(node) + step) % len(parent.children)
         return True
 
+    def forget_keys(self) -> None:
+        """Belong to no history any more."""
+        waiting = [self.root]
+        while waiting:
+            node = waiting.pop()
+            node.key = None
+            waiting += node.children
+
     def exchanges(self, upto: Node) -> tuple[Exchange, ...]:
         """The conversation up to the question `upto`, as the model gets it.
 

@@ -9,7 +9,7 @@ import random
 import re
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ from rich.style import Style
 if TYPE_CHECKING:
     from PIL import Image
 
-WAIT = 0.15  # seconds for a reply; terminals took 0.3 to 4.5 ms
+WAIT = 0.15  # seconds for a reply to begin; terminals took 0.3 to 4.5 ms
+FAR = 1.0  # … where the terminal is on another machine
+MORE = 0.5  # seconds for it to go on
 CHUNK = 4096  # bytes of base64 in one sequence, as the protocol has it
 PROBE_ID = 31
 PLACEHOLDER = "\U0010eeee"
@@ -46,6 +48,7 @@ _REPLIES = {
     "version": re.compile(r"\x1bP>\|([^\x1b\x07]*)(?:\x1b\\|\x07)"),
     "attributes": re.compile(r"\x1b\[\?([\d;]*)c"),
 }
+_UNFINISHED = re.compile(r"\x1b(?:[_P\[][^\x07]*)?\Z")
 # of the terminals that say they show pictures, those that show them in placeholders, and since when
 _KNOWN = re.compile(r"(kitty)\((\d+)\.(\d+)|(ghostty)", re.IGNORECASE)
 _SINCE = (0, 28)
@@ -76,6 +79,7 @@ def parse_reply(text: str) -> Reply:
     rest = text
     for pattern in _REPLIES.values():
         rest = pattern.sub("", rest)
+    rest = _UNFINISHED.sub("", rest)
     graphics, version = found["graphics"], found["version"]
     return Reply(
         complete=found["attributes"] is not None,
@@ -85,7 +89,12 @@ def parse_reply(text: str) -> Reply:
     )
 
 
-def ask(terminal: int, seconds: float = WAIT) -> Reply:
+def patience(environment: Mapping[str, str]) -> float:
+    """How long to wait for a terminal."""
+    return FAR if environment.get("SSH_CONNECTION") else WAIT
+
+
+def ask(terminal: int, seconds: float) -> Reply:
     """What the terminal of a file descriptor tells of itself; what was typed meanwhile is in the reply too."""
     import termios  # not on Windows
     import tty
@@ -97,6 +106,7 @@ def ask(terminal: int, seconds: float = WAIT) -> Reply:
         while (left := deadline - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
             new = os.read(terminal, 4096)
             text += new
+            deadline = time.monotonic() + MORE
             if not new or parse_reply(text.decode(errors="replace")).complete:
                 break
     finally:

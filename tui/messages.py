@@ -120,6 +120,7 @@ class ModelFacts:
 class Loading:
     """A model is on its way."""
 
+    load: Load
     name: str
 
 
@@ -127,6 +128,8 @@ class Loading:
 class Loaded:
     """A model is there."""
 
+    load: Load
+    """What it was asked for by."""
     model: ModelFacts
 
 

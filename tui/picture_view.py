@@ -84,6 +84,7 @@ class PictureView(Widget):
         kitty = cast("ChatApp", self.app).kitty
         key = (width, height, kitty)
         if self._drawn is None or self._drawn[0] != key:
+            self._let_go()
             columns, rows = self._fitted(width, height)
             left, top = (width - columns) // 2, (height - rows) // 2
             margin = Segment(" " * left)
@@ -102,7 +103,6 @@ class PictureView(Widget):
             scale = FINE / max(image.size)
             enlarged = image.resize((round(image.width * scale), round(image.height * scale)))
             image = Image.fromarray(self._painted(np.asarray(enlarged.convert("RGB"))))
-        self._let_go()
         number, drawn = kitty.show(image, columns, rows)
         self._held = kitty, number
         return drawn

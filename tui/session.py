@@ -276,9 +276,9 @@ class Session:
     def _note(self, event: Event) -> None:
         match event:
             case Loading():
-                self._await_model()
+                self._await_model(event.load)
             case Loaded():
-                self._loaded(event.model)
+                self._loaded(event)
             case Counted():
                 self.counted, self.counting = event, False
             case Began() if self.answering:
@@ -290,15 +290,17 @@ class Session:
             case Failed() | Crashed():
                 self._fail(event)
 
-    def _await_model(self) -> None:
-        self._before, self.model = self.model, None
+    def _await_model(self, load: Load) -> None:
+        self._before, self.model = self.model or self._before, None
         if self.comparison:
-            self.comparison.loading()
+            self.comparison.loading(load)
 
-    def _loaded(self, model: ModelFacts) -> None:
-        self.model, self.opened, self.loading = model, self.loading, None
+    def _loaded(self, event: Loaded) -> None:
+        self.model, self.opened = event.model, event.load
+        if self.loading is event.load:
+            self.loading = None
         if self.comparison:
-            self.comparison.loaded()
+            self.comparison.loaded(event.load)
 
     def _grow(self, answering: Answering, event: Said) -> None:
         answering.node.text += event.text
@@ -330,12 +332,12 @@ class Session:
             self.model = self._before
         if request is None or isinstance(request, Load):
             self.loading = None
-            if self.comparison:
-                self.comparison.stage = "ended"
         if request is None or isinstance(request, Count):
             self.counting = False
         if request is None or isinstance(request, Ask):
             self._drop_answer()
+        if self.comparison and self.comparing and (request is None or isinstance(request, Load)):
+            self.comparison.end()
 
     def _drop_answer(self) -> None:
         """Forget an answer that will not come, or keep what was said of it."""
@@ -366,6 +368,7 @@ class Session:
         before, self.settings = self.settings, self.settings.set(name, text)
         if self.settings.incognito and not self.record.incognito:
             self.record.hide()
+            self.conversation.forget_keys()
         try:
             self._keep_settings(self.settings, before)
         except LlavaError as error:

@@ -83,7 +83,7 @@ class ModelWorker:
         mx.clear_streams()
 
     def _load(self, request: Load) -> Iterator[Event]:
-        yield Loading(request.model or EMBEDDED)
+        yield Loading(request, request.model or EMBEDDED)
         started = time.perf_counter()
         adapter = Path(request.adapter).expanduser() if request.adapter else None
         before, self.chat = self.chat, None
@@ -93,7 +93,7 @@ class ModelWorker:
             self.chat = before
             raise
         self._begin(checkpoint, self._manner)
-        yield Loaded(facts(checkpoint, request, time.perf_counter() - started))
+        yield Loaded(request, facts(checkpoint, request, time.perf_counter() - started))
 
     def _begin(self, checkpoint: Checkpoint, manner: Manner) -> Chat:
         self.chat = Chat(checkpoint, manner.template, manner.system)

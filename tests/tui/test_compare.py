@@ -11,6 +11,7 @@ from spine import EMBEDDED
 from mlx_llava.embedded import converted
 from mlx_llava.errors import UsageError
 from mlx_llava.tui import commands
+from mlx_llava.tui.compare_screen import marked
 from mlx_llava.tui.messages import Ask, Load
 from mlx_llava.tui.worker import ModelWorker
 
@@ -72,6 +73,47 @@ async def test_closing_before_the_other_model_is_there_asks_it_nothing() -> None
         assert driver.session.model is not None
         assert driver.session.model.name == "scripted"
         assert len([request for request in worker.requests if isinstance(request, Ask)]) == 1
+
+
+@on_loop
+async def test_nothing_is_compared_while_a_model_is_on_its_way_and_the_right_one_comes_back() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, size=(100, 30)) as driver:
+        await driver.ask("What?")
+        worker.load_gate.clear()
+        await driver.type("/model one", "enter")
+        await driver.type("/model two", "enter")
+        with pytest.raises(UsageError, match="on its way"):
+            commands.run(driver.session, "/compare other")
+        worker.load_gate.set()
+        await driver.until(lambda: driver.session.model and driver.session.model.name == "two")
+        await driver.type("/compare other", "enter")
+        await driver.until(lambda: driver.session.comparison and not driver.session.comparing)
+        assert driver.session.model is not None
+        assert driver.session.model.name == "two"
+
+
+@on_loop
+async def test_a_crash_of_the_other_model_leaves_the_answer_that_was_there() -> None:
+    worker = ScriptedWorker("one two three")
+    async with running(worker, size=(100, 30)) as driver:
+        await driver.ask("What?")
+        first = driver.session.conversation.tip
+        worker.gate.clear()
+        await driver.type("/compare other", "enter")
+        await driver.until(lambda: driver.session.comparison and driver.session.comparison.right.text)
+        worker.failure = ZeroDivisionError("no reason")
+        worker.gate.set()
+        await driver.until(lambda: driver.session.crashed)
+        assert driver.session.conversation.tip is first
+        assert not driver.session.comparing
+
+
+def test_only_words_that_differ_are_marked() -> None:
+    marks = marked("a red\ncat sat", "a blue cat sat")
+    assert (marks.plain, [marks.plain[s.start : s.end].strip() for s in marks.spans]) == ("a red\ncat sat", ["red"])
+    assert not marked("word " * 2000, "other " * 2000).spans
+    assert not marked("same", "same").spans
 
 
 @on_loop

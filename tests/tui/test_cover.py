@@ -10,7 +10,9 @@ from screen import on_loop, running
 from scripted import FACTS, ScriptedWorker
 from spine import EMBEDDED
 
+from mlx_llava.chat import Chat, Picture
 from mlx_llava.config import CLIP_MEAN, CLIP_STD, PictureConfig
+from mlx_llava.embedded import load_embedded
 from mlx_llava.errors import UsageError
 from mlx_llava.images.pixels import crop
 from mlx_llava.tui import commands, eyes
@@ -22,6 +24,7 @@ from mlx_llava.tui.pictures import attachment
 from mlx_llava.tui.worker import ModelWorker
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
+OTHER = EMBEDDED / "examples" / "three_shapes.png"
 
 
 def plain(size: tuple[int, int]) -> bytes:
@@ -109,19 +112,68 @@ async def test_a_rectangle_is_marked_with_the_mouse() -> None:
 
 
 @on_loop
-async def test_a_real_model_does_not_see_what_is_covered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
+    worker = ScriptedWorker(lambda ask: f"answer to {ask.exchanges[-1].question}")
+    async with running(worker, pictures=(SCENE,), size=(100, 30)) as driver:
+        await driver.until(lambda: driver.session.counted)
+        await driver.ask("one?")
+        driver.app.chat.composer.attach([OTHER])
+        await driver.until(lambda: len(driver.session.pictures()) == 2)
+        await driver.ask("two?")
+        last = driver.session.conversation.tip
+        await driver.type("/cover 1", "enter")
+        await driver.shows("Enter cover, ask again")
+        await driver.pilot.press("enter")
+        await driver.until(lambda: len(worker.asked) == 3 and not driver.session.comparing)
+        before, after = worker.asked[1].exchanges, worker.asked[2].exchanges
+        assert [e.question for e in after] == [e.question for e in before] == ["one?", "two?"]
+        assert after[0].answer == before[0].answer
+        assert after[1] == before[1]
+        assert after[0].pictures[0].name == "two_shapes_wide.png, covered"
+        assert driver.session.conversation.tip is last
+        chat = driver.session.record.open(driver.session.record.chat or 0)
+        assert [node.text for node in chat.path()] == [node.text for node in driver.session.conversation.path()]
+        assert len(chat.root.children) == 2
+
+
+@on_loop
+async def test_what_cannot_be_covered_is_told_of() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE,), size=(100, 30)) as driver:
+        await driver.until(lambda: driver.session.counted)
+        await driver.ask("What?")
+        await driver.type("/off 1", "enter")
+        with pytest.raises(UsageError, match="picture 1 is off"):
+            commands.run(driver.session, "/cover")
+        await driver.type("/on 1", "enter")
+        await driver.type("/cover", "enter")
+        await driver.shows("Enter cover, ask again")
+        await driver.pilot.press(*["up"] * 12, *["K"] * 10, "enter")
+        await driver.shows("there is only padding")
+        shown, model = driver.session.picture(1), driver.session.model
+        assert model is not None
+        await driver.type("/new", "enter")
+        await driver.ask("Something else?")
+        driver.app.chat.cover_and_ask(shown, model, Patches(24, 8, 8, 16, 16))
+        await driver.shows("not in this chat any more")
+        assert len(worker.asked) == len(driver.session.conversation.path()) == 2
+
+
+@on_loop
+async def test_a_real_model_sees_nothing_of_what_is_covered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_LLAVA_HOME", str(home))
-    async with running(ModelWorker, Load(), (SCENE,), size=(100, 30)) as driver:
+    async with running(ModelWorker, Load(), (OTHER,), size=(100, 30)) as driver:
         await driver.until(lambda: driver.session.model)
-        await driver.ask("What color is the square?")
+        await driver.ask("Describe the picture.")
         model = driver.session.model
         assert model is not None
         shown, whole = driver.session.picture(1), Patches(model.patches, 0, 0, model.patches, model.patches)
         driver.app.chat.cover_and_ask(shown, eyes.with_fit(model, None), whole)
         await driver.until(lambda: driver.session.comparison and not driver.session.comparing)
-        other = driver.session.comparison
-        assert other is not None
-        assert other.right.parent is not None
-        (picture,) = other.right.parent.pictures
-        assert picture.shown.digest != shown.picture.shown.digest
-        assert other.right.facts["finish"] == other.left.facts["finish"]
+        comparison = driver.session.comparison
+        assert comparison is not None
+        chat, nothing = Chat(load_embedded()), BytesIO()
+        Image.new("RGB", shown.picture.size, neutral(model.mean)).save(nothing, "PNG")
+        picture = Picture.open(nothing.getvalue(), "nothing", chat.checkpoint.config.picture, "seen")
+        said = "".join(piece.text for piece in chat.ask("Describe the picture.", [picture]))
+        assert comparison.right.text == said != comparison.left.text

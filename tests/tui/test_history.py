@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import ScriptedWorker
 
+from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.database import HistoryError
+from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.history import History
 from mlx_llava.tui.keepsakes import SavedPicture
+from mlx_llava.tui.record import Record
+from mlx_llava.tui.session import Session
+from mlx_llava.tui.settings import Settings
 
 
 def ticking(start: float = 1000.0) -> Iterator[float]:
@@ -210,6 +216,21 @@ def test_two_windows_may_begin_at_once(folder: Path) -> None:
     windows = [writer(folder, str(n), 0, 2) for n in range(4)]
     assert [window.wait() for window in windows] == [0] * 4
     assert len(History(folder).chats()) == 4
+
+
+def test_what_belonged_to_another_history_is_begun_anew_where_nothing_is_kept(folder: Path) -> None:
+    session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(History(folder)))
+    question = session.conversation.add(Node("user", "one?"))
+    session.record.question(question)
+    answer = session.conversation.add(Node("assistant", "two"))
+    session.record.answer(answer)
+    session.set("incognito", "on")
+    assert question.key is answer.key is None
+    other = session.conversation.add(Node("user", "three?"), question.parent)
+    session.record.question(other)
+    session.record.shown(answer)
+    session.record.corrected(answer)
+    assert [m.text for m in session.record.history.load(session.record.chat or 0).path()] == ["three?"]
 
 
 def test_a_killed_program_loses_the_answer_under_way_at_most(folder: Path) -> None:

@@ -107,6 +107,7 @@ def test_terminals_are_known_by_their_replies(text: str, graphics: bool, placed:
 def test_what_is_typed_meanwhile_is_given_back(before: str, after: str, cut: int) -> None:
     assert parse_reply(before + KITTY + after).rest == before + after
     assert parse_reply(KITTY[:cut]).complete == (cut == len(KITTY))
+    assert parse_reply(before + KITTY[:cut]).rest == before
 
 
 @given(st.text())
@@ -126,12 +127,12 @@ def test_the_terminal_is_asked_and_what_was_typed_meanwhile_is_kept() -> None:
         os.write(ours, b"hi")
         terminal = Thread(target=lambda: os.write(ours, b" the" + KITTY.encode() + b"re"))
         terminal.start()
-        reply = ask(theirs, seconds=5)
+        reply = ask(theirs, 5)
         terminal.join()
         assert reply.placeholders
         assert "hi there".startswith(reply.rest)
         assert os.read(ours, 4096).decode().endswith(PROBE)
-        assert ask(theirs, seconds=0.01) == Reply(rest="hi there"[len(reply.rest) :])
+        assert ask(theirs, 0.01) == Reply(rest="hi there"[len(reply.rest) :])
     finally:
         os.close(ours)
         os.close(theirs)
@@ -171,6 +172,7 @@ async def test_pictures_of_the_chat_go_to_a_terminal_that_shows_them() -> None:
         await driver.pilot.press("escape")
         await driver.type("/set images blocks", "enter")
         await driver.until(lambda: PLACEHOLDER not in driver.text())
+        await driver.until(lambda: delete(int(keys["i"])) in written)
         await driver.type("/set images auto", "enter")
         await driver.until(lambda: PLACEHOLDER in driver.text())
         await driver.type("/new", "enter")
