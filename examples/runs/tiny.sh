@@ -11,10 +11,10 @@ mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 if [[ -n ${QUICK:-} ]]; then
-    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE="500 300" WORDS=60 CLIP="--steps 120 --batch-size 32"
+    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE="300 250 250" WORDS=(40 40) CLIP="--steps 120 --batch-size 32"
     BATCH="--batch-size 8" ANSWERS="--max-tokens 24"
 else
-    SCENES=24000 HELD=500 WORLD="" TALK="" MORE="60000 37500" WORDS=6500 CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
+    SCENES=24000 HELD=500 WORLD="" TALK="" MORE="60000 37500 20000" WORDS=(6500 3500) CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
 fi
 
 # once FILE COMMAND…: unless the command, which makes the file or folder, has come to its end before.
@@ -29,7 +29,10 @@ once "$OUT/unseen" $TINY/draw.py "$OUT/unseen" --scenes $HELD --seed 3 $WORLD --
 for part in test unseen; do $TINY/instruct.py "$OUT/$part" $TALK; done
 $TINY/instruct.py "$OUT/train" $TALK --more $MORE
 $TINY/words.py "$OUT/text.json" --scenes $SCENES $WORLD $TALK
-$TINY/words.py "$OUT/last.json" --scenes $WORDS --seed 4 --held-out --beside "$OUT/train/finetune-3.json" $WORLD $TALK
+for leg in 3 4; do
+    more=$OUT/train/finetune-$leg.json
+    $TINY/words.py "$more" --beside "$more" --held-out --scenes ${WORDS[leg - 3]} --seed $((leg + 1)) $WORLD $TALK
+done
 $TINY/tokenizer.py "$OUT" "$OUT/text.json"
 
 # (1) CLIP by InfoNCE, and (2) Vicuna on text alone. Neither knows of the other: a core each.
@@ -45,23 +48,23 @@ once "$OUT/base" $TINY/assemble.py "$OUT/base" --tokenizer "$OUT/tokenizer.json"
 once "$OUT/projector" $PYTHON -m mlx_llava.pretrain --recipe tiny_pretrain --model "$OUT/base" \
     --data "$OUT/train/pretrain.json" --images "$OUT/train/pictures" --adapter-path "$OUT/projector" $BATCH
 
-# (4) Stage 2: Vicuna and projector, in three legs, each with other conversations, the later ones with smaller steps; in
-# the last, words alone tell of the pairs of colour and shape that no picture shows. And the first leg with adapters.
-once "$OUT/first" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/base" \
+# (4) Stage 2: Vicuna and projector, in four legs, each with other conversations, the later ones with smaller steps; in
+# the last two, words alone tell of the pairs of colour and shape that no picture shows. And the first leg with adapters.
+once "$OUT/leg1" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/base" \
     --projector "$OUT/projector" --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" \
-    --mlx-path "$OUT/first" $BATCH
-once "$OUT/second" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/first" --learning-rate 5e-4 \
-    --warmup-ratio 0.02 --data "$OUT/train/finetune-2.json" --images "$OUT/train/pictures" \
-    --mlx-path "$OUT/second" $BATCH
-once "$OUT/model" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/second" --learning-rate 5e-4 \
-    --warmup-ratio 0.02 --data "$OUT/last.json" --images "$OUT/train/pictures" --mlx-path "$OUT/model" $BATCH
+    --mlx-path "$OUT/leg1" $BATCH
+for leg in 2 3 4; do
+    once "$OUT/leg$leg" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/leg$((leg - 1))" \
+        --learning-rate 5e-4 --warmup-ratio 0.02 --data "$OUT/train/finetune-$leg.json" \
+        --images "$OUT/train/pictures" --mlx-path "$OUT/leg$leg" $BATCH
+done
 once "$OUT/adapters" $PYTHON -m mlx_llava.lora --recipe tiny_lora --model "$OUT/base" --projector "$OUT/projector" \
     --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" --adapter-path "$OUT/adapters" $BATCH
 
 # (5) In llava-hf's layout, and how many answers are right.
-once "$OUT/llava-hf" $PYTHON -m mlx_llava.export --model "$OUT/model" --hf-path "$OUT/llava-hf" --dtype float16
+once "$OUT/llava-hf" $PYTHON -m mlx_llava.export --model "$OUT/leg4" --hf-path "$OUT/llava-hf" --dtype float16
 for part in test unseen; do
-    $PYTHON -m mlx_llava.ask --model "$OUT/model" --questions "$OUT/$part/questions.jsonl" --batch-size 64 \
+    $PYTHON -m mlx_llava.ask --model "$OUT/leg4" --questions "$OUT/$part/questions.jsonl" --batch-size 64 \
         --image-folder "$OUT/$part/pictures" --answers "$OUT/$part-answers.jsonl" $ANSWERS
     $TINY/score.py "$OUT/$part/questions.jsonl" "$OUT/$part-answers.jsonl" | tee "$OUT/$part-score.md"
 done
