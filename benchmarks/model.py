@@ -16,6 +16,7 @@ from typing import Any
 
 from harness import OURS, Bench, environment, run
 
+TEXTS = Path(__file__).parents[1] / "tests" / "fixtures" / "llama-576"
 TOWER = {
     "model_type": "clip_vision_model",
     "hidden_size": 1024,
@@ -143,15 +144,15 @@ def write(folder: Path, kind: Kind) -> None:
 
 
 def _write_texts(folder: Path, kind: Kind) -> None:
-    """The embedded model's tokenizer, templates and picture settings, for larger pictures and more tokens."""
-    from mlx_llava.embedded import CHECKPOINT, PICTURE
+    """The tokenizer, templates and picture settings of the tests, for larger pictures and more tokens."""
+    from mlx_llava.embedded import PICTURE
 
     for name in ("special_tokens_map.json", "chat_template.json", "chat_template.jinja"):
-        shutil.copy(CHECKPOINT / name, folder)
+        shutil.copy(TEXTS / name, folder)
     shutil.copy(PICTURE, folder / "picture.png")
 
     def adapt(name: str, **changes: Any) -> None:
-        values = json.loads((CHECKPOINT / name).read_text())
+        values = json.loads((TEXTS / name).read_text())
         (folder / name).write_text(json.dumps(values | changes, indent=1))
 
     side = kind.tower["image_size"]
@@ -159,9 +160,9 @@ def _write_texts(folder: Path, kind: Kind) -> None:
     adapt("processor_config.json", patch_size=14)
     if kind.small:
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(CHECKPOINT / name, folder)
+            shutil.copy(TEXTS / name, folder)
         return
-    spec = json.loads((CHECKPOINT / "tokenizer.json").read_text())
+    spec = json.loads((TEXTS / "tokenizer.json").read_text())
     shift = PIECES - _fill(spec["model"])  # <image> and <pad> follow the pieces
     for token in spec["added_tokens"]:
         token["id"] += shift if token["id"] > 2 else 0

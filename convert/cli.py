@@ -10,7 +10,7 @@ from mlx_llava.program import printable, run
 
 def main() -> None:
     """Run the converter."""
-    run(lambda: convert(parse(ConvertOptions, "python -m mlx_llava.convert")))
+    run(lambda: convert(parse(ConvertOptions, "mlx-llava convert")))
 
 
 def convert(options: ConvertOptions) -> None:

@@ -45,7 +45,7 @@ class Chip(Static, can_focus=True):
         self.tooltip = Content("Click to switch off or on" + ("; Delete removes" if draft else ""))
 
     def on_click(self) -> None:
-        """Switch it, or take it away where the cross was clicked."""
+        """Switch it."""
         self.action_switch()
 
     def action_switch(self) -> None:

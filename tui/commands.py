@@ -262,7 +262,7 @@ TABLE = (
     Command("context", "/context", "what fills the context", _context),
     Command("stats", "/stats", "what the last answer took", _stats),
     *KEEPING,
-    Command("tokens", "/tokens", "how sure each word of the last answer was, and what else was likely", _tokens),
+    Command("tokens", "/tokens", "how sure each word was, what else was likely; /set alternatives on", _tokens),
     Command("instead", "/instead N K", "go on from token N with the K-th that was likely there: /tokens", _instead),
     Command("help", "/help", "this list", _help),
     Command("quit", "/quit", "leave", _quit),

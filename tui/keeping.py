@@ -109,7 +109,7 @@ KEEPING = (
     Command("open", "/open N", "go on in chat N of the history", _open),
     Command("rename", "/rename TITLE", "give this chat a title", _rename),
     Command("pin", "/pin", "put this chat first in the history, or no longer", _pin),
-    Command("delete", "/delete", "delete this chat", _delete),
+    Command("delete", "/delete [yes]", "delete this chat", _delete),
     Command("incognito", "/incognito", "keep nothing from here on", _incognito),
     Command("export", f"/export {'|'.join(FORMS)} [FILE]", "write this chat to a file", _export),
     Command("tune", "/tune [FILE]", "make training data of this chat, and say how to tune on it", _tune),

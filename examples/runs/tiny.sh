@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A small LLaVA, made from nothing: examples/runs/tiny.sh [OUT]
 # QUICK=1 takes some minutes, in a world with one thing in each picture: it proves the stages, the model is not worth
-# asking. Interrupted, the same command goes on with the stage that was not done, from its last snapshot.
+# asking. Interrupted, the same command goes on with the stage that was not done, tuning from its last snapshot.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${1:-out/tiny-run}

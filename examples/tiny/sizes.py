@@ -1,4 +1,4 @@
-"""How large the small LLaVA is: five million parameters in all."""
+"""How large the small LLaVA is: 3.9 million parameters in all."""
 
 from mlx_llava.config import ClipTextConfig, LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
 
