@@ -164,8 +164,9 @@ class AnswerTurn(Turn):
             if first:
                 await parts[-1].append(first)
             for text in others:
-                part = Markdown(text, open_links=False, classes="answer", parser_factory=parser)
+                part = Markdown(open_links=False, classes="answer", parser_factory=parser)
                 await self.mount(part, before=self.query_one(".foot"))
+                await part.append(text)  # given to the constructor it would be drawn later, over what comes next
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""

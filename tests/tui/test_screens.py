@@ -78,6 +78,7 @@ async def covering(driver: Driver) -> None:
 async def compared(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.type("/compare other", "enter")
+    await driver.until(lambda: not driver.session.comparing and not driver.session.loading)
     await driver.shows("the answers are the same ·")
 
 
