@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_llava.chat import Chat, Picture
+from mlx_llava.chat import Chat, Picture, followed
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.models.vicuna import Attention, Vicuna, causal_mask
 from mlx_llava.prompts.templates import Turn
@@ -98,7 +98,8 @@ def _answered(chat: Chat, turns: Sequence[Turn], pictures: Sequence[Picture]) ->
     else:
         whole = chat.encode([*turns, Turn("")], pictures)
         start, end = _last_run(whole.label_mask)
-        prompt = replace(whole, tokens=whole.tokens[:start], slots=whole.slots[:start])
+        before = {name: getattr(whole, name)[:start] for name in ("tokens", "slots", "label_mask")}
+        prompt = replace(whole, **before)
         ids = whole.tokens[start:end].tolist()
     while len(ids) > 1 and (ids[-1] in chat.stop_ids or _says(chat, ids[:-1], last.answer)):
         ids.pop()
@@ -121,9 +122,8 @@ def _shares(
 ) -> NDArray[np.float32]:
     """Shares `[tokens, pictures, side, side]`; the position before a token is the one that predicts it."""
     config = chat.checkpoint.config
-    tokens = np.concatenate([prompt.tokens, np.array(ids[:-1], np.int32)])
-    slots = np.pad(prompt.slots, (0, len(ids) - 1), constant_values=TEXT)
-    x = chat.embed(replace(prompt, tokens=tokens, slots=slots), pictures)[None]
+    fed = followed(prompt, ids[:-1])
+    slots, x = fed.slots, chat.embed(fed, pictures)[None]
     is_patch = (slots != TEXT) & (slots % config.rows_per_crop >= config.rows_per_crop - config.vision.num_patches)
     columns = mx.array(np.flatnonzero(is_patch))
     shares = np.array(attention(chat.checkpoint.model.language_model, x, len(ids), columns, stopped))

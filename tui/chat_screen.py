@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlx_llava.tui.app import ChatApp
 
 PAUSE = 0.05  # seconds between two looks at what the engine says
-SHARE = 5  # of the time that the last look took: at most a sixth of a core
+SHARE = 5  # of the time that the last look took: a sixth of a core, unless that were too seldom
 LONGEST = 0.5  # seconds between two looks, however much there is to draw
 TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 

@@ -161,7 +161,7 @@ class Session:
         return self.begin_answer(Node("assistant", tokens=[*begin]), question)
 
     def next_number(self) -> int:
-        """The number of another answer or look."""
+        """The number of another request."""
         self._number += 1
         return self._number
 
@@ -260,9 +260,8 @@ class Session:
             return
         draft = Node("user", text, self.draft.shown, parent=self.conversation.tip)
         exchanges = self.conversation.exchanges(draft) or (Exchange(""),)
-        self._number += 1
         self.counting = True
-        self.engine.send(Count(self._number, exchanges, self.manner()))
+        self.engine.send(Count(self.next_number(), exchanges, self.manner()))
 
     def receive(self) -> list[Event]:
         """What happened since the last call, already noted here."""
@@ -291,7 +290,7 @@ class Session:
                 self._fail(event)
 
     def _await_model(self, load: Load) -> None:
-        self._before, self.model = self.model or self._before, None
+        self._before, self.model = self.model, None
         if self.comparison:
             self.comparison.loading(load)
 

@@ -11,10 +11,12 @@ mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 if [[ -n ${QUICK:-} ]]; then
-    SCENES=1600 HELD=40 WORLD="--things 1" TALK="--turns 3" MORE="300 250 250" WORDS=(40 40) CLIP="--steps 120 --batch-size 32"
-    BATCH="--batch-size 8" ANSWERS="--max-tokens 24"
+    SCENES=1600 HELD=40 MORE="300 250 250" WORDS=(40 40)
+    WORLD="--things 1" TALK="--turns 3" CLIP="--steps 120 --batch-size 32" BATCH="--batch-size 8"
+    ANSWERS="--max-tokens 24"
 else
-    SCENES=24000 HELD=500 WORLD="" TALK="" MORE="60000 37500 20000" WORDS=(6500 3500) CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
+    SCENES=24000 HELD=500 MORE="60000 37500 20000" WORDS=(6500 3500)
+    WORLD="" TALK="" CLIP="--steps 1800 --batch-size 48" BATCH="" ANSWERS=""
 fi
 
 # once FILE COMMAND…: unless the command, which makes the file or folder, has come to its end before.
@@ -49,7 +51,7 @@ once "$OUT/projector" $PYTHON -m mlx_llava.pretrain --recipe tiny_pretrain --mod
     --data "$OUT/train/pretrain.json" --images "$OUT/train/pictures" --adapter-path "$OUT/projector" $BATCH
 
 # (4) Stage 2: Vicuna and projector, in four legs, each with other conversations, the later ones with smaller steps; in
-# the last two, words alone tell of the pairs of colour and shape that no picture shows. And the first leg with adapters.
+# the last two, words alone tell of the pairs of colour and shape that no picture shows. And leg 1 with adapters.
 once "$OUT/leg1" $PYTHON -m mlx_llava.finetune --recipe tiny_finetune --model "$OUT/base" \
     --projector "$OUT/projector" --data "$OUT/train/finetune.json" --images "$OUT/train/pictures" \
     --mlx-path "$OUT/leg1" $BATCH

@@ -231,6 +231,20 @@ async def test_a_model_that_does_not_load_leaves_the_one_before() -> None:
 
 
 @on_loop
+async def test_after_a_crash_there_is_no_model_before() -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        await driver.ask("Are you well?")
+        worker.failure = ZeroDivisionError("no reason")
+        await driver.type("And now?", "enter")
+        await driver.until(lambda: driver.session.crashed)
+        worker.failure = None
+        await driver.type("/model nowhere", "enter")
+        await driver.shows("nowhere: no such folder")
+        assert driver.session.model is None
+
+
+@on_loop
 async def test_turns_can_be_used_with_the_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[str] = []
     monkeypatch.setattr("mlx_llava.tui.app.copy", lambda text: copied.append(text) or True)
