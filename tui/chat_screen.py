@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widget import Widget
+from textual.widget import MountError, Widget
 from textual.widgets import Static
 
 from mlx_llava.errors import LlavaError, UsageError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlx_llava.tui.app import ChatApp
 
 PAUSE = 0.05  # seconds between two looks at what the engine says
-SHARE = 5  # of the time that the last look took: a sixth of a core, unless that were too seldom
+SHARE = 7  # of the time that the last look took: a seventh of a core, unless that were too seldom
 LONGEST = 0.5  # seconds between two looks, however much there is to draw
 TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 
@@ -110,7 +110,8 @@ class ChatScreen(Screen[None]):
         while True:
             await self._woken.wait()
             self._woken.clear()
-            with contextlib.suppress(NoMatches):  # the application is being taken down, and this worker with it
+            # while the application is being taken down
+            with contextlib.suppress(NoMatches, MountError):
                 await self._listen()
             used, busy = time.thread_time() - busy, time.thread_time()  # layout and paint of the last time included
             with contextlib.suppress(TimeoutError):

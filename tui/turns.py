@@ -1,5 +1,6 @@
 """Questions and answers on the screen."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -17,8 +18,9 @@ from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.segments import Segments
 
 if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
     from textual.widgets import Markdown
+
+    from mlx_llava.tui.markdown import AnswerText
 
 
 @dataclass
@@ -138,54 +140,63 @@ class AnswerTurn(Turn):
         super().__init__(node)
         self.shown = 0  # characters of the node's text that are on the screen
         self._segments = Segments()
+        self._drawing = asyncio.Lock()
 
     def compose(self) -> Iterable[Widget]:
         """The answer, and what it took."""
-        from textual.widgets import Markdown  # late: nothing is answered when the screen is first drawn
+        from mlx_llava.tui.markdown import AnswerText  # late: nothing is answered when the screen is first drawn
 
-        self.shown = len(self.node.text)
-        text = clean(self.node.text)
-        for part in [text] if self.node.facts else self._segments.add(text):
-            yield Markdown(part, open_links=False, classes="answer", parser_factory=parser)
+        if self.node.facts:
+            self.shown = len(self.node.text)
+            yield AnswerText(clean(self.node.text))
+        else:
+            yield AnswerText()
         yield self.foot(figures.answer_line(self.node.facts))
 
-    def _parts(self) -> "list[Markdown]":
-        """The answer's text; none as long as it is not on the screen, where it will begin with all that is known."""
-        return cast("list[Markdown]", list(self.query(".answer")))
+    async def on_mount(self) -> None:
+        """Show what there is of an answer that still grows."""
+        await self.grow()
+
+    def _parts(self) -> "list[AnswerText]":
+        """The answer's text; none before it is on the screen."""
+        return cast("list[AnswerText]", list(self.query(".answer")))
 
     async def grow(self) -> None:
         """Show what has come since the last call."""
-        from textual.widgets import Markdown
+        async with self._drawing:
+            parts, new = self._parts(), self.node.text[self.shown :]
+            if parts and new:
+                self.shown = len(self.node.text)
+                first, *others = self._segments.add(clean(new))
+                if first:
+                    await parts[-1].append(first)
+                for text in others:
+                    await self._go_on(text)
 
-        parts, new = self._parts(), self.node.text[self.shown :]
-        if parts and new:
-            self.shown = len(self.node.text)
-            first, *others = self._segments.add(clean(new))
-            if first:
-                await parts[-1].append(first)
-            for text in others:
-                part = Markdown(open_links=False, classes="answer", parser_factory=parser)
-                await self.mount(part, before=self.query_one(".foot"))
-                await part.append(text)  # given to the constructor it would be drawn later, over what comes next
+    async def _go_on(self, text: str) -> None:
+        """Begin another part, so that it does not show where it begins."""
+        from mlx_llava.tui.markdown import AnswerText
+
+        part = AnswerText()
+        for block in self._parts()[-1].children[-1:]:
+            block.add_class("-cut")
+        await self.mount(part, before=self.query_one(".foot"))
+        await part.append(text)  # given to the constructor it would be drawn later, over what comes next
+        for block in part.children[:1]:
+            block.add_class("-goes-on")
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
-        if parts := self._parts():
-            self.shown = len(self.node.text)
-            with self.app.batch_update():
-                await parts[0].update(clean(self.node.text))
-                for part in parts[1:]:
-                    await part.remove()
-            self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
+        async with self._drawing:
+            if parts := self._parts():
+                self.shown = len(self.node.text)
+                with self.app.batch_update():
+                    await parts[0].update(clean(self.node.text))
+                    for part in parts[1:]:
+                        await part.remove()
+                self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Links come from the model: they are shown, never opened."""
         event.stop()
         self.app.notify(clean_line(event.href), title="Link", markup=False)
-
-
-def parser() -> "MarkdownIt":
-    """Reads Markdown as GitHub does, but shows HTML as it is written, instead of dropping it."""
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("gfm-like", {"html": False})

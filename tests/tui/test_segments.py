@@ -71,14 +71,23 @@ def test_long_lists_and_long_code_are_cut_short_ones_and_prose_are_not() -> None
 
 
 @on_loop
-async def test_an_answer_that_has_ended_is_one_again() -> None:
-    answer = "".join(f"{n}. item\n" for n in range(1, 70))
-    worker = ScriptedWorker(answer, pause=0.02)
-    async with running(worker, size=(80, 100)) as driver:
-        await driver.type("Go on.", "enter")
-        await driver.until(lambda: len(driver.app.screen.query("Markdown.answer")) > 2)
-        await driver.until(lambda: not driver.session.answering)
-        await driver.shows("69. item")
-        (markdown,) = driver.app.screen.query("Markdown.answer").results(Markdown)
-        assert markdown.source == answer
-        assert driver.text().count(". item") == 69
+async def test_cuts_do_not_show_and_an_answer_that_has_ended_is_one_again() -> None:
+    items = "".join(f"{n}. item\n" for n in range(1, 70))
+    code = "```python\n" + "".join(f"x = {n}\n" for n in range(70)) + "```\n"
+    for answer, line, count in ((items, ". item", 69), (code, "x = ", 70)):
+        worker = ScriptedWorker(answer, pause=0.01)
+        async with running(worker, size=(80, 100)) as driver:
+            await driver.type("Go on.", "enter")
+            await driver.until(lambda: len(driver.app.screen.query("Markdown.answer")) > 2)
+            shown = driver.lines()
+            places = [n for n, text in enumerate(shown) if line in text]
+            assert places == list(range(places[0], places[0] + len(places))), "\n".join(shown)
+            assert len(places) > 2 * LONG
+            columns = {shown[n].index(line[:2]) for n in places[10:]}
+            assert len(columns) == 1
+            await driver.until(lambda: not driver.session.answering)
+            await driver.pilot.pause(0.2)
+            (markdown,) = driver.app.screen.query("Markdown.answer").results(Markdown)
+            assert markdown.source == answer
+            assert driver.text().count(line) == count
+            assert not markdown.query(".-cut")
