@@ -22,6 +22,10 @@ There is a **blue square** on the left and a yellow triangle on the right.
 | square | blue |
 | triangle | yellow |
 
+1. The square is **larger** than the triangle, and it stands so far to the left that there is room for another one.
+   - It has `4` sides.
+2. The triangle points up.
+
 ```python
 def area(side: float) -> float:
     return side**2
