@@ -1,5 +1,6 @@
 """Markdown as answers show it: Textual's, but a list that holds text alone is one widget, not three for each item."""
 
+from collections.abc import Iterator
 from typing import ClassVar, cast
 
 from markdown_it import MarkdownIt
@@ -29,24 +30,23 @@ class Rows(Visual):
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
         self._width = 0
-        self._wrapped: list[Content] = []
-        self._begins: list[bool] = []
+        self._text = Content("")  # as it is wrapped at the last width
+        self._begins: list[bool] = []  # for each of its lines, whether it is more than the rest of the one before
 
     def wrapped(self, width: int) -> Content:
         """The lines at a width, as one text."""
         if width != self._width:
-            self._width, self._wrapped, self._begins = width, [], []
-            for mark, text in self.rows:
-                for line in text.split(allow_blank=True) or [text]:
-                    self._wrap(mark, line)
-                    mark = " " * len(mark)
-        return Content("\n").join(self._wrapped)
+            self._width, self._begins = width, []
+            self._text = Content("\n").join(line for row in self.rows for line in self._wrap(*row))
+        return self._text
 
-    def _wrap(self, mark: str, line: Content) -> None:
+    def _wrap(self, mark: str, text: Content) -> Iterator[Content]:
         first = Content.styled(mark, ".mark")
-        lines = line.wrap(max(self._width - first.cell_length, 1)) or [line]
-        self._wrapped += [first + lines[0], *(part.pad_left(first.cell_length) for part in lines[1:])]
-        self._begins += [True, *(False for _ in lines[1:])]
+        for line in text.split(allow_blank=True) or [text]:
+            for n, part in enumerate(line.wrap(max(self._width - first.cell_length, 1)) or [line]):
+                self._begins.append(n == 0)
+                yield first + part
+                first = Content(" " * first.cell_length)
 
     def selected(self, selection: Selection) -> str:
         """What was selected at the last width, without the ends of lines that come from wrapping."""
@@ -68,7 +68,7 @@ class Rows(Visual):
     def get_height(self, rules: RulesMap, width: int) -> int:
         """How many lines there are at a width."""
         self.wrapped(width)
-        return len(self._wrapped)
+        return len(self._begins)
 
 
 class TextList(MarkdownList):
