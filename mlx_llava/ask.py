@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.options import optional, parse
+from mlx_llava.paths import expanded
 from mlx_llava.program import printable, run
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _sort(options: AskOptions) -> tuple[list[str], str]:
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
         raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
-    return [str(Path(name).expanduser()) for name in pictures], question
+    return [str(expanded(name)) for name in pictures], question
 
 
 def _names_picture(word: str) -> bool:
@@ -215,7 +216,7 @@ def _names_picture(word: str) -> bool:
 
 def _is_file(word: str) -> bool:
     try:
-        return Path(word).expanduser().is_file()
+        return expanded(word).is_file()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
         return False
 

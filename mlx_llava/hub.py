@@ -1,11 +1,11 @@
 """A name or a path to a local folder. The only user of huggingface_hub."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_llava.errors import ModelError, NetworkError
+from mlx_llava.paths import expanded
 
 # What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub, and so do subfolders.
 FILES = ("*.json", "*.safetensors", "tokenizer.model")
@@ -20,7 +20,7 @@ def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) 
     Raises ModelError when there is neither, NetworkError when the hub cannot be reached. `files` are patterns;
     CONFIG alone tells what a repository holds before its weights are fetched.
     """
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    path = expanded(name)
     if name and path.is_dir():  # an empty name would be the folder we are in
         return path
     if path.is_file():

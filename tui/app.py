@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from rich.traceback import Traceback
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widgets import Input, TextArea
 
 from mlx_llava.tui.catalog import Chosen, sample
 from mlx_llava.tui.chat_screen import ChatScreen
@@ -22,6 +24,7 @@ from mlx_llava.tui.kitty import Kitty, Reply, ask, patience
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
+LOST = 129  # the exit code where the terminal is gone: 128 and SIGHUP
 PAINTED = 0.03  # seconds after which the first frame has left; importing MLX would hold it up
 DARK = Theme(
     name="llava-dark",
@@ -60,6 +63,7 @@ class ChatApp(App[int]):
     TITLE = "mlx-llava"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("ctrl+c", "interrupt", "Stop or quit", show=False, priority=True),
         Binding("ctrl+o", "open('files')", "Attach a picture"),
         Binding("f1", "open('help')", "Help"),
         Binding("f2", "open('history')", "Chats"),
@@ -86,6 +90,8 @@ class ChatApp(App[int]):
             self.use_kitty(Kitty(self._write))
         if self.session.settings.theme in self.available_themes:
             self.theme = self.session.settings.theme
+        if not self.is_headless:
+            self.set_interval(1, self._leave_lost_terminal)
         loop = asyncio.get_running_loop()
         self.session.engine.notify = waker(loop, self.chat.wake)
         self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
@@ -213,6 +219,28 @@ class ChatApp(App[int]):
     def action_open(self, name: str) -> None:
         """Open a screen by its name, for a key."""
         self.open(name)
+
+    def _fatal_error(self) -> None:
+        """Leave after a mistake of ours; without the values of variables, which may be private."""
+        self._exit_renderables.append(Traceback(show_locals=False))
+        self._close_messages_no_wait()
+
+    def _leave_lost_terminal(self) -> None:
+        """Leave where the terminal is gone: Textual would read its end for ever."""
+        if not os.isatty(0):
+            self.exit(LOST)
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C: copy what is selected, else stop, or leave."""
+        focused = self.focused
+        if isinstance(focused, TextArea | Input) and focused.selected_text:
+            self.copy_out(focused.selected_text)
+        elif selected := self.screen.get_selected_text():
+            self.screen.clear_selection()
+            self.copy_out(selected)
+            self.notify("Copied.")
+        else:
+            self.chat.interrupt()
 
     def copy_out(self, text: str) -> None:
         """Put text on the clipboard, by the system's program where there is one, else through the terminal."""

@@ -125,6 +125,8 @@ class ChatScreen(Screen[None]):
             await self._grow(writing.node)
         for event in events:
             await self._show(event, writing.node if writing else None)
+        if not self.session.answering:
+            self._hurry.clear()
         self.refresh_state()
 
     async def _grow(self, node: Node) -> None:
@@ -135,7 +137,6 @@ class ChatScreen(Screen[None]):
     async def _show(self, event: Event, answer: Node | None) -> None:
         match event:
             case Finished() if answer:
-                self._hurry.clear()
                 turn = self.log_view.turn(answer)
                 if isinstance(turn, AnswerTurn) and answer.text:
                     await turn.finish()
@@ -194,15 +195,24 @@ class ChatScreen(Screen[None]):
     async def action_command(self, line: str) -> None:
         """Carry out a slash command."""
         await self.clear_note()
+        theme = self.session.settings.theme
         try:
             reply = commands.run(self.session, line)
+            self._use_theme(theme)
         except LlavaError as error:
             self.composer.tell(error)
             return
-        if self.session.settings.theme in self.app.available_themes:
-            self.app.theme = self.session.settings.theme
         await self.redraw()
         await self._fulfil_reply(reply)
+
+    def _use_theme(self, before: str) -> None:
+        """Use the theme of the settings, or go back to the one before where there is none of that name."""
+        theme, known = self.session.settings.theme, self.app.available_themes
+        if theme in known:
+            self.app.theme = theme
+        else:
+            self.session.set("theme", before)
+            raise UsageError(f"{clean_line(theme, 40)}: no such theme", f"There are {', '.join(sorted(known))}.")
 
     async def _fulfil_reply(self, reply: commands.Reply) -> None:
         if reply.quit:
@@ -221,13 +231,12 @@ class ChatScreen(Screen[None]):
         elif reply.text:
             self.notify(clean(reply.text), markup=False)
 
-    @on(Prompt.Interrupted)
     def interrupt(self) -> None:
         """Ctrl+C: stop the answer, else empty the prompt, else leave when pressed twice."""
         prompt = self.composer.prompt
-        if self.session.answering:
+        if self.session.answering and not self._hurry.is_set():
             self.stop_answer()
-        elif prompt.text:
+        elif prompt.text and self.is_current and not self.session.answering:
             prompt.put("")
         elif time.monotonic() - self._interrupted < TWICE:
             self.app.exit(130)

@@ -37,6 +37,8 @@ class Chip(Static, can_focus=True):
 
         number: int
 
+    FOCUS_ON_CLICK = False  # or a space that is typed next would switch it
+
     def __init__(self, shown: Numbered, tokens: int | None, draft: bool) -> None:
         super().__init__(label(shown, tokens), markup=False)
         self.shown = shown

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from mlx_llava.errors import UsageError
 from mlx_llava.options import optional, parse
+from mlx_llava.paths import expanded
 from mlx_llava.program import run
 from mlx_llava.tui.engine import Engine, Worker
 from mlx_llava.tui.history import History
@@ -63,7 +64,7 @@ def chat(options: ChatOptions) -> int:
     session = new_session(options)
     opening = Opening(
         load=first_load(options, session.settings),
-        pictures=tuple(Path(word).expanduser() for word in options.words),
+        pictures=tuple(expanded(word) for word in options.words),
         question=options.prompt or "",
         chat=first_chat(options, session),
     )

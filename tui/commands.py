@@ -4,14 +4,16 @@ A command changes the session and returns a `Reply`, which the front fulfils in 
 """
 
 import difflib
+import shlex
 from collections.abc import Callable
-from pathlib import Path
 
 from mlx_llava.errors import UsageError
+from mlx_llava.paths import expanded
+from mlx_llava.program import explain
 from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.comparison import compare
-from mlx_llava.tui.conversation import code_blocks
+from mlx_llava.tui.conversation import Node, code_blocks
 from mlx_llava.tui.keeping import KEEPING
 from mlx_llava.tui.looking import seen
 from mlx_llava.tui.messages import Load
@@ -27,7 +29,10 @@ def run(session: Session, line: str) -> Reply:
     if command is None:
         close = difflib.get_close_matches(word, COMMANDS, 1)
         raise UsageError(f"/{word}: no such command", f"Did you mean /{close[0]}?" if close else "/help lists them.")
-    return command.run(session, argument.strip())
+    try:
+        return command.run(session, argument.strip())
+    except OSError as error:
+        raise explain(error) or error from error
 
 
 def is_command(text: str) -> bool:
@@ -54,7 +59,7 @@ def _image(_: Session, argument: str) -> Reply:
         return Reply("/image PATH attaches a picture to the next question", screen="files")
     found = dropped(argument)
     if found.text:
-        return Reply(attach=(Path(argument).expanduser(),))
+        return Reply(attach=(expanded(argument),))
     return Reply(attach=found.paths, fetched=found.urls)
 
 
@@ -96,11 +101,16 @@ def _again(session: Session, _: str) -> Reply:
 
 
 def _edit(session: Session, argument: str) -> Reply:
+    question = asked(session, number(argument) if argument else len(session.conversation.questions))
+    return Reply(fill=question.text, edited=question)
+
+
+def asked(session: Session, number: int) -> Node:
+    """A question of the path by its number."""
     questions = session.conversation.questions
-    at = number(argument) if argument else len(questions)
-    if not 1 <= at <= len(questions):
-        raise UsageError(f"there is no question {at}", f"There are {len(questions)}.")
-    return Reply(fill=questions[at - 1].text, edited=questions[at - 1])
+    if not 1 <= number <= len(questions):
+        raise UsageError(f"there is no question {number}", f"There are {len(questions)}.")
+    return questions[number - 1]
 
 
 def _correct(session: Session, argument: str) -> Reply:
@@ -114,13 +124,17 @@ def _correct(session: Session, argument: str) -> Reply:
 
 
 def _branch(session: Session, argument: str) -> Reply:
-    steps = {"": 1, "next": 1, "previous": -1}
-    if argument not in steps:
-        raise UsageError(f"/branch {argument}: not known", "Say /branch next or /branch previous.")
-    node = next((n for n in reversed(session.conversation.path()) if n.place[1] > 1), None)
-    if node is None or not session.choose(node, steps[argument]):
+    steps = {"next": 1, "previous": -1}
+    *direction, question = argument.split() if argument[-1:].isdecimal() else [*argument.split(), ""]
+    if len(direction) > 1 or any(word not in steps for word in direction):
+        raise UsageError(f"/branch {argument}: not known", "Say /branch, /branch previous, or /branch previous 2.")
+    path = session.conversation.path()
+    place = path.index(asked(session, number(question))) if question else None
+    node = next((n for n in reversed(path) if n.place[1] > 1), None) if place is None else path[place]
+    if node is None or not session.choose(node, steps[direction[0]] if direction else 1):
         raise UsageError("there is no other branch", "/again and /edit make one.")
-    here = next(n for n in reversed(session.conversation.path()) if n.place[1] > 1)
+    path = session.conversation.path()
+    here = next(n for n in reversed(path) if n.place[1] > 1) if place is None else path[place]
     return Reply(f"branch {here.place[0]} of {here.place[1]}")
 
 
@@ -142,10 +156,15 @@ def _new(session: Session, _: str) -> Reply:
 
 
 def named(argument: str) -> Load:
-    """The model and the adapter of a line."""
-    name, _, adapter = argument.partition(" ")
-    model = None if name == figures.EMBEDDED else str(Path(name).expanduser()) if "~" in name else name
-    return Load(model, adapter.strip() or None)
+    """The model and the adapter of a line: one folder whose name may hold spaces, or words, perhaps in quotes."""
+    try:
+        name, *rest = [argument] if expanded(argument).is_dir() else shlex.split(argument)
+    except ValueError as error:
+        raise UsageError(f"{clean_line(argument, 60)}: {error}", "Put the folder's name into quotes.") from error
+    if len(rest) > 1:
+        raise UsageError(f"{len(rest) + 1} names: a model and an adapter at most", "Put names with spaces into quotes.")
+    model = None if name == figures.EMBEDDED else str(expanded(name)) if name.startswith("~") else name
+    return Load(model, str(expanded(rest[0])) if rest else None)
 
 
 def _compare(session: Session, argument: str) -> Reply:
@@ -250,7 +269,7 @@ TABLE = (
     Command("again", "/again", "answer the last question once more", _again),
     Command("edit", "/edit [N]", "ask question N, or the last one, in other words", _edit),
     Command("correct", "/correct [TEXT]", "put your words in place of the last answer, to tune on", _correct),
-    Command("branch", "/branch [next|previous]", "show another answer or edit", _branch),
+    Command("branch", "/branch [previous] [N]", "show another answer, or another form of question N", _branch),
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
     Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),

@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from mlx_llava.paths import expanded
+
 PICTURES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
 )
@@ -89,7 +91,7 @@ def _absolute(word: str) -> str | None:
     if word.lower().startswith("file:/"):
         word = _from_uri(word)
     elif word.startswith("~"):
-        word = os.path.expanduser(word)  # noqa: PTH111 - Path.expanduser raises for an unknown user
+        word = str(expanded(word))
     try:
         os.fsencode(word)
     except UnicodeEncodeError:

@@ -1,10 +1,10 @@
 """Slash commands about what is kept: chats of the history, exports, training data."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mlx_llava.errors import UsageError
+from mlx_llava.paths import expanded
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.reply import Command, Reply, number
 from mlx_llava.tui.saved import ChatInfo
@@ -77,7 +77,7 @@ def _export(session: Session, argument: str) -> Reply:
     if form not in FORMS:
         raise UsageError(f"/export {form}: not a form", f"Say one of {', '.join(FORMS)}.")
     info = session.record.info()
-    file = Path(name.strip() or f"chat-{info.key}.{FORMS[form]}").expanduser()
+    file = expanded(name.strip() or f"chat-{info.key}.{FORMS[form]}")
     history = session.record.history
     done = export(history.load(info.key), cast("Form", form), file, history.picture)
     parts = [f"written to {done.file}"]
@@ -92,7 +92,7 @@ def _tune(session: Session, argument: str) -> Reply:
     from mlx_llava.tui.transcripts import export
 
     info = session.record.info()
-    file = Path(argument or f"chat-{info.key}.json").expanduser()
+    file = expanded(argument or f"chat-{info.key}.json")
     history = session.record.history
     done = export(history.load(info.key), "llava", file, history.picture)
     model = f" --model {session.model.name}" if session.model and session.model.name != "embedded" else ""

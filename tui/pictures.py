@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_llava.errors import ImageError
+from mlx_llava.paths import expanded
 from mlx_llava.tui import clipboard
 from mlx_llava.tui.messages import Shown
 
@@ -40,7 +41,7 @@ class Attachment:
 
 def read(path: Path) -> Attachment:
     """A picture file; ImageError where it is none that we can read."""
-    path = path.expanduser()
+    path = expanded(str(path))
     if path.suffix.lower() in HEIC and sys.platform == "darwin":
         return attachment(_from_heic(path), path.name, str(path.absolute()))
     try:

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import platformdirs
 
-from mlx_llava.paths import HOME
+from mlx_llava.paths import HOME, expanded
 
 
 def data_folder() -> Path:
     """The folder for what nobody can make again."""
     if home := os.environ.get(HOME):
-        return Path(home).expanduser() / "data"
+        return expanded(home) / "data"
     return platformdirs.user_data_path("mlx-llava", appauthor=False)
 
 
 def config_folder() -> Path:
     """The folder for what a person chose."""
     if home := os.environ.get(HOME):
-        return Path(home).expanduser() / "config"
+        return expanded(home) / "config"
     return platformdirs.user_config_path("mlx-llava", appauthor=False)
 
 

@@ -23,7 +23,6 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+z", "app.suspend_process", "Suspend", show=False),
         Binding("ctrl+underscore", "undo", "Undo", show=False),
-        Binding("ctrl+c", "interrupt", "Stop or quit", show=False),
     ]
 
     @dataclass
@@ -40,9 +39,6 @@ class Prompt(TextArea):
 
     class Recalled(Message):
         """Up was pressed in an empty prompt: an earlier question is wanted."""
-
-    class Interrupted(Message):
-        """Ctrl+C was pressed with nothing to copy."""
 
     class PictureWanted(Message):
         """@ was typed where a word begins."""
@@ -114,10 +110,3 @@ class Prompt(TextArea):
     def take(self, pasted: str) -> None:
         """Insert text that was pasted and is no file."""
         self.insert(clean(pasted))
-
-    def action_interrupt(self) -> None:
-        """Copy what is selected, or tell that Ctrl+C was pressed."""
-        if self.selected_text:
-            self.action_copy()
-        else:
-            self.post_message(self.Interrupted())

@@ -61,6 +61,7 @@ class Turn(Vertical, can_focus=True):
         Binding("down", "app.focus_next", show=False),
     ]
     HINT = ""
+    FOCUS_ON_CLICK = False  # or what is typed next would be taken for keys that act here
 
     def __init__(self, node: Node) -> None:
         super().__init__(classes="turn")
