@@ -20,7 +20,7 @@ from mlx_llava.tui.chat_screen import ChatScreen
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.clipboard import copy
 from mlx_llava.tui.eyes import with_fit
-from mlx_llava.tui.kitty import Kitty, Reply, ask, patience
+from mlx_llava.tui.kitty import Kitty, Reply, ask, multiplexed, patience
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import Opening, Session
 
@@ -134,6 +134,8 @@ class ChatApp(App[int]):
 
     def go_on(self, key: int | None) -> None:
         """Go on in a chat that was chosen."""
+        self.session.record.see_title()  # it may have been given another
+        self.chat.refresh_state()
         if key is not None:
             self.chat.action_command(f"/open {key}")
 
@@ -141,10 +143,12 @@ class ChatApp(App[int]):
         """Take the model that was chosen on the first screen, and remember it."""
         if chosen is None:
             return
-        self.session.set("model", chosen.model or "embedded")
         if chosen.model:
             self.session.load(chosen.model)
-        elif not (self.session.pictures() or self.opening.pictures):
+            self.session.to_remember = self.session.loading
+            return
+        self.session.set("model", "embedded")
+        if not (self.session.pictures() or self.opening.pictures):
             picture, question = sample()
             self.chat.composer.attach([picture])
             self.chat.composer.fill(question)
@@ -192,7 +196,7 @@ class ChatApp(App[int]):
             case "look":
                 from mlx_llava.tui.look_screen import LookScreen
 
-                self.push_screen(LookScreen(session))
+                self.push_screen(LookScreen(session, int(argument or 1) - 1))
             case "tokens":
                 from mlx_llava.tui.tokens_screen import TokensScreen
 
@@ -287,6 +291,8 @@ def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable
 
 def told() -> Reply:
     """What the terminal tells of itself; nothing where there is none."""
+    if multiplexed(os.environ):
+        return Reply()
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:

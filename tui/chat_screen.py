@@ -171,10 +171,9 @@ class ChatScreen(Screen[None]):
         await composer.settled()
         await self.clear_note()
         try:
-            if composer.editing and composer.editing.role == "assistant":
-                await self._correct(composer.editing, text)
-            elif composer.editing:
-                self.session.edit(composer.editing, text)
+            edited = self.session.editing
+            if edited and edited.role == "assistant":
+                await self._correct(edited, text)
             else:
                 self.session.ask(text)
         except LlavaError as error:
@@ -236,7 +235,7 @@ class ChatScreen(Screen[None]):
         prompt = self.composer.prompt
         if self.session.answering and not self._hurry.is_set():
             self.stop_answer()
-        elif prompt.text and self.is_current and not self.session.answering:
+        elif prompt.text and self.app.screen is self and not self.session.answering:
             prompt.put("")
         elif time.monotonic() - self._interrupted < TWICE:
             self.app.exit(130)
@@ -277,7 +276,7 @@ class ChatScreen(Screen[None]):
         """Stop the answer, or leave editing, or go back to the prompt."""
         if self.session.answering:
             self.stop_answer()
-        elif self.composer.editing:
+        elif self.session.editing:
             self.composer.edit(None)
             self.composer.prompt.put("")
         self.composer.prompt.focus()
@@ -363,7 +362,7 @@ class ChatScreen(Screen[None]):
     def refresh_state(self) -> None:
         """Show title, state and warnings as they are now."""
         questions = self.session.conversation.questions
-        title = clean_line(questions[0].text, 60) if questions else "mlx-llava"
+        title = clean_line(self.session.record.title or (questions[0].text if questions else "") or "mlx-llava", 200)
         self.query_one("#top .title", Static).update(title)
         model = self.session.model
         where = f"{clean_line(figures.model_name(model), 40)} · {clean_line(model.device, 24)}" if model else ""

@@ -5,15 +5,16 @@ A command changes the session and returns a `Reply`, which the front fulfils in 
 
 import difflib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mlx_llava.errors import UsageError
+from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.paths import expanded
 from mlx_llava.program import explain
 from mlx_llava.tui import figures
 from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.comparison import compare
+from mlx_llava.tui.comparison import compare, cover
 from mlx_llava.tui.conversation import Node, code_blocks
+from mlx_llava.tui.cover import covered, neutral
 from mlx_llava.tui.keeping import KEEPING
 from mlx_llava.tui.looking import seen
 from mlx_llava.tui.messages import Load
@@ -31,8 +32,9 @@ def run(session: Session, line: str) -> Reply:
         raise UsageError(f"/{word}: no such command", f"Did you mean /{close[0]}?" if close else "/help lists them.")
     try:
         return command.run(session, argument.strip())
-    except OSError as error:
-        raise explain(error) or error from error
+    except Exception as error:  # one that nobody foresaw must not end a chat either
+        ours = LlavaError(f"/{command.name}: {type(error).__name__}: {error}", "That is a mistake of this program.")
+        raise explain(error) or ours from error
 
 
 def is_command(text: str) -> bool:
@@ -242,17 +244,30 @@ def _eyes(session: Session, argument: str) -> Reply:
 
 def _cover(session: Session, argument: str) -> Reply:
     asked = len(session.pictures()) - len(session.draft.pictures)
-    shown = session.picture(number(argument) if argument else max(asked, 1))
+    which, *sides = argument.split() or [str(max(asked, 1))]
+    shown = session.picture(number(which))
     if not shown.on:
         raise UsageError(f"picture {shown.number} is off", f"/on {shown.number} shows it again.")
     if session.model is None or shown.node is session.draft:
         raise UsageError("nothing was asked about that picture yet", "Ask first, then cover a part of it.")
-    return Reply(f"/cover {shown.number}: on the screen alone", screen=f"cover {shown.number}")
+    if not sides:
+        return Reply("which part? /cover N LEFT TOP RIGHT BOTTOM, in per cent", screen=f"cover {shown.number}")
+    box = rectangle([number(side) for side in sides], shown.picture.size)
+    cover(session, shown, covered(shown.picture, box, neutral(session.model.mean)))
+    return Reply(screen="compare")
 
 
-def _look(session: Session, _: str) -> Reply:
+def rectangle(sides: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels, from per cent of a picture's width and height."""
+    if len(sides) != 4 or not (sides[0] < sides[2] <= 100 and sides[1] < sides[3] <= 100):
+        raise UsageError("no rectangle", "Say left, top, right and bottom in per cent: /cover 1 0 0 50 100.")
+    left, top, right, bottom = (round(side * size[n % 2] / 100) for n, side in enumerate(sides))
+    return left, top, right, bottom
+
+
+def _look(session: Session, argument: str) -> Reply:
     seen(session)
-    return Reply("the look map is a picture: it needs the full screen", screen="look")
+    return Reply(screen=f"look {number(argument) if argument else ''}".strip())
 
 
 def _quit(_: Session, __: str) -> Reply:
@@ -272,9 +287,9 @@ TABLE = (
     Command("branch", "/branch [previous] [N]", "show another answer, or another form of question N", _branch),
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", _copy),
     Command("new", "/new", "begin a new chat", _new),
-    Command("eyes", "/eyes", "pictures as the model sees them: square, patches, tokens", _eyes),
-    Command("cover", "/cover [N]", "cover a part of picture N or the last one, ask again", _cover),
-    Command("look", "/look", "where each token of the last answer looked, as heat on the picture", _look),
+    Command("eyes", "/eyes", "pictures as the model sees them", _eyes),
+    Command("cover", "/cover [N] [BOX]", "cover a part of picture N or the last one, ask again", _cover),
+    Command("look", "/look [N]", "where the last answer looked, or its token N", _look),
     Command("model", "/model [NAME] [ADAPTER]", "tell of the model, or load another: a folder, a repository", _model),
     Command("compare", "/compare MODEL [ADAPTER]", "have another model answer the last question too", _compare),
     Command("set", "/set [NAME VALUE]", "show or change settings", _set),

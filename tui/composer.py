@@ -45,7 +45,6 @@ class Composer(Vertical):
     def __init__(self, session: Session) -> None:
         super().__init__(id="composer")
         self.session = session
-        self.editing: Node | None = None
         self._reading = 0  # pictures that are being read
 
     def compose(self) -> Iterable[Widget]:
@@ -69,17 +68,18 @@ class Composer(Vertical):
         self.prompt.put(text)
         self.prompt.focus()
 
-    def edit(self, question: Node | None, text: str = "") -> None:
+    def edit(self, node: Node | None, text: str = "") -> None:
         """Edit a question or an answer, or no longer."""
-        self.editing = question
-        titles = {"user": "Editing a question: Enter asks it anew", "assistant": "Editing an answer: Enter keeps it"}
-        self.prompt.border_title = f"{titles[question.role]}, Esc leaves it" if question else ""
-        if question or text:
+        self.session.edit(node)
+        if node or text:
             self.fill(text)
+        self.call_later(self.show)
 
     async def show(self) -> None:
-        """Show the session's pictures and warnings as they are now."""
-        session = self.session
+        """Show the session's pictures and warnings, and what is edited, as they are now."""
+        session, edited = self.session, self.session.editing
+        titles = {"user": "Editing a question: Enter asks it anew", "assistant": "Editing an answer: Enter keeps it"}
+        self.prompt.border_title = f"{titles[edited.role]}, Esc leaves it" if edited else ""
         tokens = session.model.picture_tokens if session.model else None
         await self.query_one(Chips).show(session.pictures(), session.draft, tokens)
         self.warn()

@@ -97,9 +97,11 @@ class Conversation:
         """The answers of the path."""
         return [node for node in self.path() if node.role == "assistant"]
 
-    def pictures(self, draft: Node) -> list[Numbered]:
-        """The pictures of the path and of a draft behind it."""
-        places = [(node, place) for node in (*self.questions, draft) for place in range(len(node.pictures))]
+    def pictures(self, draft: Node, before: Node | None = None) -> list[Numbered]:
+        """The pictures of the path, as far as the question `before`, and of a draft behind it."""
+        questions = self.questions
+        nodes = [*(questions[: questions.index(before)] if before in questions else questions), draft]
+        places = [(node, place) for node in nodes for place in range(len(node.pictures))]
         return [Numbered(n, *place) for n, place in enumerate(places, 1)]
 
     def add(self, node: Node, parent: Node | None = None) -> Node:

@@ -58,14 +58,16 @@ def answer_line(facts: dict[str, Any]) -> str:
 def context_lines(counted: Counted, max_tokens: int) -> list[str]:
     """The parts of the context, a line each."""
     free = counted.context - counted.total
+    reserved = max(min(max_tokens, free), 0)
     rows = (
         ("pictures", counted.pictures),
         ("system prompt", counted.system),
         ("history", counted.history),
         ("draft", counted.draft),
-        ("left for the answer", free),
+        ("reserved for the answer", reserved),
+        ("free", max(free - reserved, 0)),
     )
-    lines = [f"{name:20} {number:6d}  {number / counted.context:4.0%}" for name, number in rows]
+    lines = [f"{name:24} {number:6d}  {number / counted.context:4.0%}" for name, number in rows]
     if warning := context_warning(counted, max_tokens):
         lines.append(warning)
     return lines
@@ -75,7 +77,8 @@ def context_warning(counted: Counted, max_tokens: int) -> str:
     """What is wrong with the size of a prompt, if anything."""
     free = counted.context - counted.total
     if free < 1:
-        advice = "switch a picture off" if counted.pictures else "begin a new chat"
+        enough = ((counted.pictures, "switch a picture off"), (counted.history, "begin a new chat"))
+        advice = next((advice for tokens, advice in enough if tokens + free > 0), "ask in fewer words")
         return f"too long: {counted.total} of {counted.context} tokens — {advice}"
     if free < min(max_tokens, 64):
         return f"only {free} tokens are left for the answer"

@@ -1,6 +1,7 @@
 """Choose a picture file, with a look at it."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -15,12 +16,14 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mlx_llava.errors import LlavaError
+from mlx_llava.paths import expanded
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.dropped import PICTURES
 from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.pictures import read
 
 MOST = 500  # entries in the list
+BELOW = 2  # rows that a picture leaves in its column: its border and its size
 
 
 class FilesScreen(ModalScreen[Path | None]):
@@ -45,7 +48,7 @@ class FilesScreen(ModalScreen[Path | None]):
             with Horizontal(classes="views"):
                 yield OptionList(classes="close")
                 yield Vertical(id="look")
-            yield Static("↑ ↓ Enter choose · Esc close", markup=False, classes="keys")
+            yield Static("↑ ↓ move · Enter choose · Esc close", markup=False, classes="keys")
 
     def on_mount(self) -> None:
         """Show the folder."""
@@ -55,20 +58,21 @@ class FilesScreen(ModalScreen[Path | None]):
 
     def fill(self, part: str = "") -> None:
         """Show what is in the folder and has the part in its name."""
-        self.query_one(".heading", Static).update(clean_line(str(self.folder), 70))
+        self.query_one(".heading", Static).update(clean_line(as_written(self.folder), 60))
         self._entries = entries(self.folder, part)
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_options([Option(Content(clean_line(self._shown(path), 60))) for path in self._entries])
-        if self._entries:
-            options.highlighted = 0 if part or len(self._entries) == 1 else 1
-        else:
+        above = int(self._entries[:1] == [self.folder.parent])  # entries before those of the folder
+        if len(self._entries) == above:
             options.add_option(Option("no pictures here", disabled=True))
+        if self._entries:
+            options.highlighted = min(above, len(self._entries) - 1)
 
     def _shown(self, path: Path) -> str:
         if path == self.folder.parent:
             return "../"
-        return f"{path.name}/" if path.is_dir() else path.name
+        return f"{path.name}/" if is_folder(path) else path.name
 
     @property
     def chosen(self) -> Path | None:
@@ -87,7 +91,7 @@ class FilesScreen(ModalScreen[Path | None]):
         """Take the picture, or enter the folder."""
         if self.chosen is None:
             return
-        if not self.chosen.is_dir():
+        if not is_folder(self.chosen):
             self.dismiss(self.chosen)
             return
         self.folder = self.chosen
@@ -104,7 +108,7 @@ class FilesScreen(ModalScreen[Path | None]):
         """Read a picture on a thread and show it."""
         place, path = self.query_one("#look", Vertical), self.chosen
         await place.remove_children()
-        if path is None or path.is_dir():
+        if path is None or is_folder(path):
             return
         try:
             picture = await asyncio.to_thread(read, path)
@@ -112,7 +116,8 @@ class FilesScreen(ModalScreen[Path | None]):
             await place.mount(Static(clean_line(error.problem, 200), markup=False))
         else:
             width, height = picture.size
-            await place.mount(PictureView(picture.preview), Static(f"{width}×{height}", markup=False))
+            view = PictureView(picture.preview, max_rows=place.size.height - BELOW)
+            await place.mount(view, Static(f"{width}×{height}", markup=False))
 
     def action_move(self, step: int) -> None:
         """Highlight another entry."""
@@ -126,7 +131,18 @@ def entries(folder: Path, part: str) -> list[Path]:
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:
         inside = []
-    folders = sorted(path for path in inside if path.is_dir())
-    pictures = sorted(path for path in inside if path.suffix.lower() in PICTURES)
+    folders = sorted(path for path in inside if is_folder(path))
+    pictures = sorted(path for path in inside if path.suffix.lower() in PICTURES and not is_folder(path))
     found = [path for path in (*folders, *pictures) if part.lower() in path.name.lower()]
     return [*([folder.parent] if not part and folder != folder.parent else []), *found][:MOST]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it can be entered."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where one may not look
+
+
+def as_written(folder: Path) -> str:
+    """The folder as a person writes it: ~ stands for the home."""
+    home = expanded("~")
+    return str(Path("~", folder.relative_to(home)) if folder.is_relative_to(home) else folder)

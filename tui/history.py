@@ -15,7 +15,7 @@ from typing import Any
 
 from mlx_llava.tui.database import FILE, HistoryError, explained, open_database, whole
 from mlx_llava.tui.keepsakes import Keepsakes, SavedPicture, to_row
-from mlx_llava.tui.saved import ChatInfo, Found, Role, SavedChat, chat_infos, load_chat, search_chats
+from mlx_llava.tui.saved import ChatInfo, Found, Role, SavedChat, chat_infos, load_chat, load_info, search_chats
 
 TITLE = 80  # characters of a title that is made of a question
 
@@ -131,6 +131,11 @@ class History:
         """A chat with all its branches; HistoryError where there is none."""
         with self._reading() as connection:
             return load_chat(connection, chat)
+
+    def info(self, chat: int) -> ChatInfo:
+        """A chat without what was said in it; HistoryError where there is none."""
+        with self._reading() as connection:
+            return load_info(connection, chat)
 
     def picture(self, picture: SavedPicture) -> bytes:
         """The file of a picture; ImageError that says where it was, and that it is gone or another one now."""

@@ -72,7 +72,8 @@ class HistoryScreen(ModalScreen[int | None]):
     def _option(self, name: str, info: ChatInfo, excerpt: str) -> Option:
         mark = "★ " if info.pinned else "● " if info.key == self.current else "  "
         title = Content.assemble(mark, (clean_line(info.title, 46) or "untitled", "bold"))
-        facts = f"    {day(info.updated)} · {info.num_messages} messages · {clean_line(info.model, 30)}"
+        count = f"{info.num_messages} message{'s' * (info.num_messages != 1)}"
+        facts = f"    {day(info.updated)} · {count} · {clean_line(info.model, 30)}"
         lines = [title, Content.styled(clean_line(f"    {excerpt}", 70) if excerpt else facts, "dim")]
         return Option(Content("\n").join(lines), id=name)
 

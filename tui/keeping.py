@@ -1,5 +1,6 @@
 """Slash commands about what is kept: chats of the history, exports, training data."""
 
+import shlex
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from mlx_llava.tui.transcripts import Form
 
 SHOWN = 20  # chats in a list
+MANY = 256  # conversations from which on `lora` has two steps with its own settings
+SHORT = ("--batch-size", "1", "--accumulation", "1", "--warmup-ratio", "0")  # a step for each conversation
 FORMS = {"markdown": "md", "html": "html", "json": "json", "llava": "json"}  # and the ends of their files
 
 
@@ -45,6 +48,7 @@ def _rename(session: Session, argument: str) -> Reply:
     if not argument:
         return Reply(fill=f"/rename {info.title}")
     session.record.history.rename(info.key, argument)
+    session.record.see_title()
     return Reply(f"this chat is now called {clean_line(argument, 80)}")
 
 
@@ -95,11 +99,14 @@ def _tune(session: Session, argument: str) -> Reply:
     file = expanded(argument or f"chat-{info.key}.json")
     history = session.record.history
     done = export(history.load(info.key), "llava", file, history.picture)
-    model = f" --model {session.model.name}" if session.model and session.model.name != "embedded" else ""
-    images = f" --images {done.pictures}" if done.pictures else ""
+    model = ["--model", session.model.name] if session.model and session.model.name != "embedded" else []
+    words = ["python", "-m", "mlx_llava.lora", *model, "--data", str(done.file)]
+    words += ["--images", str(done.pictures)] if done.pictures else []
+    words += ["--adapter-path", "my-adapter"]
+    words += SHORT if done.records < MANY else []
     return Reply(
-        f"this chat was added to {done.file}. To tune on it:\n"
-        f"python -m mlx_llava.lora{model} --data {done.file}{images} --adapter-path my-adapter\n"
+        f"this chat was added to {done.file}, {done.records} in all. To tune on it:\n"
+        f"{shlex.join(words)}\n"
         f"then: /model {session.model.name if session.model else 'MODEL'} my-adapter"
     )
 
@@ -111,6 +118,6 @@ KEEPING = (
     Command("pin", "/pin", "put this chat first in the history, or no longer", _pin),
     Command("delete", "/delete [yes]", "delete this chat", _delete),
     Command("incognito", "/incognito", "keep nothing from here on", _incognito),
-    Command("export", f"/export {'|'.join(FORMS)} [FILE]", "write this chat to a file", _export),
+    Command("export", "/export FORM [FILE]", f"write this chat to a file: {', '.join(FORMS)}", _export),
     Command("tune", "/tune [FILE]", "make training data of this chat, and say how to tune on it", _tune),
 )

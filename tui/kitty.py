@@ -94,6 +94,11 @@ def patience(environment: Mapping[str, str]) -> float:
     return FAR if environment.get("SSH_CONNECTION") else WAIT
 
 
+def multiplexed(environment: Mapping[str, str]) -> bool:
+    """Whether tmux or screen stands between: they take the question for a title of their window."""
+    return "TMUX" in environment or environment.get("TERM", "").startswith(("tmux", "screen"))
+
+
 def ask(terminal: int, seconds: float) -> Reply:
     """What the terminal of a file descriptor tells of itself; what was typed meanwhile is in the reply too."""
     import termios  # not on Windows

@@ -1,13 +1,17 @@
 """Where an answer looked, in light and in words."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
 from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.messages import Looked
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
 AROUND = 24  # tokens shown on each side of the one that is looked at
+NOW = "where it looks now: text, pictures or settings may have changed"  # Looked.as_said is false
 
 
 def light(weights: Weights) -> Weights:
@@ -19,6 +23,25 @@ def light(weights: Weights) -> Weights:
 def relative(weights: Weights, neutral: Weights) -> Weights:
     """What each patch got, in times what it gets from a neutral prompt."""
     return weights / np.maximum(neutral, np.finfo(np.float32).tiny)
+
+
+def digits(weights: Weights) -> list[str]:
+    """Weights as rows of digits, from 0 for nothing to 9 for the most; all 0 where there is nothing."""
+    most = float(weights.max())
+    levels = np.rint(weights / most * 9) if most > 0 else np.zeros_like(weights)
+    return ["".join(map(str, row)) for row in levels.astype(int).tolist()]
+
+
+def number_lines(looked: Looked, names: Sequence[str], token: int | None) -> list[str]:
+    """Where a token looked, or all of them on average, in the pictures of these names: facts, and rows of digits."""
+    if token is not None and not 0 <= token < len(looked.tokens):
+        return [f"there is no token {token + 1}: {len(looked.tokens)} were said"]
+    shares = looked.shares.mean(0) if token is None else looked.shares[token]
+    what = "all tokens" if token is None else f"token {token + 1}, {clean_line(looked.tokens[token], 40)!r}"
+    lines = [what if looked.as_said else f"{what} · {NOW}"]
+    for name, weights in zip(names, shares, strict=True):
+        lines += [f"{clean_line(name, 60)}: {raw_facts(weights)}", *digits(weights)]
+    return lines
 
 
 def answer_line(tokens: tuple[str, ...], at: int, style: str) -> Text:

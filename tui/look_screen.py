@@ -19,7 +19,6 @@ from mlx_llava.tui.picture_view import PictureView
 from mlx_llava.tui.session import Session
 
 WAIT = "a moment: the model reads the answer once more"
-ANEW = "read anew: not just as it was said, or not to what was asked just now"
 
 
 class LookScreen(ModalScreen[None]):
@@ -36,13 +35,13 @@ class LookScreen(ModalScreen[None]):
         Binding("shift+tab", "picture(-1)", "Picture before", priority=True),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, token: int = 0) -> None:
         super().__init__()
         self.session = session
         self.pictures = looking.seen(session)[1]
         self.picture = len(self.pictures) - 1
         self.looked: Looked | None = None
-        self.token = 0
+        self.token = token
         self.relative = False
 
     def compose(self) -> Iterable[Widget]:
@@ -71,7 +70,7 @@ class LookScreen(ModalScreen[None]):
         """The engine has an answer, or none."""
         if isinstance(event, Looked):
             self.looked = event
-            self.draw()
+            self.action_step(0)
         else:
             self.say(f"{event.problem}\n{event.advice}" if isinstance(event, Failed) else event.problem)
 
@@ -100,7 +99,7 @@ class LookScreen(ModalScreen[None]):
         facts = look.relative_facts(weights) if self.relative else look.raw_facts(weights)
         form = "relative" if self.relative else "raw"
         place = f"token {self.token + 1} of {len(looked.tokens)} · {form} · {facts}"
-        self.say(place if looked.as_said else f"{place}\n{ANEW}")
+        self.say(place if looked.as_said else f"{place}\n{look.NOW}")
         self.query_one(".answer", Static).update(look.answer_line(looked.tokens, self.token, "reverse bold"))
         return look.light(weights)
 

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, ModelError
-from mlx_llava.tui import commands, figures
+from mlx_llava.tui import commands, figures, looking
 from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.clipboard import copy
-from mlx_llava.tui.conversation import Node
 from mlx_llava.tui.dropped import dropped
-from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Said
+from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Looked, Said
 from mlx_llava.tui.pictures import fetch, read
 from mlx_llava.tui.pictures import pasted as from_clipboard
 from mlx_llava.tui.session import Opening, Session
@@ -31,7 +30,6 @@ class Talk:
         self.session = session
         self.interactive = interactive
         self.code = 0
-        self.editing: Node | None = None
         self._woken = threading.Event()
         session.engine.notify = self._woken.set
 
@@ -51,11 +49,10 @@ class Talk:
 
     def ask(self, question: str) -> None:
         """Ask, or ask anew what is being edited, and print the answer."""
-        edited, self.editing = self.editing, None
+        edited = self.session.editing
         if edited and edited.role == "assistant":
             self.session.correct(edited, question)
-        elif edited:
-            self.session.edit(edited, question)
+            self.session.edit(None)
         else:
             self.session.ask(question)
         self.listen()
@@ -68,6 +65,18 @@ class Talk:
             number = len(self.session.pictures())
             self.say(f"picture {number}: {clean_line(picture.name)}, {width} by {height}")
 
+    def look(self, token: int | None) -> None:
+        """Print where the last answer looked, or one of its tokens, in numbers."""
+        from mlx_llava.tui.look import number_lines  # late: it loads NumPy
+
+        names = [shown.picture.name for shown in looking.seen(self.session)[1]]
+
+        def told(event: looking.LookEvent) -> None:
+            if isinstance(event, Looked):
+                self.say("\n".join(number_lines(event, names, token)))
+
+        looking.look(self.session, told)
+
     def open(self, key: int) -> None:
         """Go on in a chat of the history, and print it."""
         self.session.resume(key, self.session.record.open(key))
@@ -76,16 +85,18 @@ class Talk:
 
     def listen(self) -> None:
         """Print what the engine says until it has nothing more to do; Ctrl-C stops an answer."""
-        while self.session.answering or self.session.loading or self.session.counting or self.session.comparing:
+        session = self.session
+        while session.answering or session.loading or session.counting or session.comparing or session.looking:
             try:
                 self._woken.wait(LOOK)
                 self._woken.clear()
                 for event in self.session.receive():
                     self._show(event)
             except KeyboardInterrupt:
-                if not self.session.answering:
+                if not (session.answering or session.looking):
                     raise
-                self.session.stop()
+                looking.look_away(session)
+                session.stop()
         for trouble in self.session.record.take_trouble():
             self.say(trouble)
 
@@ -123,15 +134,18 @@ class Talk:
 
     def _command(self, line: str) -> bool:
         reply = commands.run(self.session, line)
+        if reply.copy is not None and not copy(reply.copy):
+            raise LlavaError("there is no program for the clipboard", "Install wl-clipboard or xclip.")
         if reply.text:
             self.say(reply.text)
-        if reply.copy is not None and not copy(reply.copy):
-            self.say("there is no program for the clipboard")
         self.attach(reply.attach, reply.fetched, pasted=reply.pasted)
         if reply.opened is not None:
             self.open(reply.opened)
+        if reply.screen and reply.screen.startswith("look"):
+            token = reply.screen.removeprefix("look").strip()
+            self.look(int(token) - 1 if token else None)
         if reply.fill is not None:
-            self.editing = reply.edited
+            self.session.edit(reply.edited)
             self.say(f"it was: {reply.fill}\ntype it anew")
         self.listen()
         return not reply.quit
@@ -167,8 +181,9 @@ def lines(interactive: bool) -> Iterator[str]:
             line = input("> " if interactive else "")
             if line.strip().startswith(FENCE):
                 parts = [line.strip().removeprefix(FENCE)]
-                while not parts[-1].rstrip().endswith(FENCE):
-                    parts.append(input())
+                with contextlib.suppress(EOFError):  # what there is of it is asked
+                    while not parts[-1].rstrip().endswith(FENCE):
+                        parts.append(input())
                 line = "\n".join(parts).rstrip().removesuffix(FENCE)
             yield line
         except EOFError:

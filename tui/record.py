@@ -4,7 +4,7 @@ Trouble with the history is told and never stops a chat.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mlx_llava.errors import ImageError, LlavaError
@@ -25,6 +25,8 @@ class Record:
         self.describe = describe
         self.chat: int | None = None
         """Key of the chat, once something was asked."""
+        self.title = ""
+        """What the chat is called in the history; empty for a new one, which its first question names."""
         self.incognito = history.file is None
         self.trouble: list[str] = [history.notice] if history.notice else []
 
@@ -35,7 +37,7 @@ class Record:
 
     def new(self) -> None:
         """Another conversation begins."""
-        self.chat = None
+        self.chat, self.title = None, ""
 
     def hide(self) -> None:
         """From now on keep nothing; what was saved of this chat stays as it is."""
@@ -81,12 +83,18 @@ class Record:
     def resume(self, chat: int) -> None:
         """Go on in a chat that was opened."""
         self.chat = chat
+        self.see_title()
+
+    def see_title(self) -> None:
+        """The title may be another now."""
+        with suppress(LlavaError):
+            self.title = self.history.info(self.chat).title if self.chat else ""
 
     def info(self) -> ChatInfo:
         """The chat that is on; LlavaError where nothing was saved yet."""
         if self.chat is None:
             raise LlavaError("this chat is not in the history", "Ask something first.")
-        return self.history.load(self.chat).info
+        return self.history.info(self.chat)
 
     def _add(self, chat: int, node: Node) -> None:
         parent = node.parent.key if node.parent else None

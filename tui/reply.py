@@ -43,5 +43,5 @@ class Command:
 def number(argument: str) -> int:
     """A whole number that somebody typed."""
     if not argument.isdecimal():
-        raise UsageError(f"{argument or 'nothing'}: not a number", "Say which one, for example /off 1.")
+        raise UsageError(f"{argument}: not a number" if argument else "a number is missing", "/help shows where.")
     return int(argument[:9])

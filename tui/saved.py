@@ -85,11 +85,17 @@ def chat_infos(connection: sqlite3.Connection, rest: str, values: Sequence[Any])
     ]
 
 
+def load_info(connection: sqlite3.Connection, chat: int) -> ChatInfo:
+    """What there is to know of a chat; HistoryError where there is none."""
+    infos = chat_infos(connection, "WHERE id = ?", (chat,)) if chat < 1 << 63 else []  # SQLite's numbers end there
+    if not infos:
+        raise HistoryError(f"there is no chat {chat}", "/history lists them.")
+    return infos[0]
+
+
 def load_chat(connection: sqlite3.Connection, chat: int) -> SavedChat:
     """A chat with all its branches; HistoryError where there is none."""
-    infos = chat_infos(connection, "WHERE id = ?", (chat,))
-    if not infos:
-        raise HistoryError(f"there is no chat {chat}", "See the list of chats.")
+    info = load_info(connection, chat)
     pictures = dict[int, tuple[SavedPicture, ...]]()
     for message, *row in connection.execute(
         """SELECT message, name, digest, width, height, origin, off FROM picture
@@ -101,7 +107,7 @@ def load_chat(connection: sqlite3.Connection, chat: int) -> SavedChat:
         "SELECT id, parent, role, text, facts, created, edited FROM message WHERE chat = ? ORDER BY id", (chat,)
     )
     return SavedChat(
-        infos[0],
+        info,
         {
             key: SavedMessage(key, parent, role, text, _facts(facts), created, bool(edited), pictures.get(key, ()))
             for key, parent, role, text, facts, created, edited in rows

@@ -93,10 +93,15 @@ class Session:
         self.counting = False
         self.crashed = ""
         self.looking: Looking | None = None
+        self.editing: Node | None = None
+        """The question that is asked anew with the draft, or the answer that is being corrected."""
+        self.to_remember: Load | None = None
+        """The model that is to begin with from now on, once it is there."""
         self._keep_settings = keep_settings
         self._make_engine = make_engine
         self.engine = make_engine()
         self._number = 0
+        self._aside = self.draft  # what the draft was before a question was edited
         self._before: ModelFacts | None = None  # the model that another is loaded in place of
 
     def start(self) -> None:
@@ -122,8 +127,8 @@ class Session:
         self.draft.pictures += (picture,)
 
     def pictures(self) -> list[Numbered]:
-        """All pictures, those of the draft last."""
-        return self.conversation.pictures(self.draft)
+        """All pictures, those of the draft last; while a question is edited, none of it and of what follows it."""
+        return self.conversation.pictures(self.draft, self.editing)
 
     def picture(self, number: int) -> Numbered:
         """A picture by its number; UsageError where there is none."""
@@ -145,13 +150,27 @@ class Session:
         if found.node is not self.draft:
             raise UsageError("that picture belongs to a question already", f"Switch it off: /off {number}")
         pictures = self.draft.pictures
-        self.draft = Node("user", pictures=pictures[: found.place] + pictures[found.place + 1 :])
+        off = {n - (n > found.place) for n in self.draft.off - {found.place}}
+        self.draft = Node("user", pictures=pictures[: found.place] + pictures[found.place + 1 :], off=off)
 
-    def ask(self, text: str, parent: Node | None = None, before: tuple[Attachment, ...] = ()) -> Node:
-        """Ask with the draft's pictures, after those of `before`; the node of the answer that is to come."""
+    def edit(self, node: Node | None) -> None:
+        """Begin to edit a question, whose pictures are in the draft then, or an answer; None: edit nothing any more."""
+        if self.editing and self.editing.role == "user":
+            self.draft = self._aside
+        self.editing = node
+        if node and node.role == "user":
+            self._aside, self.draft = self.draft, Node("user", pictures=node.pictures, off={*node.off})
+
+    def ask(self, text: str) -> Node:
+        """Ask with the draft's pictures, beside the question that is edited; the node of the answer that is to come."""
         self.check_free()
-        pictures, self.draft = (*before, *self.draft.shown), Node("user")
-        question = self.conversation.add(Node("user", text, pictures), parent)
+        edited = self.editing if self.editing and self.editing.role == "user" else None
+        if edited and edited.parent is None:
+            raise UsageError("that question is gone", "Ask anew.")
+        pictures = self.draft.shown
+        self.draft = Node("user")
+        self.edit(None)
+        question = self.conversation.add(Node("user", text, pictures), edited.parent if edited else None)
         self.record.question(question)
         return self.answer(question)
 
@@ -198,19 +217,14 @@ class Session:
     def correct(self, answer: Node, text: str) -> None:
         """Put a person's words in place of an answer, for the model to go on from and to be tuned on."""
         self.check_free()
-        answer.text, answer.facts = text, {**answer.facts, "edited": True}
-        self.record.corrected(answer)
+        if text != answer.text:
+            answer.text, answer.facts = text, {**answer.facts, "edited": True}
+            self.record.corrected(answer)
 
     @property
     def comparing(self) -> bool:
         """Whether a comparison is on its way."""
         return self.comparison is not None and self.comparison.stage != "ended"
-
-    def edit(self, question: Node, text: str) -> Node:
-        """Ask a question in other words, beside the one that is there and with its pictures."""
-        if question.parent is None:
-            raise UsageError("that question is gone", "Ask anew.")
-        return self.ask(text, question.parent, question.shown)
 
     def stop(self) -> None:
         """Stop the answer that is on its way, or that another model is loaded for."""
@@ -224,20 +238,24 @@ class Session:
         self.check_free()
         if not self.conversation.choose(node, step):
             return False
+        self.edit(None)
         self.record.shown(self.conversation.tip)
         return True
 
     def resume(self, key: int, conversation: Conversation) -> None:
         """Go on in a chat of the history, opened by the record."""
         self.check_free()
-        self.conversation, self.draft, self.counted = conversation, Node("user"), None
+        self._show(conversation)
         self.record.resume(key)
 
     def new(self) -> None:
         """Begin another conversation."""
         self.check_free()
-        self.conversation, self.draft, self.counted = Conversation(), Node("user"), None
+        self._show(Conversation())
         self.record.new()
+
+    def _show(self, conversation: Conversation) -> None:
+        self.conversation, self.draft, self.counted, self.editing = conversation, Node("user"), None, None
 
     def manner(self) -> Manner:
         """How to answer, by the settings."""
@@ -258,7 +276,8 @@ class Session:
         """Have the tokens counted that the conversation and a draft take."""
         if self.model is None or self.answering or self.crashed:
             return
-        draft = Node("user", text, self.draft.shown, parent=self.conversation.tip)
+        edited = self.editing if self.editing and self.editing.role == "user" else None
+        draft = Node("user", text, self.draft.shown, parent=edited.parent if edited else self.conversation.tip)
         exchanges = self.conversation.exchanges(draft) or (Exchange(""),)
         self.counting = True
         self.engine.send(Count(self.next_number(), exchanges, self.manner()))
@@ -298,6 +317,8 @@ class Session:
         self.model, self.opened = event.model, event.load
         if self.loading is event.load:
             self.loading = None
+        if self.to_remember is event.load:
+            self.set("model", event.load.model or figures.EMBEDDED)
         if self.comparison:
             self.comparison.loaded(event.load)
 

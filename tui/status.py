@@ -8,6 +8,7 @@ from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.session import Session
 
 BAR = 10  # cells
+FULL = 0.85  # of the context: from here on the bar warns
 
 
 class Status(Static):
@@ -36,17 +37,23 @@ class Status(Static):
         if counted is None:
             return Text("")
         colours = self.app.theme_variables
-        full = min(counted.total / counted.context, 1.0)
-        pictures = min(counted.pictures / counted.context, 1.0)
-        colour = colours["error"] if full >= 1 else colours["warning"] if full > 0.85 else colours["accent"]
-        cells = max(round(full * BAR), 1)
-        shown = min(round(pictures * BAR), cells)
-        return Text.assemble(
-            ("▰" * shown, colours["secondary"]),
-            ("▰" * (cells - shown), colour),
-            ("▱" * (BAR - cells), colours["text-disabled"] if "auto" not in colours["text-disabled"] else "dim"),
-            f" {counted.total}/{counted.context}",
+        full = counted.total / counted.context
+        trouble = colours["error"] if full >= 1 else colours["warning"] if full > FULL else ""
+        reserved = max(min(session.settings.max_tokens, counted.context - counted.total), 0)
+        parts = (
+            ("▰", counted.pictures, colours["secondary"]),
+            ("▰", counted.system, trouble or colours["success"]),
+            ("▰", counted.history, trouble or colours["accent"]),
+            ("▰", counted.draft, trouble or colours["primary"]),
+            ("▱", reserved, colours["accent"]),
+            ("▱", counted.context, colours["text-disabled"] if "auto" not in colours["text-disabled"] else "dim"),
         )
+        bar, tokens = Text(), 0
+        for cell, count, colour in parts:
+            tokens += count
+            end = min(max(round(BAR * tokens / counted.context), 1), BAR)
+            bar.append(cell * (end - len(bar)), colour)
+        return bar.append(f" {counted.total}/{counted.context}")
 
 
 def state(session: Session) -> Text:

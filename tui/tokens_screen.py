@@ -62,6 +62,9 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
             if said.token
         ]
         self.query_one("#said", Static).update(Content.assemble(*parts))
+        view = self.query_one(".said", VerticalScroll)
+        row = len(Content.assemble(*parts[: self.at + 1]).wrap(max(view.size.width, 1)))
+        self.call_after_refresh(view.scroll_to, y=row - view.size.height // 2, animate=False)
         rows = [self._row(n, choice) for n, choice in enumerate(self.choices)]
         self.query_one("#others", Static).update(Content("\n").join(rows))
 

@@ -38,6 +38,8 @@ class Exported:
     """The folder of the pictures, where there is one."""
     gone: tuple[str, ...] = ()
     """What to tell of pictures that are missing from it."""
+    records: int = 0
+    """How many conversations a file of training data holds."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _export_llava(chat: SavedChat, file: Path, find: Find) -> Exported:
     _write_pictures(folder, pngs)
     others = [other for other in records if other.get("id") != record["id"]]
     _write(file, json.dumps([*others, record], indent=1, ensure_ascii=False) + "\n")
-    return Exported(file, folder if pngs or folder.is_dir() else None)
+    return Exported(file, folder if pngs or folder.is_dir() else None, records=len(others) + 1)
 
 
 def _records(file: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 import shutil
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
@@ -19,6 +20,9 @@ from mlx_llava.tui import catalog, figures
 from mlx_llava.tui.catalog import Chosen, Offer
 from mlx_llava.tui.clean import clean_line
 from mlx_llava.tui.fetching import fetch
+
+if TYPE_CHECKING:
+    from mlx_llava.tui.app import ChatApp
 
 
 class Welcome(ModalScreen[Chosen | None]):
@@ -59,6 +63,12 @@ class Welcome(ModalScreen[Chosen | None]):
             advised = ", recommended" if offer == catalog.recommended(self.available) else ""
             yield option(f"offer:{number}", f"{offer.name} in 4 bits{advised}", facts)
         yield option("path", "Another model", "a converted folder, or a repository that holds one")
+
+    def on_key(self, event: Key) -> None:
+        """What is typed meanwhile stands in the prompt."""
+        if event.is_printable and event.character and self.query_one(OptionList).has_focus:
+            event.stop()
+            cast("ChatApp", self.app).chat.composer.prompt.insert(event.character)
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:

@@ -103,12 +103,71 @@ async def test_an_edited_question_keeps_its_pictures() -> None:
 
 
 @on_loop
+async def test_an_edited_question_can_have_other_pictures_and_the_one_before_keeps_its_own() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE, OTHER)) as driver:
+        await driver.ask("What is this?")
+        await driver.pilot.press("up")
+        await driver.shows("Editing a question")
+        await driver.until(lambda: len(driver.session.draft.pictures) == 2)
+        assert len(driver.session.pictures()) == 2
+        driver.session.remove(2)
+        await driver.type(" now", "enter")
+        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
+        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name]
+        await driver.pilot.press("up")
+        await driver.shows("Editing a question")
+        driver.session.switch(1)
+        await driver.pilot.press("escape")
+        assert not driver.session.draft.pictures
+        first, second = driver.session.conversation.root.children
+        assert (len(first.shown), len(second.shown)) == (2, 1)
+
+
+@on_loop
+async def test_what_the_draft_was_comes_back_after_editing() -> None:
+    worker = ScriptedWorker()
+    async with running(worker, pictures=(SCENE,)) as driver:
+        await driver.ask("What is this?")
+        driver.app.chat.composer.attach([OTHER])
+        await driver.shows("2 three_shapes.png")
+        await driver.type("/edit", "enter")
+        await driver.shows("Editing a question")
+        await driver.type(" now", "enter")
+        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
+        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name]
+        assert [p.name for p in driver.session.draft.pictures] == [OTHER.name]
+
+
+@on_loop
+async def test_an_answer_that_was_not_changed_is_not_called_edited() -> None:
+    async with running(ScriptedWorker()) as driver:
+        await driver.ask("Why?")
+        await driver.type("/correct", "enter")
+        await driver.shows("Editing an answer")
+        await driver.pilot.press("enter")
+        await driver.until(lambda: driver.session.editing is None)
+        assert "edited" not in driver.session.conversation.answers[0].facts
+
+
+@on_loop
+async def test_a_click_on_a_turn_leaves_the_keys_to_the_prompt() -> None:
+    async with running(ScriptedWorker(), pictures=(SCENE,)) as driver:
+        await driver.ask("Why?")
+        for what in (AnswerTurn, QuestionTurn, Chip):
+            await driver.pilot.click(what)
+            await driver.pilot.press("e", "space")
+        assert driver.app.chat.composer.prompt.text == "e e e "
+        assert driver.session.editing is None
+
+
+@on_loop
 async def test_escape_leaves_editing_and_asks_nothing() -> None:
     worker = ScriptedWorker()
     async with running(worker) as driver:
         await driver.ask("Why?")
         await driver.pilot.press("up", "escape")
-        assert driver.app.chat.composer.editing is None
+        assert driver.session.editing is None
         assert driver.app.chat.composer.prompt.text == ""
         await driver.ask("Next.")
         assert [e.question for e in worker.asked[-1].exchanges] == ["Why?", "Next."]
@@ -276,6 +335,20 @@ async def test_ctrl_c_stops_then_empties_then_leaves() -> None:
         await driver.shows("Press Ctrl+C again to leave.")
         await driver.pilot.press("ctrl+c")
         assert driver.app.return_code is None or driver.app._exit
+        assert driver.app.return_value == 130
+
+
+@on_loop
+async def test_ctrl_c_is_heard_wherever_the_focus_is() -> None:
+    worker = ScriptedWorker("one two")
+    worker.gate.clear()
+    async with running(worker) as driver:
+        await driver.type("Count.", "enter")
+        await driver.until(lambda: answers(driver) == ["one"])
+        await driver.pilot.press("shift+tab", "ctrl+c")
+        await driver.until(lambda: not driver.session.answering)
+        await driver.type("draft", "f4", "ctrl+c", "ctrl+c")
+        assert driver.app.chat.composer.prompt.text == "draft"
         assert driver.app.return_value == 130
 
 

@@ -8,6 +8,8 @@ from screen import ScriptedWorker, on_loop, running
 from spine import EMBEDDED
 
 from mlx_llava.errors import ConversionError
+from mlx_llava.tui.catalog import Chosen
+from mlx_llava.tui.history import History
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 OTHER = EMBEDDED / "examples" / "three_shapes.png"
@@ -103,6 +105,45 @@ async def test_the_small_model_comes_with_a_picture_and_a_question() -> None:
         assert driver.session.settings.model == "embedded"
         await driver.pilot.press("enter")
         await driver.shows("blue")
+
+
+@on_loop
+async def test_what_is_typed_over_the_first_screen_stands_in_the_prompt() -> None:
+    async with running(ScriptedWorker("blue"), None, pictures=(SCENE,)) as driver:
+        await driver.shows("Chat about pictures, on this machine")
+        await driver.pilot.press(*"Why", "space", "not", "enter")
+        await driver.until(lambda: driver.app.screen is driver.app.chat)
+        assert driver.app.chat.composer.prompt.text == "Why "
+
+
+@on_loop
+async def test_a_model_is_remembered_once_it_is_there() -> None:
+    async with running(ScriptedWorker(), None) as driver:
+        await driver.pilot.press("escape")
+        await driver.until(lambda: driver.session.model)
+        driver.app.begin_with(Chosen("nowhere"))
+        await driver.shows("nowhere: no such folder")
+        assert driver.session.settings.model is None
+        driver.app.begin_with(Chosen("somewhere"))
+        await driver.until(lambda: driver.session.settings.model == "somewhere")
+
+
+@on_loop
+async def test_a_theme_that_is_none_is_told_of() -> None:
+    async with running(ScriptedWorker()) as driver:
+        await driver.type("/set theme nonesuch", "enter")
+        await driver.shows("nonesuch: no such theme")
+        assert driver.session.settings.theme in driver.app.available_themes
+
+
+@on_loop
+async def test_a_new_title_stands_at_the_top(tmp_path: Path) -> None:
+    async with running(ScriptedWorker(), history=History(tmp_path)) as driver:
+        await driver.ask("first question")
+        await driver.type("/rename A long walk", "enter")
+        await driver.until(lambda: driver.lines()[0].startswith(" A long walk"))
+        await driver.type("/new", "enter")
+        await driver.until(lambda: driver.lines()[0].startswith(" mlx-llava"))
 
 
 @on_loop

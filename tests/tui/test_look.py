@@ -8,7 +8,7 @@ import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
-from mlx_llava.tui.look import answer_line, light, relative
+from mlx_llava.tui.look import NOW, answer_line, digits, light, relative
 from mlx_llava.tui.look_screen import LookScreen
 from mlx_llava.tui.messages import Load
 from mlx_llava.tui.picture_view import PictureView
@@ -23,6 +23,15 @@ def test_light_is_stretched_and_relative_is_a_ratio() -> None:
     assert not light(np.ones((2, 2))).any()
     assert relative(weights, np.array([[1.0, 4.0], [1.0, 2.0]])).tolist() == [[1, 0.5], [3, 2.5]]
     assert np.isfinite(relative(weights / 10, np.ones((2, 2)) * 1e-3)).all()
+
+
+def test_digits_go_from_0_for_nothing_to_9_for_the_most() -> None:
+    assert digits(np.array([[0.0, 0.1], [0.2, 0.9]], np.float32)) == ["01", "29"]
+    assert digits(np.zeros((2, 2), np.float32)) == ["00", "00"]
+    small, large = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    assert digits(np.array([[0, small]])) == ["09"]
+    assert digits(np.array([[large, large]])) == ["99"]
+    assert [len(row) for row in digits(np.ones((24, 24)))] == [24] * 24
 
 
 def test_the_token_that_is_looked_at_stands_out_in_a_long_answer() -> None:
@@ -88,7 +97,7 @@ def test_a_person_sees_where_each_token_looked() -> None:
 
 
 @pytest.mark.usefixtures("_at_home")
-def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_anew() -> None:
+def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_as_it_is_now() -> None:
     from mlx_llava.tui.worker import ModelWorker
 
     async def test() -> None:
@@ -97,7 +106,7 @@ def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_anew() -> None
             await driver.type("/correct two of them", "enter")
             await driver.until(lambda: driver.session.conversation.answers[-1].text == "two of them")
             await driver.type("/look", "enter")
-            await driver.shows("read anew")
+            await driver.shows(NOW)
             await driver.shows("picture 2 of 2: two_shapes_wide.png")
             second = shown_light(driver)
             await driver.pilot.press("tab")

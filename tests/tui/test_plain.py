@@ -32,6 +32,22 @@ def test_through_pipes_answers_alone_reach_stdout_and_commands_work() -> None:
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_where_an_answer_looked_and_a_covered_picture_work_in_lines() -> None:
+    lines = [str(SCENE), COLOR, "/look", "/look 2", "/look 99", "/cover 1 0 0 50 100", '"""', "And the", "triangle?"]
+    done = subprocess.run(CHAT, input="\n".join(lines), capture_output=True, text=True, check=False)
+    told = done.stderr.splitlines()
+    maps = [n for n, line in enumerate(told) if "of its attention is on this picture" in line]
+    assert [told[n - 1].split(",")[0] for n in maps] == ["all tokens", "token 2"]
+    for at in maps:
+        rows = told[at + 1 : at + 9]  # 8 x 8 patches
+        assert all(len(row) == 8 and row.isdecimal() for row in rows)
+        assert "9" in "".join(rows)
+    assert "there is no token 99" in done.stderr
+    asked, covered, last = done.stdout.splitlines()  # what the input ends in the middle of is asked too
+    assert asked == answer_of("two_shapes_wide.png", COLOR)["answer"] != covered
+    assert last
+
+
 @pytest.mark.parametrize("why", ["settings", "dumb", "flag"])
 def test_in_a_terminal_there_is_no_full_screen_where_none_is_wanted(why: str, tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()

@@ -107,6 +107,25 @@ def test_ctrl_c_stops_and_then_leaves_with_130(terminal: Callable[..., Terminal]
     window.shows("code 130")
 
 
+def test_the_title_of_its_window_stays_what_it_was(terminal: Callable[..., Terminal]) -> None:
+    window = terminal()
+    assert window.tmux("display", "-p", "#{pane_title}") == window.tmux("display", "-p", "#{host}")
+
+
+def test_it_ends_when_its_terminal_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", CODE, "0"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as program:
+        os.close(theirs)
+        seen = b""
+        while b"ready" not in seen:
+            seen += os.read(ours, 4096)
+        os.close(ours)
+        assert program.wait(30) == 129
+
+
 def test_it_bears_being_one_cell_large(terminal: Callable[..., Terminal]) -> None:
     window = terminal()
     for width, height in ((1, 1), (2, 50), (300, 3), (80, 24)):

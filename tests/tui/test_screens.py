@@ -2,19 +2,44 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
 from mlx_llava.tui.history import History
-from mlx_llava.tui.messages import Load
+from mlx_llava.tui.messages import Choice, Event, Load, Look, Looked, Request, Said
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "screens"
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 ANSWER = "There is a **blue square** on the left.\n\n- blue\n- yellow\n\n```python\nprint(1)\n```\n"
+OTHERS = (Choice("\n", 0.03, 1000), Choice(" a small", 0.0175, 1001), Choice("…", 0.0004, 1002))
+
+
+class UnsureWorker(ScriptedWorker):
+    """Might have said something else, and has looked at a spot of the picture."""
+
+    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+        for event in super().handle(request, stopped):
+            yield replace(event, others=(*event.others, *OTHERS)) if isinstance(event, Said) else event
+        if isinstance(request, Look):
+            down, across = np.mgrid[:24, :24]
+            spot = np.maximum(64 - (down - 12) ** 2 - (across - 6) ** 2, 0) / 2**15
+            shares = np.stack([spot, spot.T])[:, None]
+            yield Looked(request.number, (" a", " blue"), True, shares, np.full((1, 24, 24), 2**-12))
+
+
+def album(folder: Path) -> Path:
+    """A folder of pictures."""
+    (folder / "holidays").mkdir(parents=True)
+    for name in ("a cat.png", "blue square.jpg", "notes.txt", "photo of a long afternoon, the last one.png"):
+        shutil.copy(SCENE, folder / name)
+    return folder
 
 
 async def empty(driver: Driver) -> None:
@@ -82,6 +107,31 @@ async def compared(driver: Driver) -> None:
     await driver.shows("the answers are the same ·")
 
 
+async def picked(driver: Driver) -> None:
+    await driver.pilot.press("@")
+    await driver.shows("blue square.jpg")
+    await driver.pilot.press("down")
+    await driver.shows("160×120")
+
+
+async def weighed(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.type("/tokens", "enter")
+    await driver.shows("Token 1 of")
+    await driver.pilot.press("right")
+    await driver.shows("Token 2 of")
+
+
+async def looked(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.ask("What is this?")
+    await driver.type("/look", "enter")
+    await driver.shows("token 1 of 2")
+    await driver.pilot.press("right")
+    await driver.shows("token 2 of 2")
+
+
 async def welcomed(driver: Driver) -> None:
     await driver.pilot.press("f5")
     await driver.shows("LLaVA-1.5 7B")
@@ -89,19 +139,36 @@ async def welcomed(driver: Driver) -> None:
 
 @pytest.mark.parametrize(
     "reach",
-    [empty, drafted, answered, hinted, helped, configured, kept, seen, covering, compared, welcomed],
+    [
+        empty,
+        drafted,
+        answered,
+        hinted,
+        helped,
+        configured,
+        kept,
+        seen,
+        covering,
+        compared,
+        picked,
+        weighed,
+        looked,
+        welcomed,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_a_screen_looks_as_it_did(
     reach: Callable[[Driver], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(album(tmp_path / "Pictures"))
     monkeypatch.setattr("mlx_llava.tui.catalog.memory", lambda: 16_000_000_000)
     monkeypatch.setattr("mlx_llava.tui.keeping.day", lambda when: "2026-01-02 03:04")
     monkeypatch.setattr("mlx_llava.tui.history_screen.day", lambda when: "2026-01-02 03:04")
 
     async def draw() -> str:
-        async with running(ScriptedWorker(ANSWER), Load("llava"), history=History(tmp_path)) as driver:
+        async with running(UnsureWorker(ANSWER), Load("llava"), history=History(tmp_path)) as driver:
             await driver.until(lambda: driver.session.model)
             await reach(driver)
             await driver.until(lambda: driver.session.counted)

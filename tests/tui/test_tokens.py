@@ -31,6 +31,18 @@ async def test_the_screen_shows_what_else_was_likely() -> None:
 
 
 @on_loop
+async def test_the_token_that_is_looked_at_is_in_sight_in_a_long_answer() -> None:
+    async with running(ScriptedWorker(" ".join(f"word{n}" for n in range(300))), size=(80, 30)) as driver:
+        await driver.ask("What?")
+        await driver.type("/tokens", "enter")
+        await driver.shows("Token 1 of 300")
+        await driver.pilot.press("end")
+        await driver.shows("word299")
+        await driver.pilot.press("home")
+        await driver.shows("word0 ")
+
+
+@on_loop
 async def test_another_token_is_gone_on_from_as_a_branch() -> None:
     async with running(ModelWorker, Load(), (SCENE,), size=(100, 30), settings=Settings(alternatives=True)) as driver:
         await driver.until(lambda: driver.session.model)
