@@ -25,6 +25,7 @@ TURNS = 500
 ANSWERS = {
     "prose": "word " * (RATE * SECONDS),
     "a list": "\n".join(f"- item {n} of many" for n in range(RATE * SECONDS // 5)),
+    "steps with code": "".join(f"{n}. step\n\n   ```\n   x = {n}\n   ```\n\n" for n in range(1, RATE * SECONDS // 15)),
     "code": "```python\n" + "x = 1 + 2 + 3\n" * (RATE * SECONDS // 7) + "```\n",
 }
 
@@ -146,7 +147,9 @@ async def long_chat() -> list[tuple[str, str]]:
     async with running(ScriptedWorker(), size=(120, 40)) as driver:
         for n in range(TURNS):
             driver.session.conversation.add(Node("user", f"question {n}"))
-            driver.session.conversation.add(Node("assistant", "An answer of **some** words. " * 8))
+            driver.session.conversation.add(
+                Node("assistant", "An answer of **some** words. " * 8, facts={"tokens": 40})
+            )
         rows = []
         chat = driver.app.chat
         for name, what in (("opened", chat.redraw), ("the 40 turns before", chat.log_view.show_older)):

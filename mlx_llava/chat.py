@@ -5,8 +5,8 @@ and the KV cache, so that a further question computes its own tokens only.
 """
 
 import time
-from collections.abc import Generator, Hashable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from mlx_llava import generate
 from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.config import PictureConfig
 from mlx_llava.errors import LimitError
-from mlx_llava.generate import CacheOptions, KeptCache, Sampling, Token
+from mlx_llava.generate import CacheOptions, KeptCache, Sampling, StoppedError, Token, compute_unless
 from mlx_llava.images.pixels import Look, crop, identity, open_picture
 from mlx_llava.inputs import TEXT, Example, no_crops
 from mlx_llava.prompts.templates import Turn
@@ -128,6 +128,7 @@ class Chat:
         sampling: Sampling = Sampling(),
         num_top: int = 0,
         begin: Sequence[int] = (),
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Generator[Piece, None, None]:
         """Pieces of the answer as they come; `self.answer` tells the rest.
 
@@ -138,6 +139,7 @@ class Chat:
         Args:
             begin: token ids that the answer begins with, whatever the model would have said; `sampling.max_tokens`
                 counts those after them.
+            stopped: ends the answer soon after it turned true, while it is read as well.
         """
         turn = Turn(question, len(pictures))
         shown = [*self.pictures, *pictures]
@@ -150,10 +152,11 @@ class Chat:
         start = self._cache.resume(keys)
         answer.prefilled_tokens = len(keys) - start
         started = time.perf_counter()
-        embeddings = self.embed(fed, shown, start)
-        answer.vision = time.perf_counter() - started
         try:
-            yield from self._pieces(fed.tokens, embeddings, sampling, num_top, started)
+            with suppress(StoppedError):
+                embeddings = self.embed(fed, shown, start, stopped)
+                answer.vision = time.perf_counter() - started
+                yield from self._pieces(fed.tokens, embeddings, sampling, num_top, started, stopped)
         finally:
             self._cache.settle([*keys, *(token.id for token in answer.tokens[len(begin) :])])
             if answer.tokens:
@@ -184,29 +187,45 @@ class Chat:
             for token, slot in zip(example.tokens.tolist(), example.slots.tolist(), strict=True)
         ]
 
-    def embed(self, example: Example, pictures: Sequence[Picture], start: int = 0) -> mx.array:
-        """Embeddings `[T - start, D]`; the tower runs for pictures that are needed and not yet known."""
+    def embed(
+        self,
+        example: Example,
+        pictures: Sequence[Picture],
+        start: int = 0,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> mx.array:
+        """Embeddings `[T - start, D]`; the tower runs for pictures that are needed and not yet known.
+
+        StoppedError where `stopped` turned true; pictures that were seen to the end stay known.
+        """
         model, slots = self.checkpoint.model, example.slots[start:]
         features = None
         if (slots != TEXT).any():
             rows = self.checkpoint.config.rows_per_crop
             needed = range(int(slots[slots != TEXT].min()) // rows, len(pictures))
-            features = mx.concatenate([self.features(pictures[n]) for n in needed])
+            features = mx.concatenate([self.features(pictures[n], stopped) for n in needed])
             slots = np.where(slots == TEXT, TEXT, slots - needed.start * rows)
         embeddings = model.embed(mx.array(example.tokens[start:])[None], mx.array(slots)[None], features)[0]
         mx.eval(embeddings)
         return embeddings
 
-    def features(self, picture: Picture) -> mx.array:
+    def features(self, picture: Picture, stopped: Callable[[], bool] = lambda: False) -> mx.array:
         """Image features `[rows, D]` of a picture, computed once."""
         if picture.identity not in self._features:
             model = self.checkpoint.model
-            self._features[picture.identity] = features = model.features(model.on_device(picture.crop[None]))
-            mx.eval(features)
+            features = model.features(model.on_device(picture.crop[None]), compute_unless(stopped))
+            mx.eval(features)  # before it is noted: an error would leave features that cannot be computed
+            self._features[picture.identity] = features
         return self._features[picture.identity]
 
     def _pieces(
-        self, tokens: np.ndarray, embeddings: mx.array, sampling: Sampling, num_top: int, started: float
+        self,
+        tokens: np.ndarray,
+        embeddings: mx.array,
+        sampling: Sampling,
+        num_top: int,
+        started: float,
+        stopped: Callable[[], bool],
     ) -> Iterator[Piece]:
         answer, text, stop_text = self.answer, Detokenizer(self.checkpoint.tokenizer), StopText(self.template.stop)
 
@@ -225,11 +244,11 @@ class Chat:
         begun = answer.begun
         for given in tokens[len(tokens) - begun :].tolist():
             yield said(Token(given))
-            if answer.finish == "stop":
+            if answer.finish == "stop" or stopped():
                 return
         before = time.perf_counter()
         model = self.checkpoint.model.language_model
-        steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top)
+        steps = generate.stream(model, mx.array(tokens), embeddings, self._cache, sampling, num_top, stopped)
         with closing(steps):
             for token in steps:
                 now = time.perf_counter()
@@ -238,7 +257,7 @@ class Chat:
                     before = now
                 answer.decode = now - before
                 yield said(token, full=len(answer.tokens) + 1 == begun + sampling.max_tokens)
-                if answer.finish != "cancelled":
+                if answer.finish != "cancelled" or stopped():
                     return
 
 

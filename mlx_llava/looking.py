@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.chat import Chat, Picture, followed
+from mlx_llava.generate import StoppedError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.models.vicuna import Attention, Vicuna, causal_mask
 from mlx_llava.prompts.templates import Turn
@@ -19,10 +20,6 @@ from mlx_llava.prompts.templates import Turn
 # Zhang et al. 2025, "MLLMs Know Where to Look": what a question draws to a patch, over what a general instruction does
 NEUTRAL = "Describe the image."
 ROWS = 64  # positions whose weights are there at once: 34 MB with 32 heads and a context of 4096
-
-
-class StoppedError(Exception):
-    """Nobody waits for it any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,7 @@ def _shares(
     """Shares `[tokens, pictures, side, side]`; the position before a token is the one that predicts it."""
     config = chat.checkpoint.config
     fed = followed(prompt, ids[:-1])
-    slots, x = fed.slots, chat.embed(fed, pictures)[None]
+    slots, x = fed.slots, chat.embed(fed, pictures, stopped=stopped)[None]
     is_patch = (slots != TEXT) & (slots % config.rows_per_crop >= config.rows_per_crop - config.vision.num_patches)
     columns = mx.array(np.flatnonzero(is_patch))
     shares = np.array(attention(chat.checkpoint.model.language_model, x, len(ids), columns, stopped))

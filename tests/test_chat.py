@@ -1,8 +1,11 @@
 """Conversations with the embedded model."""
 
+import itertools
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +55,9 @@ def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> No
 
 def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, encoded = Llava.features, []
-    monkeypatch.setattr(Llava, "features", lambda model, crops: encoded.append(len(crops)) or encode(model, crops))
+    monkeypatch.setattr(
+        Llava, "features", lambda model, crops, look: encoded.append(len(crops)) or encode(model, crops)
+    )
     chat = Chat(embedded)
     say(chat, COUNT, [picture(embedded, "one_shape.png")])
     say(chat, "And here?", [picture(embedded, "one_shape.png")])  # opened again, equal pixels
@@ -84,6 +89,73 @@ def test_an_error_in_the_middle_leaves_no_stray_token(
     fresh.turns, fresh.pictures = chat.turns[:], chat.pictures
     question = (COUNT, () if chat.turns else shown)
     assert say(chat, *question) == say(fresh, *question)
+
+
+def stop_at(k: int) -> Callable[[], bool]:
+    """Turns true at the k-th look and stays so."""
+    looks = itertools.count(1)
+    return lambda: next(looks) >= k
+
+
+def stopped_at_every_look(chat: Callable[[], Chat], *question: Any) -> Iterator[Chat]:
+    """Chats that were stopped at their first look, their second one, and so on while nothing was said."""
+    for k in itertools.count(1):
+        asked = chat()
+        turns = asked.turns[:]
+        if say(asked, *question, Sampling(), 0, (), stop_at(k)):
+            assert asked.answer.finish == "cancelled"
+            return
+        assert (asked.answer.finish, asked.answer.tokens, asked.turns) == ("cancelled", [], turns)
+        yield asked
+
+
+def said_ids(chat: Chat, *question: Any) -> list[int]:
+    say(chat, *question)
+    return [token.id for token in chat.answer.tokens]
+
+
+@pytest.mark.parametrize("options", [CacheOptions(), CacheOptions(bits=8), CacheOptions(max_size=64)])
+def test_a_question_stopped_while_it_is_read_leaves_no_trace(
+    embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
+) -> None:
+    monkeypatch.setattr(generate, "PREFILL_CPU", 32)
+    monkeypatch.setattr(generate, "PREFILL", 32)
+    shown = [picture(embedded, "three_shapes.png"), picture(embedded, "one_shape.png")]
+    expected = said_ids(Chat(embedded, cache=options), DESCRIBE, shown)
+    stopped = list(stopped_at_every_look(lambda: Chat(embedded, cache=options), DESCRIBE, shown))
+    blocks = 2 * (len(embedded.model.vision_tower.encoder.layers) - 1)  # two pictures; LLaVA needs all but the last
+    lots = (len(stopped[0].answer.prompt_ids) - 2) // 32 + 1  # the last position is no part of them
+    blocks += lots * len(embedded.model.language_model.layers)
+    assert len(stopped) == blocks + 1  # one more before the first token
+    for chat in stopped:
+        assert said_ids(chat, DESCRIBE, shown) == expected
+
+
+def test_a_stopped_question_costs_nothing_of_what_was_read_before_it(
+    embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "PREFILL_CPU", 32)
+    monkeypatch.setattr(generate, "PREFILL", 32)
+    first, second = [picture(embedded, "three_shapes.png")], [picture(embedded, "one_shape.png")]
+
+    def begun() -> Chat:
+        chat = Chat(embedded)
+        say(chat, COUNT, first)
+        return chat
+
+    never = begun()
+    expected = said_ids(never, COLOR, second)
+    for chat in stopped_at_every_look(begun, DESCRIBE, second):
+        assert said_ids(chat, COLOR, second) == expected
+        assert chat.answer.prefilled_tokens <= never.answer.prefilled_tokens
+        assert all(mx.array_equal(rows, never._features[name]) for name, rows in chat._features.items())
+
+
+def test_an_answer_that_is_stopped_ends_with_its_token(embedded: Checkpoint) -> None:
+    chat, looks = Chat(embedded), []
+    for _ in chat.ask(DESCRIBE, (), stopped=lambda: len(looks) > 2):
+        looks.append(len(chat.answer.tokens))
+    assert (looks, chat.answer.finish, chat.turns[-1].answer) == ([1, 2, 3], "cancelled", chat.answer.text)
 
 
 def test_two_pictures_of_one_size_are_told_apart_by_the_cache(embedded: Checkpoint) -> None:

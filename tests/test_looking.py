@@ -11,8 +11,9 @@ from spine import EMBEDDED, prompts
 
 from mlx_llava.chat import Chat, Picture
 from mlx_llava.checkpoint import Checkpoint
+from mlx_llava.generate import StoppedError
 from mlx_llava.inputs import collate
-from mlx_llava.looking import StoppedError, attention, look
+from mlx_llava.looking import attention, look
 from mlx_llava.models.llava import Llava
 from mlx_llava.opening import open_model
 from mlx_llava.prompts.templates import Turn

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlx_llava.tui.app import ChatApp
 
 PAUSE = 0.05  # seconds between two looks at what the engine says
-SHARE = 7  # of the time that the last look took: a seventh of a core, unless that were too seldom
+SHARE = 7  # of the time that the last look took: at most a seventh of a core, unless that were too seldom
 LONGEST = 0.5  # seconds between two looks, however much there is to draw
 TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 
@@ -110,7 +110,7 @@ class ChatScreen(Screen[None]):
         while True:
             await self._woken.wait()
             self._woken.clear()
-            # while the application is being taken down
+            # where the screen is going away
             with contextlib.suppress(NoMatches, MountError):
                 await self._listen()
             used, busy = time.thread_time() - busy, time.thread_time()  # layout and paint of the last time included

@@ -194,7 +194,8 @@ def _set(session: Session, argument: str) -> Reply:
     if not value.strip():
         return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}: {about(name)}")
     session.set(name, value)
-    return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}")
+    when = " from the next start on; /model loads one now" if setting_name(name) in ("model", "adapter") else ""
+    return Reply(f"{setting_name(name)} = {session.settings.spelled(name)}{when}")
 
 
 def settings_lines(session: Session) -> list[str]:

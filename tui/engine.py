@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mlx_llava.tui.messages import Ask, Crashed, Event, Look, Request
 
-JOIN = 5.0  # seconds to wait for the thread at the end; a prefill cannot be cut short
+JOIN = 5.0  # seconds to wait for the thread at the end; what is computed is cut short between blocks, a load is not
 
 
 class Worker(Protocol):
@@ -52,7 +52,7 @@ class Engine:
         self._requests.put(request)
 
     def stop(self, number: int) -> None:
-        """Stop the answer or look `number` and all before it, at the next token or layer."""
+        """Stop the answer or look `number` and all before it, at the next token or block of the model."""
         self._stopped = max(self._stopped, number)
 
     def receive(self) -> list[Event]:

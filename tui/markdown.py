@@ -1,6 +1,7 @@
 """Markdown as answers show it: Textual's, but a list that holds text alone is one widget, not three for each item."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, cast
 
 from markdown_it import MarkdownIt
@@ -12,14 +13,14 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.visual import RenderOptions, Visual
 from textual.widgets import Markdown
-from textual.widgets._markdown import (  # the blocks that BLOCKS names have no other address
-    MarkdownBlock,
+from textual.widgets._markdown import (  # these have no other address
     MarkdownBulletList,
     MarkdownList,
     MarkdownListItem,
     MarkdownOrderedList,
     MarkdownParagraph,
 )
+from textual.widgets.markdown import MarkdownBlock
 
 Row = tuple[str, Content]  # what stands before a text, and the text
 
@@ -28,47 +29,60 @@ class Rows(Visual):
     """Texts below each other, each behind its mark; what does not fit in a line goes on below the text."""
 
     def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
+        self.lines = [
+            Content.styled(" " * len(mark) if n else mark, ".mark") + line
+            for mark, text in rows
+            for n, line in enumerate(text.split(allow_blank=True))
+        ]
+        self._marks = [len(mark) for mark, text in rows for _ in text.split(allow_blank=True)]
         self._width = 0
-        self._text = Content("")  # as it is wrapped at the last width
-        self._begins: list[bool] = []  # for each of its lines, whether it is more than the rest of the one before
+        self._pieces: list[tuple[int, int, int]] = []  # at this width: a line, and its ends in it
 
-    def wrapped(self, width: int) -> Content:
-        """The lines at a width, as one text."""
+    def pieces(self, width: int) -> list[tuple[int, int, int]]:
+        """What stands in each line of the screen: a line's number, where the piece begins and where it ends."""
         if width != self._width:
-            self._width, self._begins = width, []
-            self._text = Content("\n").join(line for row in self.rows for line in self._wrap(*row))
-        return self._text
+            self._width = width
+            self._pieces = [piece for number in range(len(self.lines)) for piece in self._wrapped(number)]
+        return self._pieces
 
-    def _wrap(self, mark: str, text: Content) -> Iterator[Content]:
-        first = Content.styled(mark, ".mark")
-        for line in text.split(allow_blank=True) or [text]:
-            for n, part in enumerate(line.wrap(max(self._width - first.cell_length, 1)) or [line]):
-                self._begins.append(n == 0)
-                yield first + part
-                first = Content(" " * first.cell_length)
+    def _hang(self, number: int) -> int:
+        """How far the rest of a line is moved in: below its text, if that leaves room for one."""
+        return self._marks[number] if self._marks[number] < self._width else 0
 
-    def selected(self, selection: Selection) -> str:
-        """What was selected at the last width, without the ends of lines that come from wrapping."""
-        lines = selection.extract(self.wrapped(self._width).plain).split("\n")
-        start = selection.start.y if selection.start else 0
-        text = ""
-        for line, begins in zip(lines, self._begins[start:], strict=False):
-            text += f"\n{line}" if begins else f" {line.lstrip()}"
-        return text[1:]
+    def _wrapped(self, number: int) -> Iterator[tuple[int, int, int]]:
+        hang, text = self._hang(number), self.lines[number].plain
+        end = hang
+        for n, part in enumerate(Content(text[hang:]).wrap(max(self._width - hang, 1))):
+            begin = max(text.find(part.plain, end), end)
+            end = begin + len(part.plain)
+            yield number, begin if n else 0, end
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
-        """The lines."""
-        return self.wrapped(width).render_strips(width, height, style, options)
+        """The lines; each tells where in the text it stands, for the mouse."""
+        selected = [self._selected(number, options) for number in range(len(self.lines))]
+        plain = replace(options, selection=None)
+        strips = []
+        for number, begin, end in self.pieces(width)[:height]:
+            drawn = selected[number][begin:end].render_strips(width, 1, style, plain) or [Strip.blank(0)]
+            strip = drawn[0].apply_offsets(begin, number)
+            hang = self._hang(number) if begin else 0
+            strips.append(Strip.join([Strip.blank(hang, style.rich_style), strip]) if hang else strip)
+        return strips
+
+    def _selected(self, number: int, options: RenderOptions) -> Content:
+        line, span = self.lines[number], options.selection and options.selection.get_span(number)
+        if not span or options.selection_style is None:
+            return line
+        begin, end = span
+        return line.stylize(options.selection_style, begin, len(line) if end == -1 else end)
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
         """The width of the longest line if none is wrapped."""
-        return max((Content(mark).cell_length + text.cell_length for mark, text in self.rows), default=0)
+        return max((line.cell_length for line in self.lines), default=0)
 
     def get_height(self, rules: RulesMap, width: int) -> int:
         """How many lines there are at a width."""
-        self.wrapped(width)
-        return len(self._begins)
+        return len(self.pieces(width))
 
 
 class TextList(MarkdownList):
@@ -113,9 +127,10 @@ class TextList(MarkdownList):
         return [item.bullet for item in items]
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """What was selected."""
-        visual = self.visual
-        return (visual.selected(selection), "\n") if isinstance(visual, Rows) else super().get_selection(selection)
+        """What was selected, as it is before lines are wrapped."""
+        if not isinstance(self.visual, Rows):
+            return super().get_selection(selection)
+        return selection.extract("\n".join(line.plain for line in self.visual.lines)), "\n"
 
     def _show(self, rows: list[Row]) -> None:
         self._blocks.clear()

@@ -1,14 +1,16 @@
 """An answer in Markdown, cut while it grows: a long list or a long block of code would be drawn anew with every word.
 
-Cut where it does not show: before an item of a list, and between two lines of code, each part of which gets a fence of
-its own. Once an answer has ended it is drawn as one.
+Cut where it need not show: before an item of a list, and between two lines of code, each part of which gets a fence
+of its own. All numbers of a list are as wide as the longest, so it is cut after 10; that one longer than 99 moves by a
+column at its end shows, as do colours of strings over several lines. What may yet become the mark of an item or a rule
+is held back. Once an answer has ended it is drawn as one.
 """
 
 import re
 
 LONG = 20  # lines in one part before it may end
-_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]")
-_PERHAPS_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)]?)?$")
+_ITEM = re.compile(r"(?:[-*+]|(?:1[1-9]|[2-9]\d|\d{3,9})[.)])[ \t]")
+_PERHAPS_MARK = re.compile(r"[ \t]*(?:[-*+_][-*+_ \t]*|\d{1,9}[.)]?)?$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
 
 
@@ -21,6 +23,11 @@ class Segments:
         self._held = 0
         """How many characters at its end have not been given out."""
         self._lines = 0
+        """How many there are in this part."""
+        self._code = 0
+        """How many of them since its last fence."""
+        self._blank = False
+        """Whether the last one was empty."""
         self._fence = ""
         """The line that opened the block of code we are in."""
 
@@ -31,12 +38,12 @@ class Segments:
             self._line += piece
             self._held += len(piece)
             whole = self._line.endswith(("\n", "\r"))
-            if not whole and self._lines >= LONG and not self._fence and _PERHAPS_ITEM.match(self._line):
-                continue  # until it is known whether it begins an item
-            if self._held == len(self._line) and self._lines >= LONG and self._ends_before(self._line):
+            if not whole and not self._fence and _PERHAPS_MARK.match(self._line):
+                continue
+            if self._held == len(self._line) and self._ends_before(self._line):
                 parts[-1] += _closing(self._fence)
                 parts.append(self._fence)
-                self._lines = 0
+                self._lines = self._code = 0
             parts[-1] += self._line[len(self._line) - self._held :]
             self._held = 0
             if whole:
@@ -44,8 +51,11 @@ class Segments:
         return parts
 
     def _ends_before(self, line: str) -> bool:
-        """Whether a part may end before a line: in code anywhere but before its fence."""
-        return not _FENCE.match(line) if self._fence else bool(_ITEM.match(line))
+        """Whether this part is long enough, and may end before a line: in code that is not indented, or at an item."""
+        if self._fence:
+            here = self._fence[0] != " " and not self._blank and line.strip() and not _FENCE.match(line)
+            return self._code >= LONG and bool(here)
+        return self._lines >= LONG and bool(_ITEM.match(line))
 
     def _end_line(self) -> None:
         found = _FENCE.match(self._line.rstrip("\r\n"))
@@ -54,8 +64,9 @@ class Segments:
             if found and opened and found[1].startswith(opened[1]) and not found[2].strip():
                 self._fence = ""
         elif found and not (found[1][0] == "`" and "`" in found[2]):
-            self._fence, self._lines = self._line, 0
-        self._line, self._lines = "", self._lines + 1
+            self._fence, self._code = self._line, 0
+        self._blank = not self._line.strip()
+        self._line, self._lines, self._code = "", self._lines + 1, self._code + 1
 
 
 def _closing(fence: str) -> str:

@@ -1,14 +1,16 @@
 """Questions and answers on the screen."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.message import Message
-from textual.widget import Widget
+from textual.widget import MountError, Widget
 from textual.widgets import Static
 
 from mlx_llava.tui import figures
@@ -165,37 +167,55 @@ class AnswerTurn(Turn):
     async def grow(self) -> None:
         """Show what has come since the last call."""
         async with self._drawing:
-            parts, new = self._parts(), self.node.text[self.shown :]
-            if parts and new:
-                self.shown = len(self.node.text)
-                first, *others = self._segments.add(clean(new))
-                if first:
-                    await parts[-1].append(first)
-                for text in others:
-                    await self._go_on(text)
+            with self._while_there():
+                await self._grow()
+
+    async def _grow(self) -> None:
+        parts, new = self._parts(), self.node.text[self.shown :]
+        if parts and new:
+            self.shown = len(self.node.text)
+            first, *others = self._segments.add(clean(new))
+            if first:
+                await parts[-1].append(first)
+            for text in others:
+                await self._go_on(text)
 
     async def _go_on(self, text: str) -> None:
         """Begin another part, so that it does not show where it begins."""
         from mlx_llava.tui.markdown import AnswerText
 
-        part = AnswerText()
-        for block in self._parts()[-1].children[-1:]:
-            block.add_class("-cut")
+        before, part = self._parts()[-1], AnswerText()
         await self.mount(part, before=self.query_one(".foot"))
         await part.append(text)  # given to the constructor it would be drawn later, over what comes next
-        for block in part.children[:1]:
-            block.add_class("-goes-on")
+        for last, first in zip(before.children[-1:], part.children[:1], strict=False):
+            if type(last) is type(first):  # else there is a gap between them
+                last.add_class("-cut")
+                first.add_class("-goes-on")
 
     async def finish(self) -> None:
         """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
         async with self._drawing:
-            if parts := self._parts():
-                self.shown = len(self.node.text)
-                with self.app.batch_update():
-                    await parts[0].update(clean(self.node.text))
-                    for part in parts[1:]:
-                        await part.remove()
-                self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
+            with self._while_there():
+                await self._finish()
+
+    async def _finish(self) -> None:
+        if parts := self._parts():
+            self.shown = len(self.node.text)
+            with self.app.batch_update():
+                await parts[0].update(clean(self.node.text))
+                for part in parts[1:]:
+                    await part.remove()
+            self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
+
+    @contextmanager
+    def _while_there(self) -> Iterator[None]:
+        """A turn may be taken away while it is drawn: then nobody misses the rest."""
+        try:
+            yield
+        except (MountError, NoMatches, IndexError):
+            parts = self._parts()
+            if self.is_attached and parts and all(part.is_attached for part in parts):
+                raise
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Links come from the model: they are shown, never opened."""

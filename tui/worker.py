@@ -15,9 +15,9 @@ from mlx_llava import backend
 from mlx_llava.chat import Chat, Picture, Piece
 from mlx_llava.checkpoint import Checkpoint
 from mlx_llava.errors import LlavaError
-from mlx_llava.generate import Sampling
+from mlx_llava.generate import Sampling, StoppedError
 from mlx_llava.inputs import TEXT
-from mlx_llava.looking import StoppedError, look
+from mlx_llava.looking import look
 from mlx_llava.opening import open_model
 from mlx_llava.program import explain
 from mlx_llava.prompts.templates import Turn
@@ -126,21 +126,17 @@ class ModelWorker:
         manner = request.manner
         chat = self._chat(manner)
         turns, pictures = self._conversation(request.exchanges, chat, manner.fit)
-        if stopped():
-            yield Finished(request.number, "cancelled", 0, 0.0, mx.get_active_memory(), mx.get_peak_memory())
-            return
         new = turns[-1].num_images
         known, asked = pictures[: len(pictures) - new], pictures[len(pictures) - new :]
         chat.turns, chat.pictures = turns[:-1], known
         mx.reset_peak_memory()
-        pieces = chat.ask(request.exchanges[-1].question, asked, sampling(manner), manner.num_top, request.begin)
+        question, chosen = request.exchanges[-1].question, sampling(manner)
+        pieces = chat.ask(question, asked, chosen, manner.num_top, request.begin, stopped)
         with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.begin) + 1:
                     yield began(request.number, chat)
                 yield self._said(request.number, piece, chat)
-                if stopped():
-                    break
         yield finished(request.number, chat)
 
     def _said(self, number: int, piece: Piece, chat: Chat) -> Said:

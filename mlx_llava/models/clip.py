@@ -4,7 +4,7 @@ Pixels are `[N, H, W, 3]`, hidden states `[N, 1 + patches, hidden_size]`, the cl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -98,15 +98,20 @@ class VisionTower(nn.Module):
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(width, eps=eps)  # of the pooled output; LLaVA never uses it
 
-    def __call__(self, pixels: mx.array, layers: Sequence[int]) -> list[mx.array]:
+    def __call__(
+        self, pixels: mx.array, layers: Sequence[int], before_block: Callable[[mx.array], None] | None = None
+    ) -> list[mx.array]:
         """Hidden states at `layers`, each `[N, 1 + patches, hidden_size]`; blocks above the last one do not run.
 
         Entry 0 is the embedding after `pre_layrnorm`, entry n the output of block n; negatives count from the end.
+        `before_block` is called with what goes into each block.
         """
         entries = 1 + len(self.encoder.layers)
         wanted = [n % entries for n in layers]
         states = [self.pre_layrnorm(self.embeddings(pixels))]
         for layer in self.encoder.layers[: max(wanted)]:
+            if before_block is not None:
+                before_block(states[-1])
             states.append(layer(states[-1]))
         return [states[n] for n in wanted]
 

@@ -3,6 +3,8 @@
 What a token shows was decided before (`slots`): the model computes features once and gathers them.
 """
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -43,14 +45,14 @@ class Llava(nn.Module):
         )
         self.language_model = Vicuna(config.text)
 
-    def vision_features(self, crops: mx.array) -> mx.array:
+    def vision_features(self, crops: mx.array, before_block: Callable[[mx.array], None] | None = None) -> mx.array:
         """What the projector sees of crops `[N, H, W, 3]`: `[N, rows, hidden_size · feature layers]`."""
-        states = self.vision_tower(crops, self.feature_layers)
+        states = self.vision_tower(crops, self.feature_layers, before_block)
         return mx.concatenate([s if self.keep_class_token else s[:, 1:] for s in states], axis=-1)
 
-    def features(self, crops: mx.array) -> mx.array:
+    def features(self, crops: mx.array, before_block: Callable[[mx.array], None] | None = None) -> mx.array:
         """Image features of all crops, one below the other: `[N · rows, text hidden_size]`."""
-        return self.projector(self.vision_features(crops)).flatten(0, 1)
+        return self.projector(self.vision_features(crops, before_block)).flatten(0, 1)
 
     def embed(self, tokens: mx.array, slots: mx.array, features: mx.array | None) -> mx.array:
         """The decoder's input `[B, T, D]`: token embeddings, with image features where the slots say so."""

@@ -3,7 +3,7 @@
 Meets the contract of mlx-lm's `generate_step`: `model(ids, cache=…, input_embeddings=…)` and `model.layers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -176,11 +176,21 @@ class Vicuna(nn.Module):
         """Token embeddings `[B, T, hidden_size]` in the model's dtype; an embedding packed as fp gives bfloat16."""
         return self.embed_tokens(tokens).astype(self.norm.weight.dtype)
 
-    def decode(self, x: mx.array, cache: Sequence[Any] | None = None) -> mx.array:
-        """Hidden states after the last norm; a position sees itself and earlier ones, never later ones."""
+    def decode(
+        self,
+        x: mx.array,
+        cache: Sequence[Any] | None = None,
+        before_block: Callable[[mx.array], None] | None = None,
+    ) -> mx.array:
+        """Hidden states after the last norm; a position sees itself and earlier ones, never later ones.
+
+        `before_block` is called with what goes into each block.
+        """
         caches = cache or [None] * len(self.layers)
         mask = causal_mask(x.shape[1], self.sliding_window, caches[0])
         for layer, layer_cache in zip(self.layers, caches, strict=True):
+            if before_block is not None:
+                before_block(x)
             again = self.recompute and self.training and layer_cache is None
             x = recomputed(layer, x, mask) if again else layer(x, mask, layer_cache)
         return self.norm(x)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from mlx_llava.tui.messages import (
     Load,
     Loaded,
     Manner,
+    Request,
     Said,
 )
 from mlx_llava.tui.pictures import read
@@ -154,6 +156,29 @@ def test_a_second_question_prefills_only_what_is_new(model: Engine) -> None:
     began = next(event for event in events if isinstance(event, Began))
     assert began.prefilled_tokens < 20 < began.prompt_tokens
     assert text(events) == TALK[1]["answer"]
+
+
+def test_an_answer_stopped_while_it_is_read_says_nothing(
+    running: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    from mlx_llava.tui.worker import ModelWorker
+
+    class Impatient(ModelWorker):
+        def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+            looks = count()
+            first = isinstance(request, Ask) and request.number == 1
+            return super().handle(request, lambda: stopped() or (first and next(looks) >= 5))
+
+    monkeypatch.setenv("MLX_LLAVA_HOME", str(home))
+    engine = running(Impatient)
+    engine.send(Load())
+    until(engine, Loaded)
+    engine.send(ask(1, SQUARE, pictures=(SCENE,)))
+    (only,) = until(engine, Finished)
+    assert isinstance(only, Finished)
+    assert (only.finish, only.tokens) == ("cancelled", 0)
+    engine.send(ask(2, SQUARE, pictures=(SCENE,)))
+    assert text(until(engine, Finished)) == ANSWERS[SQUARE]
 
 
 def test_answering_again_prefills_one_token(model: Engine) -> None:

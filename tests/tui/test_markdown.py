@@ -118,7 +118,7 @@ async def test_an_item_without_words_has_its_mark() -> None:
     for text, marks in (("- a\n-\n- c", ["• a", "• ", "• c"]), ("1. ", [" 1. "])):
         async with page(AnswerText(text), 20) as pilot:
             await pilot.pause()
-            assert rows(pilot.app).wrapped(10).plain == "\n".join(marks)
+            assert [line.plain for line in rows(pilot.app).lines] == marks
 
 
 @on_loop
@@ -129,22 +129,38 @@ async def test_a_list_takes_one_widget_however_long() -> None:
 
 
 @on_loop
-async def test_what_is_selected_in_a_list_has_no_ends_of_lines_from_wrapping() -> None:
-    text = "- one two three four five six seven\n- eight\n"
-    async with page(AnswerText(text), 20) as pilot:
+async def test_what_is_selected_in_a_list_is_the_text_before_it_was_wrapped() -> None:
+    items = (
+        "one two three four five six seven",
+        "https://example.org/abcdefghijklmnop",
+        "そして眠っている、そして眠っている",
+    )
+    whole = [f"• {item}" for item in items]
+    async with page(AnswerText("".join(f"- {item}\n" for item in items)), 20) as pilot:
         await pilot.pause()
-        block = pilot.app.query_one(TextList)
-        assert block.size.height == 4
-        assert block.get_selection(Selection(None, None)) == ("• one two three four five six seven\n• eight", "\n")
-        some = Selection(Offset(4, 1), Offset(3, 3))
-        assert block.get_selection(some) == ("ur five six seven\n• e", "\n")
+        block, screen = pilot.app.query_one(TextList), pilot.app.screen
+        assert block.size.height > len(items)
+        assert block.get_selection(Selection(None, None)) == ("\n".join(whole), "\n")
+        strips = screen._compositor.render_strips()
+        for y in range(block.region.y, block.region.bottom):
+            _, offset = screen.get_widget_and_offset_at(block.region.x + 2, y)
+            assert offset is not None
+            assert strips[y].crop(block.region.x + 2).text.startswith(whole[offset.y][offset.x])
+        start, end = Offset(6, 0), Offset(4, 1)
+        before = block.get_selection(Selection(start, end))
+        await pilot.resize_terminal(60, 20)
+        await pilot.pause()
+        assert block.size.height == len(items)
+        assert block.get_selection(Selection(start, end)) == before == ("two three four five six seven\n• ht", "\n")
 
 
 @on_loop
 async def test_a_column_too_narrow_for_the_marks_still_shows_every_letter() -> None:
-    async with page(AnswerText("98. one\n    - two\n"), 5) as pilot:
-        await pilot.pause()
-        assert "".join(rows(pilot.app).wrapped(1).plain.split()) == "98.one•two"
+    for width in range(5, 16):
+        async with page(AnswerText("98. one\n    - two\n    - threefour\n"), width) as pilot:
+            await pilot.pause()
+            lines = ["".join(s.text for s in strip) for strip in pilot.app.screen._compositor.render_strips()]
+            assert "".join("".join(lines).split()) == "98.one•two•threefour"
 
 
 @on_loop
