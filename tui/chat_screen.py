@@ -205,12 +205,12 @@ class ChatScreen(Screen[None]):
         await self._fulfil_reply(reply)
 
     def _use_theme(self, before: str) -> None:
-        """Use the theme of the settings, or go back to the one before where there is none of that name."""
+        """Use the theme of the settings; UsageError, and the one before, where there is none of a new name."""
         theme, known = self.session.settings.theme, self.app.available_themes
         if theme in known:
             self.app.theme = theme
-        else:
-            self.session.set("theme", before)
+        elif theme != before:
+            self.session.set("theme", self.app.theme)
             raise UsageError(f"{clean_line(theme, 40)}: no such theme", f"There are {', '.join(sorted(known))}.")
 
     async def _fulfil_reply(self, reply: commands.Reply) -> None:

@@ -318,6 +318,7 @@ class Session:
         if self.loading is event.load:
             self.loading = None
         if self.to_remember is event.load:
+            self.to_remember = None
             self.set("model", event.load.model or figures.EMBEDDED)
         if self.comparison:
             self.comparison.loaded(event.load)

@@ -10,6 +10,7 @@ from spine import EMBEDDED
 from mlx_llava.errors import ConversionError
 from mlx_llava.tui.catalog import Chosen
 from mlx_llava.tui.history import History
+from mlx_llava.tui.settings import Settings
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 OTHER = EMBEDDED / "examples" / "three_shapes.png"
@@ -134,6 +135,14 @@ async def test_a_theme_that_is_none_is_told_of() -> None:
         await driver.type("/set theme nonesuch", "enter")
         await driver.shows("nonesuch: no such theme")
         assert driver.session.settings.theme in driver.app.available_themes
+
+
+@on_loop
+async def test_a_theme_that_is_gone_leaves_all_commands_in_use() -> None:
+    async with running(ScriptedWorker(), settings=Settings(theme="nonesuch")) as driver:
+        await driver.until(lambda: driver.session.counted)
+        await driver.type("/context", "enter")
+        await driver.shows("reserved for the answer")
 
 
 @on_loop
