@@ -127,7 +127,7 @@ async def key(prompt: object) -> float:
     """Seconds from a key to its letter in the prompt."""
     from textual import events
 
-    from mlx_llava.tui.prompt import Prompt
+    from mlx_llava.tui.widgets.prompt import Prompt
 
     assert isinstance(prompt, Prompt)
     length, before = len(prompt.text), time.monotonic()
@@ -142,7 +142,7 @@ async def long_chat() -> list[tuple[str, str]]:
     from screen import running
     from scripted import ScriptedWorker
 
-    from mlx_llava.tui.conversation import Node
+    from mlx_llava.tui.session.conversation import Node
 
     async with running(ScriptedWorker(), size=(120, 40)) as driver:
         for n in range(TURNS):

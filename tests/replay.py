@@ -7,11 +7,11 @@ from spine import EMBEDDED
 
 from mlx_llava.tui.app import run
 from mlx_llava.tui.engine import Engine
-from mlx_llava.tui.history import History
+from mlx_llava.tui.history.history import History
 from mlx_llava.tui.messages import Ask, Load
-from mlx_llava.tui.record import Record
-from mlx_llava.tui.session import Opening, Session
-from mlx_llava.tui.settings import Settings
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.session import Opening, Session
+from mlx_llava.tui.session.settings import Settings
 
 ANSWER = """You asked: *{question}*
 

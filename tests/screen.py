@@ -13,11 +13,11 @@ from textual.pilot import Pilot
 
 from mlx_llava.tui.app import ChatApp
 from mlx_llava.tui.engine import Engine, Worker
-from mlx_llava.tui.history import History
+from mlx_llava.tui.history.history import History
 from mlx_llava.tui.messages import Load
-from mlx_llava.tui.record import Record
-from mlx_llava.tui.session import Opening, Session
-from mlx_llava.tui.settings import Settings
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.session import Opening, Session
+from mlx_llava.tui.session.settings import Settings
 
 
 class Driver:

@@ -15,14 +15,14 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
-from mlx_llava.tui.catalog import Chosen, sample
-from mlx_llava.tui.chat_screen import ChatScreen
 from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.clipboard import copy
-from mlx_llava.tui.eyes import with_fit
-from mlx_llava.tui.kitty import Kitty, Reply, ask, multiplexed, patience
+from mlx_llava.tui.images.clipboard import copy
+from mlx_llava.tui.images.eyes import with_fit
+from mlx_llava.tui.images.kitty import Kitty, Reply, ask, multiplexed, patience
 from mlx_llava.tui.messages import Load
-from mlx_llava.tui.session import Opening, Session
+from mlx_llava.tui.models.catalog import Chosen, sample
+from mlx_llava.tui.screens.chat import ChatScreen
+from mlx_llava.tui.session.session import Opening, Session
 
 LOST = 129  # the exit code where the terminal is gone: 128 and SIGHUP
 PAINTED = 0.03  # seconds after which the first frame has left; importing MLX would hold it up
@@ -158,23 +158,23 @@ class ChatApp(App[int]):
         session = self.session
         match name:
             case "models":
-                from mlx_llava.tui.welcome import Welcome
+                from mlx_llava.tui.screens.welcome import Welcome
 
                 self.push_screen(Welcome(), self.begin_with)
             case "history":
-                from mlx_llava.tui.history_screen import HistoryScreen
+                from mlx_llava.tui.screens.history import HistoryScreen
 
                 self.push_screen(HistoryScreen(session.record.history, session.record.chat), self.go_on)
             case "settings":
-                from mlx_llava.tui.settings_screen import SettingsScreen
+                from mlx_llava.tui.screens.settings import SettingsScreen
 
                 self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
             case "files" | "@":
-                from mlx_llava.tui.files_screen import FilesScreen
+                from mlx_llava.tui.screens.files import FilesScreen
 
                 self.push_screen(FilesScreen(Path.cwd()), partial(self.attach, otherwise=name.removeprefix("files")))
             case "help":
-                from mlx_llava.tui.help_screen import HelpScreen
+                from mlx_llava.tui.screens.help import HelpScreen
 
                 self.push_screen(HelpScreen())
             case _:
@@ -188,23 +188,23 @@ class ChatApp(App[int]):
             case "eyes":
                 self._open_eyes()
             case "compare" if session.comparison:
-                from mlx_llava.tui.compare_screen import CompareScreen
+                from mlx_llava.tui.screens.compare import CompareScreen
 
                 self.push_screen(CompareScreen(session.comparison), lambda _: session.stop())
             case "cover":
                 self._open_cover(int(argument))
             case "look":
-                from mlx_llava.tui.look_screen import LookScreen
+                from mlx_llava.tui.screens.attention import LookScreen
 
                 self.push_screen(LookScreen(session, int(argument or 1) - 1))
             case "tokens":
-                from mlx_llava.tui.tokens_screen import TokensScreen
+                from mlx_llava.tui.screens.tokens import TokensScreen
 
                 answer = session.noted
                 self.push_screen(TokensScreen(answer), partial(self.chat.go_on_instead, answer))
 
     def _open_cover(self, number: int) -> None:
-        from mlx_llava.tui.cover_screen import CoverScreen
+        from mlx_llava.tui.screens.cover import CoverScreen
 
         shown, model = self.session.picture(number), self.session.model
         if model is not None:
@@ -212,7 +212,7 @@ class ChatApp(App[int]):
             self.push_screen(CoverScreen(shown, facts), partial(self.chat.cover_and_ask, shown, facts))
 
     def _open_eyes(self) -> None:
-        from mlx_llava.tui.eyes_screen import EyesScreen
+        from mlx_llava.tui.screens.eyes import EyesScreen
 
         pictures, model = self.session.pictures(), self.session.model
         if model is None or not pictures:
@@ -253,7 +253,7 @@ class ChatApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the palette offers: our commands first."""
-        from mlx_llava.tui.commands import TABLE
+        from mlx_llava.tui.session.commands import TABLE
 
         for command in TABLE if screen is self.chat else ():
             yield SystemCommand(f"/{command.name}", command.what, palette(self.chat, command.name, command.usage))

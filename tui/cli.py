@@ -14,13 +14,13 @@ from mlx_llava.options import optional, parse
 from mlx_llava.paths import expanded
 from mlx_llava.program import run
 from mlx_llava.tui.engine import Engine, Worker
-from mlx_llava.tui.history import History
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.history.private_files import config_folder, data_folder
 from mlx_llava.tui.messages import Load
-from mlx_llava.tui.places import config_folder, data_folder
-from mlx_llava.tui.record import Record
-from mlx_llava.tui.session import Opening, Session
-from mlx_llava.tui.settings import Settings
-from mlx_llava.tui.settings_file import read_settings, write_settings
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.session import Opening, Session
+from mlx_llava.tui.session.settings import Settings
+from mlx_llava.tui.session.settings_file import read_settings, write_settings
 
 EMBEDDED = "embedded"
 PLAIN = "MLX_LLAVA_PLAIN"  # set to 1: always plain

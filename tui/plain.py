@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, ModelError
-from mlx_llava.tui import commands, figures, looking
 from mlx_llava.tui.clean import clean, clean_line
-from mlx_llava.tui.clipboard import copy
-from mlx_llava.tui.dropped import dropped
+from mlx_llava.tui.images.attachments import fetch, read
+from mlx_llava.tui.images.attachments import pasted as from_clipboard
+from mlx_llava.tui.images.clipboard import copy
+from mlx_llava.tui.images.dropped import dropped
 from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Looked, Said
-from mlx_llava.tui.pictures import fetch, read
-from mlx_llava.tui.pictures import pasted as from_clipboard
-from mlx_llava.tui.session import Opening, Session
+from mlx_llava.tui.session import attention, commands, figures
+from mlx_llava.tui.session.session import Opening, Session
 
 LOOK = 1.0  # seconds between two looks when nothing wakes us
 FENCE = '"""'  # begins and ends a question of several lines
@@ -67,15 +67,15 @@ class Talk:
 
     def look(self, token: int | None) -> None:
         """Print where the last answer looked, or one of its tokens, in numbers."""
-        from mlx_llava.tui.look import number_lines  # late: it loads NumPy
+        from mlx_llava.tui.images.heat import number_lines
 
-        names = [shown.picture.name for shown in looking.seen(self.session)[1]]
+        names = [shown.picture.name for shown in attention.seen(self.session)[1]]
 
-        def told(event: looking.LookEvent) -> None:
+        def told(event: attention.LookEvent) -> None:
             if isinstance(event, Looked):
                 self.say("\n".join(number_lines(event, names, token)))
 
-        looking.look(self.session, told)
+        attention.look(self.session, told)
 
     def open(self, key: int) -> None:
         """Go on in a chat of the history, and print it."""
@@ -95,7 +95,7 @@ class Talk:
             except KeyboardInterrupt:
                 if not (session.answering or session.looking):
                     raise
-                looking.look_away(session)
+                attention.look_away(session)
                 session.stop()
         for trouble in self.session.record.take_trouble():
             self.say(trouble)

@@ -11,6 +11,7 @@ from scripted import ScriptedWorker
 from spine import EMBEDDED, answer_of, conversation_of
 
 from mlx_llava.tui.engine import Engine
+from mlx_llava.tui.images.attachments import read
 from mlx_llava.tui.messages import (
     Ask,
     Began,
@@ -27,7 +28,6 @@ from mlx_llava.tui.messages import (
     Request,
     Said,
 )
-from mlx_llava.tui.pictures import read
 
 PICTURE = EMBEDDED / "examples" / "two_shapes_wide.png"
 SCENE = read(PICTURE).shown

@@ -20,11 +20,11 @@ import sys
 from scripted import ScriptedWorker
 from mlx_llava.tui.app import run
 from mlx_llava.tui.engine import Engine
-from mlx_llava.tui.history import History
+from mlx_llava.tui.history.history import History
 from mlx_llava.tui.messages import Load
-from mlx_llava.tui.record import Record
-from mlx_llava.tui.session import Opening, Session
-from mlx_llava.tui.settings import Settings
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.session import Opening, Session
+from mlx_llava.tui.session.settings import Settings
 worker = ScriptedWorker(lambda ask: f"<{ask.exchanges[-1].question}>", pause=float(sys.argv[1]))
 session = Session(lambda: Engine(lambda: worker), Settings(), Record(History(None)))
 sys.exit(run(session, Opening(Load("scripted"))))

@@ -10,7 +10,7 @@ import pytest
 from screen import Driver, running
 from spine import EMBEDDED, answer_of, conversation_of
 
-from mlx_llava.tui.history import History
+from mlx_llava.tui.history.history import History
 from mlx_llava.tui.messages import Load
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"

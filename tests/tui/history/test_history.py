@@ -1,0 +1,254 @@
+"""Chats are kept as they happen: through crashes, beside other windows, and out of other people's sight."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import ScriptedWorker
+
+from mlx_llava.tui.engine import Engine
+from mlx_llava.tui.history.database import HistoryError
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.conversation import Node
+from mlx_llava.tui.session.session import Session
+from mlx_llava.tui.session.settings import Settings
+
+
+def ticking(start: float = 1000.0) -> Iterator[float]:
+    return count(start, 1.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def history(folder: Path) -> Iterator[History]:
+    ticks = ticking()
+    history = History(folder, clock=lambda: next(ticks))
+    yield history
+    history.close()
+
+
+def picture(data: bytes, name: str = "cat.png", origin: str = "") -> SavedPicture:
+    return SavedPicture(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
+
+
+def talk(history: History, *said: str, title: str = "") -> int:
+    """A chat of questions and answers in turn."""
+    chat, parent = history.begin("embedded", {"seed": 1}, title), None
+    for number, text in enumerate(said):
+        parent = history.add(chat, "assistant" if number % 2 else "user", text, parent)
+    return chat
+
+
+def test_a_chat_comes_back_as_it_was(history: History, folder: Path) -> None:
+    chat = history.begin("embedded", {"temperature": 0.5, "seed": 3})
+    shown = (picture(b"cat"), replace(picture(b"dog", "dog.png"), off=True))
+    question = history.add(chat, "user", "What is\nthis?", None, shown, {"template": "v1"})
+    answer = history.add(chat, "assistant", "", question)
+    history.revise(answer, "a c")
+    history.revise(answer, "a cat", {"first_token": 0.25, "finish": "stop"})
+    history.close()
+    saved = History(folder).load(chat)
+    assert (saved.info.title, saved.info.model, saved.info.settings["seed"]) == ("What is this?", "embedded", 3)
+    first, second = saved.path()
+    assert (first.text, first.pictures, first.facts) == ("What is\nthis?", shown, {"template": "v1"})
+    assert (second.text, second.facts["finish"], second.edited) == ("a cat", "stop", False)
+
+
+def test_branches_stay_and_the_shown_path_is_chosen(history: History) -> None:
+    chat = history.begin("embedded", {})
+    question = history.add(chat, "user", "colour?", None)
+    red = history.add(chat, "assistant", "red", question)
+    blue = history.add(chat, "assistant", "blue", question)
+    edited = history.add(chat, "user", "shape?", None)
+    saved = history.load(chat)
+    assert [m.text for m in saved.path()] == ["shape?"]
+    assert {m.parent for m in saved.messages.values()} == {None, question}
+    history.show(chat, red)
+    assert [m.text for m in history.load(chat).path()] == ["colour?", "red"]
+    history.drop(edited)
+    history.show(chat, blue)
+    history.drop(blue)
+    assert [m.text for m in history.load(chat).path()] == ["colour?"]
+    with pytest.raises(HistoryError, match="something follows"):
+        history.drop(question)
+
+
+def test_an_answer_that_a_person_changed_says_so(history: History) -> None:
+    chat = talk(history, "colour?", "red")
+    answer = history.load(chat).path()[-1].key
+    history.revise(answer, "crimson", edited=True)
+    history.revise(answer, "crimson")
+    message = history.load(chat).path()[-1]
+    assert (message.text, message.edited) == ("crimson", True)
+
+
+def test_chats_are_listed_pinned_first_then_the_last_used(history: History) -> None:
+    first, second, third = (talk(history, text, "yes") for text in ("one", "two", "three"))
+    history.pin(second, pinned=True)
+    history.rename(first, "  a\nnew  name ")
+    history.add(first, "user", "again", None)
+    assert [info.key for info in history.chats()] == [second, first, third]
+    assert [info.key for info in history.chats(limit=1, offset=2)] == [third]
+    assert (history.last() or history.chats()[0]).key == first
+    assert (history.chats()[1].title, history.chats()[1].num_messages) == ("a new name", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("pengu", ["Two penguins on ice"]),
+        ("ICE penguin", ["Two penguins on ice"]),
+        ("氷の上", ["氷の上のペンギン"]),
+        ("氷", ["氷の上のペンギン"]),
+        ('"100%"', ['say "100%" or 100_']),
+        ("% ice", []),
+        ("zebra", []),
+        ("  ", []),
+        ("AND OR", []),
+        ("holi", ["holiday"]),
+    ],
+)
+def test_a_search_finds_every_word_and_parts_of_words(history: History, text: str, found: list[str]) -> None:
+    talk(history, "What is this?", "Two penguins on ice", title="holiday")
+    talk(history, "これは何", "氷の上のペンギン")
+    talk(history, "quote", 'say "100%" or 100_')
+    assert [hit.excerpt for hit in history.search(text)] == found
+
+
+def test_an_excerpt_shows_where(history: History) -> None:
+    chat = talk(history, "tell", "long " * 100 + "needle" + " story" * 100)
+    (hit,) = history.search("needle")
+    assert "needle" in hit.excerpt
+    assert len(hit.excerpt) < 200
+    assert (hit.chat.key, hit.message) == (chat, history.load(chat).path()[-1].key)
+
+
+@given(st.text(), st.text())
+def test_any_text_can_be_kept_and_searched(said: str, searched: str) -> None:
+    history = History(None)
+    chat = talk(history, "?", said)
+    said = said.encode("utf-8", "replace").decode() if any("\ud800" <= c <= "\udfff" for c in said) else said
+    kept = history.load(chat).path()[-1].text
+    assert len(kept) == len(said)
+    history.search(searched)
+    history.close()
+
+
+def test_a_deleted_chat_leaves_nothing_in_the_file(history: History, folder: Path) -> None:
+    chat = history.begin("embedded", {})
+    history.add(chat, "user", "unforgettable secret", None, [picture(b"private")])
+    other = history.begin("embedded", {})
+    history.add(other, "user", "kept", None, [picture(b"shared")])
+    history.add(chat, "user", "more", None, [picture(b"shared")])
+    history.delete(chat)
+    assert history.search("secret") == []
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert not any(b"forgettable" in file.read_bytes() for file in files)
+    assert {file.name for file in folder.rglob("pictures/*/*")} == {sha256(b"shared").hexdigest()}
+    for act in (lambda: history.delete(chat), lambda: history.rename(chat, "x"), lambda: history.load(chat)):
+        with pytest.raises(HistoryError, match=f"chat {chat}"):
+            act()
+    with pytest.raises(HistoryError, match="another window"):
+        history.add(chat, "user", "late", None)
+    assert history.load(other).path()[0].text == "kept"
+
+
+def test_a_run_without_history_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    history = History(None)
+    chat = history.begin("embedded", {})
+    history.add(chat, "user", "find me", None, [picture(b"cat")])
+    assert history.picture(history.load(chat).path()[0].pictures[0]) == b"cat"
+    assert len(history.search("find")) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from mlx_llava.tui.history.history import History
+history, name = History(Path(sys.argv[1])), sys.argv[2]
+chat, parent = int(sys.argv[3]) or history.begin("embedded", {}), None
+for number in range(int(sys.argv[4])):
+    parent = history.add(chat, "user", f"{name} question {number}", parent)
+    print(f"{name} question {number}", flush=True)
+    parent = history.add(chat, "assistant", "", parent)
+    for length in range(0, 40, 10):
+        history.revise(parent, f"{name} answer {number} ".ljust(length, "."))
+    history.revise(parent, f"{name} answer {number}", {"finish": "stop"})
+    print(f"{name} answer {number}", flush=True)
+"""
+
+
+def writer(folder: Path, name: str, chat: int, turns: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(folder), name, str(chat), str(turns)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_windows_lose_nothing(folder: Path) -> None:
+    chat = History(folder).begin("embedded", {})
+    windows = [writer(folder, name, chat, 40) for name in ("left", "right")]
+    said = [line for window in windows for line in window.communicate()[0].splitlines()]
+    assert [window.returncode for window in windows] == [0, 0]
+    saved = History(folder).load(chat)
+    assert sorted(message.text for message in saved.messages.values()) == sorted(said)
+    assert len(said) == 160
+    assert len(saved.path()) == 80  # the whole branch of the window that wrote last
+
+
+def test_two_windows_may_begin_at_once(folder: Path) -> None:
+    windows = [writer(folder, str(n), 0, 2) for n in range(4)]
+    assert [window.wait() for window in windows] == [0] * 4
+    assert len(History(folder).chats()) == 4
+
+
+def test_what_belonged_to_another_history_is_begun_anew_where_nothing_is_kept(folder: Path) -> None:
+    session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(History(folder)))
+    question = session.conversation.add(Node("user", "one?"))
+    session.record.question(question)
+    answer = session.conversation.add(Node("assistant", "two"))
+    session.record.answer(answer)
+    session.set("incognito", "on")
+    assert question.key is answer.key is None
+    other = session.conversation.add(Node("user", "three?"), question.parent)
+    session.record.question(other)
+    session.record.shown(answer)
+    session.record.corrected(answer)
+    assert [m.text for m in session.record.history.load(session.record.chat or 0).path()] == ["three?"]
+
+
+def test_a_killed_program_loses_the_answer_under_way_at_most(folder: Path) -> None:
+    chance = random.Random(4)
+    for attempt in range(4):
+        window = writer(folder, f"run{attempt}", 0, 100_000)
+        assert window.stdout
+        first = window.stdout.readline()
+        time.sleep(chance.uniform(0.05, 0.3))
+        window.send_signal(signal.SIGKILL)
+        said = [first, *window.stdout.readlines()]
+        window.wait()
+        whole = [line.strip() for line in said if line.endswith("\n")]
+        history = History(folder)
+        assert history.notice == ""
+        last = history.last()
+        assert last
+        kept = [message.text for message in history.load(last.key).path()]
+        assert kept[: len(whole)] == whole
+        assert len(kept) <= len(whole) + 2
+        history.close()

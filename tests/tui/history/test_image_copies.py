@@ -1,0 +1,79 @@
+"""Pictures of kept chats are shown again, or it is said which one is gone."""
+
+import os
+import stat
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from mlx_llava.errors import ImageError
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.history.image_copies import SavedPicture
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def history(folder: Path) -> Iterator[History]:
+    history = History(folder)
+    yield history
+    history.close()
+
+
+def picture(data: bytes, name: str = "cat.png", origin: str = "") -> SavedPicture:
+    return SavedPicture(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
+
+
+def test_only_the_owner_can_read_it(history: History, folder: Path) -> None:
+    old = os.umask(0)
+    try:
+        chat = history.begin("embedded", {})
+        history.add(chat, "user", "?", None, [picture(b"cat")])
+    finally:
+        os.umask(old)
+    for path in (folder, *folder.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_picture_is_shown_again_though_its_file_is_gone(history: History, tmp_path: Path) -> None:
+    file = tmp_path / "cat.png"
+    file.write_bytes(b"cat")
+    chat = history.begin("embedded", {})
+    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file))])
+    file.unlink()
+    (message,) = history.load(chat).path()
+    assert history.picture(message.pictures[0]) == b"cat"
+
+
+def test_a_large_picture_is_remembered_by_its_path(
+    history: History, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_copies, "COPIED", 2)
+    file = tmp_path / os.fsdecode(b"c\xff\xc3\xa9.png")  # a name that is no text
+    file.write_bytes(b"cat")
+    chat = history.begin("embedded", {})
+    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file)), picture(b"pasted")])
+    large, pasted = history.load(chat).path()[0].pictures
+    assert (history.picture(large), history.picture(pasted)) == (b"cat", b"pasted")
+    assert len(list(folder.glob("pictures/*/*"))) == 1  # what lies nowhere else is copied, whatever its size
+    file.write_bytes(b"dog")
+    with pytest.raises(ImageError, match=r"cat\.png: the file at .* is another one now"):
+        history.picture(large)
+    file.unlink()
+    with pytest.raises(ImageError, match=r"cat\.png: it is no longer there"):
+        history.picture(large)
+
+
+def test_a_damaged_copy_is_not_shown(history: History, folder: Path) -> None:
+    chat = history.begin("embedded", {})
+    history.add(chat, "user", "?", None, [picture(b"cat")])
+    next(iter(folder.glob("pictures/*/*"))).write_bytes(b"dog")
+    with pytest.raises(ImageError):
+        history.picture(history.load(chat).path()[0].pictures[0])
+    with pytest.raises(ImageError, match="not the digest"):
+        history.picture(SavedPicture("x", "../../../etc/passwd", (1, 1)))

@@ -1,0 +1,147 @@
+"""Dropped and pasted files come back exactly, however a terminal spells them; text stays text."""
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mlx_llava.tui.images.dropped import MOST, Dropped, dropped
+
+FOLDER = "/Users/someone/My Pictures"
+
+
+def escaped(path: str, special: str) -> str:
+    """Backslashes in front of what a shell would take for its own."""
+    return re.sub(f"([{re.escape(special)}])", r"\\\1", path)
+
+
+def macos_terminal(paths: Sequence[str]) -> str:
+    return "".join(escaped(path, " !\"#$&'()*,;<=>?[\\]^`{|}~\t") + " " for path in paths)
+
+
+def iterm2(paths: Sequence[str]) -> str:
+    return " ".join(escaped(path, " !\"#$&'()*;<>?[\\]^`{|}~\t") for path in paths) + " "
+
+
+def ghostty(paths: Sequence[str]) -> str:
+    return " ".join(escaped(path, "\\ ()[]{}<>\"'`!#$&;|*?\t") for path in paths)
+
+
+def kitty(paths: Sequence[str]) -> str:
+    return "\n".join(paths)
+
+
+def kitty_at_a_shell(paths: Sequence[str]) -> str:
+    return " ".join(map(shlex.quote, paths))
+
+
+def gnome_terminal(paths: Sequence[str]) -> str:
+    return "".join("'{}' ".format(path.replace("'", "'\\''")) for path in paths)
+
+
+def vs_code(paths: Sequence[str]) -> str:
+    """`escapeNonWindowsPath` for bash and zsh."""
+
+    def spelled(path: str) -> str:
+        path = path.replace("\\", "\\\\")
+        return ("$" if "'" in path and '"' in path else "") + "'{}'".format(path.replace("'", "\\'"))
+
+    return " ".join(map(spelled, paths))
+
+
+def uris(paths: Sequence[str]) -> str:
+    return "".join(f"file://{quote(path)}\r\n" for path in paths)
+
+
+TERMINALS = (macos_terminal, iterm2, ghostty, kitty, kitty_at_a_shell, gnome_terminal, vs_code, uris)
+letters = st.characters(codec="utf-8", exclude_categories=("Cc",), exclude_characters="/")
+names = st.lists(
+    st.text(st.one_of(letters, st.sampled_from(" \\'\"$`&()[]{}*?!~#;\u202f")), min_size=1, max_size=12).filter(
+        lambda name: name not in (".", "..") and name.strip(" ") == name
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda name: re.sub(r"[\\'\"$]", "", name),  # else one file's spelling is another's name
+)
+
+
+@given(names, st.sampled_from(TERMINALS), st.sampled_from(["", ".png", ".JPG"]))
+def test_any_files_come_back_as_every_terminal_spells_them(
+    given_names: list[str], terminal: Callable[[Sequence[str]], str], suffix: str
+) -> None:
+    paths = [f"{FOLDER}/{name}{suffix}" for name in given_names]
+    assume(terminal is not vs_code or not re.search(r"[`$|&>~#!^*;<]", "".join(paths)))  # which VS Code leaves out
+    found = dropped(terminal(paths), set(paths).__contains__)
+    assert found == Dropped(paths=tuple(map(Path, paths)))
+
+
+@given(st.text())
+def test_text_without_files_comes_back_unchanged(text: str) -> None:
+    found = dropped(text, lambda _: False)
+    assert found.text == text or (not found.text and (found.paths or found.urls))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what is in /tmp/cat.png?",
+        "/tmp/cat.png what is this?",
+        "compare /tmp/cat.png and /tmp/dog.png",
+        "/image /tmp/cat.png",
+        "it's a quote that is never closed",
+        "see https://example.org/cat.png",
+        "https://example.org/page.html",
+        "cat.png",
+        "file://server/share/cat.png",
+        "",
+        " \n ",
+        "/tmp/cat.png\0",
+        "/help",
+        "~nobody-of-this-name/cat.png",
+        "\ud800.png",
+        "/tmp/\ud800.png",
+        "file:///tmp/%00.png",
+    ],
+)
+def test_text_that_is_not_files_alone_stays_text(text: str) -> None:
+    assert dropped(text, {"/tmp/cat.png", "/tmp/dog.png"}.__contains__) == Dropped(text=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("/tmp/a\\ b.png", ["/tmp/a b.png"]),
+        ("'/tmp/a b.png' /tmp/c.heic ", ["/tmp/a b.png", "/tmp/c.heic"]),
+        ("/tmp/a.png\r/tmp/b.jpeg\r", ["/tmp/a.png", "/tmp/b.jpeg"]),
+        ("file://localhost/tmp/%C3%A9%20.PNG", ["/tmp/é .PNG"]),
+    ],
+)
+def test_a_missing_picture_is_still_a_picture(text: str, paths: list[str]) -> None:
+    assert dropped(text, lambda _: False).paths == tuple(map(Path, paths))
+
+
+def test_home_and_the_folder_we_are_in_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat.png").touch()
+    (tmp_path / "README").touch()
+    assert (
+        dropped("~/cat.png").paths == dropped("./cat.png").paths == dropped("cat.png").paths == (tmp_path / "cat.png",)
+    )
+    assert dropped("README").text == "README"
+
+
+def test_urls_of_pictures_may_stand_beside_files() -> None:
+    urls = ("https://example.org/a/Cat.JPG?x=1", "http://example.org/media?format=jpg&name=large")
+    found = dropped(" /tmp/cat.png\n".join(urls), {"/tmp/cat.png"}.__contains__)
+    assert found == Dropped((Path("/tmp/cat.png"),), urls)
+
+
+def test_no_more_files_than_anybody_drops() -> None:
+    assert len(dropped("/a.png " * MOST, {"/a.png"}.__contains__).paths) == MOST
+    assert not dropped("/a.png " * (MOST + 1), {"/a.png"}.__contains__).paths

@@ -1,0 +1,190 @@
+"""Every screen as text, at 80 by 24. MLX_LLAVA_RECORD=1 writes them anew; then look at what changed."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from screen import Driver, ScriptedWorker, running
+from spine import EMBEDDED
+
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.messages import Choice, Event, Load, Look, Looked, Request, Said
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "screens"
+SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
+ANSWER = "There is a **blue square** on the left.\n\n- blue\n- yellow\n\n```python\nprint(1)\n```\n"
+OTHERS = (Choice("\n", 0.03, 1000), Choice(" a small", 0.0175, 1001), Choice("…", 0.0004, 1002))
+
+
+class UnsureWorker(ScriptedWorker):
+    """Might have said something else, and has looked at a spot of the picture."""
+
+    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+        for event in super().handle(request, stopped):
+            yield replace(event, others=(*event.others, *OTHERS)) if isinstance(event, Said) else event
+        if isinstance(request, Look):
+            down, across = np.mgrid[:24, :24]
+            spot = np.maximum(64 - (down - 12) ** 2 - (across - 6) ** 2, 0) / 2**15
+            shares = np.stack([spot, spot.T])[:, None]
+            yield Looked(request.number, (" a", " blue"), True, shares, np.full((1, 24, 24), 2**-12))
+
+
+def album(folder: Path) -> Path:
+    """A folder of pictures."""
+    (folder / "holidays").mkdir(parents=True)
+    for name in ("a cat.png", "blue square.jpg", "notes.txt", "photo of a long afternoon, the last one.png"):
+        shutil.copy(SCENE, folder / name)
+    return folder
+
+
+async def empty(driver: Driver) -> None:
+    await driver.shows("Everything stays on this machine.")
+
+
+async def drafted(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.type("What is\nthis?")
+    await driver.shows("/2048")
+
+
+async def answered(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.pilot.press("ctrl+r")
+    await driver.until(lambda: not driver.session.answering)
+    await driver.until(lambda: driver.session.counted and driver.session.counted.history)
+
+
+async def hinted(driver: Driver) -> None:
+    await driver.type("/e")
+
+
+async def helped(driver: Driver) -> None:
+    await driver.pilot.press("f1")
+    await driver.shows("send")
+
+
+async def configured(driver: Driver) -> None:
+    await driver.pilot.press("f4")
+    await driver.shows("temperature")
+
+
+async def kept(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.type("/new", "enter")
+    await driver.shows("a new chat")
+    driver.app.clear_notifications()
+    await driver.until(lambda: "a new chat" not in driver.text())
+    await driver.until(lambda: driver.session.counted and not driver.session.counted.history)
+    await driver.pilot.press("f2")
+    await driver.shows("What is this?")
+
+
+async def seen(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.pilot.press("f3")
+    await driver.shows("25% of it is padding")
+
+
+async def covering(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.ask("What is this?")
+    await driver.type("/cover", "enter")
+    await driver.shows("Enter cover, ask")
+
+
+async def compared(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.type("/compare other", "enter")
+    await driver.until(lambda: not driver.session.comparing and not driver.session.loading)
+    await driver.shows("the answers are the same ·")
+
+
+async def picked(driver: Driver) -> None:
+    await driver.pilot.press("@")
+    await driver.shows("blue square.jpg")
+    await driver.pilot.press("down")
+    await driver.shows("160×120")
+
+
+async def weighed(driver: Driver) -> None:
+    await driver.ask("What is this?")
+    await driver.type("/tokens", "enter")
+    await driver.shows("Token 1 of")
+    await driver.pilot.press("right")
+    await driver.shows("Token 2 of")
+
+
+async def looked(driver: Driver) -> None:
+    driver.app.chat.composer.attach([SCENE])
+    await driver.shows("576 tok")
+    await driver.ask("What is this?")
+    await driver.type("/look", "enter")
+    await driver.shows("token 1 of 2")
+    await driver.pilot.press("right")
+    await driver.shows("token 2 of 2")
+
+
+async def welcomed(driver: Driver) -> None:
+    await driver.pilot.press("f5")
+    await driver.shows("LLaVA-1.5 7B")
+
+
+def seen_of(driver: Driver) -> str:
+    """The screen as text; of a dialog what it is itself, without what shines through behind it."""
+    for dialog in driver.app.screen.query(".dialog"):
+        x, y, width, height = dialog.region
+        return "\n".join(line[x : x + width] for line in driver.lines()[y : y + height])
+    return driver.text()
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        empty,
+        drafted,
+        answered,
+        hinted,
+        helped,
+        configured,
+        kept,
+        seen,
+        covering,
+        compared,
+        picked,
+        weighed,
+        looked,
+        welcomed,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_a_screen_looks_as_it_did(
+    reach: Callable[[Driver], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(album(tmp_path / "Pictures"))
+    monkeypatch.setattr("mlx_llava.tui.models.catalog.memory", lambda: 16_000_000_000)
+    monkeypatch.setattr("mlx_llava.tui.session.chat_commands.day", lambda when: "2026-01-02 03:04")
+    monkeypatch.setattr("mlx_llava.tui.screens.history.day", lambda when: "2026-01-02 03:04")
+
+    async def draw() -> str:
+        async with running(UnsureWorker(ANSWER), Load("llava"), history=History(tmp_path)) as driver:
+            await driver.until(lambda: driver.session.model)
+            await reach(driver)
+            await driver.until(lambda: driver.session.counted)
+            await driver.pilot.pause(0.3)
+            return seen_of(driver) + "\n"
+
+    shown, file = asyncio.run(draw()), GOLDEN / f"{reach.__name__}.txt"
+    if os.environ.get("MLX_LLAVA_RECORD") == "1":
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(shown, encoding="utf-8")
+    assert shown == file.read_text(encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Slash commands by themselves: what is typed wrongly is told of, and nothing is lost by it."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from screen import ScriptedWorker, kept_for_this_run, on_loop, running
+from spine import EMBEDDED
+
+from mlx_llava.errors import LlavaError
+from mlx_llava.tui.engine import Engine
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.messages import Counted
+from mlx_llava.tui.session import commands
+from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.figures import context_lines, context_warning
+from mlx_llava.tui.session.reply import Reply
+from mlx_llava.tui.session.session import Session
+from mlx_llava.tui.session.settings import Settings
+
+SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
+OTHER = EMBEDDED / "examples" / "three_shapes.png"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/export html missing/folder/x.html",
+        f"/export html {'x' * 300}.html",
+        "/export html ~nobody/x.html",
+        "/export markdown /dev/null/x.md",
+        "/tune /dev/null/x.json",
+        "/model ~nobody/x y z",
+        "/compare 'unfinished",
+        "/branch sideways",
+        "/branch 7",
+        "/instead",
+    ],
+)
+def test_what_is_typed_wrongly_is_told_of(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    @on_loop
+    async def ask() -> None:
+        async with running(ScriptedWorker(), history=History(None)) as driver:
+            await driver.ask("Why?")
+            with pytest.raises(LlavaError):
+                commands.run(driver.session, line)
+
+    ask()
+
+
+def test_what_is_advised_where_a_prompt_is_too_long_helps() -> None:
+    for counted, advice in (
+        (Counted(1, 30, 576, 0, 20, context=512), "switch a picture off"),
+        (Counted(1, 30, 64, 600, 20, context=512), "begin a new chat"),
+        (Counted(1, 30, 64, 10, 80_000, context=512), "ask in fewer words"),
+        (Counted(1, 30, 64, 10, 380, context=512), "28 tokens are left"),
+        (Counted(1, 30, 64, 10, 10, context=512), ""),
+    ):
+        assert advice in context_warning(counted, 128)
+        assert bool(advice) == bool(context_warning(counted, 128))
+    rows = [line.rsplit(maxsplit=2) for line in context_lines(Counted(1, 30, 64, 10, 10, context=512), 128)]
+    assert sum(int(tokens) for _, tokens, _ in rows) == 512
+    assert ["reserved for the answer", "128", "25%"] in rows
+
+
+def test_a_mistake_of_ours_ends_no_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistake(session: Session, argument: str) -> Reply:
+        raise ZeroDivisionError("no reason")
+
+    session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(kept_for_this_run()))
+    monkeypatch.setitem(commands.COMMANDS, "new", commands.Command("new", "/new", "", mistake))
+    with pytest.raises(LlavaError, match="ZeroDivisionError: no reason"):
+        commands.run(session, "/new")
+
+
+def test_a_model_and_its_adapter_may_have_spaces_in_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my model").mkdir()
+    assert commands.named("my model").model == "my model"
+    both = commands.named("'my model' \"an adapter\"")
+    assert (both.model, both.adapter) == ("my model", "an adapter")
+    assert commands.named("embedded my-adapter").model is None
+    with pytest.raises(LlavaError, match="3 names"):
+        commands.named("one two three")
+
+
+@on_loop
+async def test_every_branch_can_be_reached_in_words() -> None:
+    async with running(ScriptedWorker()) as driver:
+        await driver.ask("Why?")
+        await driver.type("/edit", "enter")
+        await driver.shows("Editing a question")
+        await driver.type("!", "enter")
+        await driver.until(lambda: driver.session.conversation.answers and not driver.session.answering)
+        await driver.type("/again", "enter")
+        await driver.until(lambda: driver.session.conversation.tip.place == (2, 2) and not driver.session.answering)
+        assert commands.run(driver.session, "/branch").text == "branch 1 of 2"
+        assert driver.session.conversation.questions[0].text == "Why?!"
+        assert commands.run(driver.session, "/branch previous 1").text == "branch 1 of 2"
+        assert driver.session.conversation.questions[0].text == "Why?"
+
+
+def test_training_data_of_a_chat_can_be_tuned_on_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my data").mkdir()
+
+    @on_loop
+    async def ask() -> None:
+        async with running(ScriptedWorker("A square."), pictures=(SCENE,), history=History(tmp_path)) as driver:
+            await driver.ask("What is this?")
+            driver.session.model = None  # the scripted one is no folder
+            told = commands.run(driver.session, "/tune my data/chats.json").text
+            assert "1 in all" in told
+            _, command, _ = told.splitlines()
+            words.extend(shlex.split(command))
+
+    words: list[str] = []
+    ask()
+    assert words[:3] == ["python", "-m", "mlx_llava.lora"]
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my-adapter" / "adapter_config.json").is_file()

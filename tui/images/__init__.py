@@ -1,0 +1,1 @@
+"""Images in the terminal: files in, cells of text out."""

@@ -1,0 +1,85 @@
+"""Two answers to one question, side by side."""
+
+import re
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.tui.session import figures
+from mlx_llava.tui.session.comparison import Comparison
+from mlx_llava.tui.session.conversation import Node
+
+LOOK = 0.1  # seconds between two looks at the answers
+WORDS = 1000  # in an answer: comparing takes time with their square
+
+
+class CompareScreen(ModalScreen[None]):
+    """Shows two answers as they come, and what they took; closing it stops what is not there yet."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "Close")]
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__()
+        self.comparison = comparison
+        self._drawn: tuple[str, str, bool, str] | None = None
+
+    def compose(self) -> Iterable[Widget]:
+        """The question, an answer on either side, what they took below them."""
+        with Vertical(classes="dialog compare"):
+            yield Static(
+                clean_line(self.comparison.left.parent.text if self.comparison.left.parent else "", 200),
+                markup=False,
+                classes="heading",
+            )
+            with Horizontal(classes="views"):
+                for side in ("left", "right"):
+                    with Vertical(id=side):
+                        yield Static("", markup=False, classes="name")
+                        with VerticalScroll():
+                            yield Static("", markup=False, classes="text")
+                        yield Static("", markup=False, classes="facts")
+            yield Static("", markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Look again and again."""
+        self.set_interval(LOOK, self.draw)
+        self.draw()
+
+    def draw(self) -> None:
+        """Show the answers as they are now."""
+        comparison = self.comparison
+        left, right = comparison.left, comparison.right
+        state = (left.text, right.text, bool(right.facts), comparison.told)
+        if state == self._drawn:
+            return
+        self._drawn, ended = state, bool(right.facts)
+        self._show("left", left, comparison.names[0], right.text if ended else left.text)
+        self._show("right", right, comparison.names[1], left.text if ended else right.text)
+        self.query_one(".keys", Static).update(f"{comparison.told} · Esc close")
+
+    def _show(self, side: str, answer: Node, name: str, other: str) -> None:
+        facts = answer.facts
+        variant = facts.get("variant") if self.comparison.load else None
+        self.query_one(f"#{side} .name", Static).update(clean_line(variant or name, 60))
+        self.query_one(f"#{side} .text", Static).update(marked(clean(answer.text), clean(other)))
+        self.query_one(f"#{side} .facts", Static).update(figures.cost_lines(facts))
+
+
+def marked(text: str, other: str) -> Content:
+    """A text whose words are marked where another has different ones; long texts are left as they are."""
+    ours, theirs = (re.findall(r"\s*\S+\s*", words) for words in (text, other))
+    if text == other or max(len(ours), len(theirs)) > WORDS:
+        return Content(text)
+    same = SequenceMatcher(None, [w.strip() for w in ours], [w.strip() for w in theirs], autojunk=False)
+    parts: list[tuple[str, str]] = []
+    for what, start, end, _, _ in same.get_opcodes():
+        parts.append(("".join(ours[start:end]), "" if what == "equal" else "bold $accent"))
+    return Content.assemble(*parts)

@@ -1,0 +1,117 @@
+"""Mark a part of a picture, to cover it and ask again."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.events import MouseDown, MouseEvent, MouseMove, MouseUp
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.images import eyes
+from mlx_llava.tui.images.cover import Patches, fill, neutral
+from mlx_llava.tui.messages import ModelFacts
+from mlx_llava.tui.session.conversation import Numbered
+from mlx_llava.tui.widgets.image_view import PictureView
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class CoverScreen(ModalScreen[Patches | None]):
+    """Returns the patches that are to be covered."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss", "Close"),
+        *(
+            Binding(key, f"move({down}, {right})", show=False)
+            for key, down, right in (("up", -1, 0), ("down", 1, 0), ("left", 0, -1), ("right", 0, 1))
+        ),
+        *(
+            Binding(f"shift+{key},{letter}", f"grow({down}, {right})", show=False)
+            for key, letter, down, right in (
+                ("up", "K", -1, 0),
+                ("down", "J", 1, 0),
+                ("left", "H", 0, -1),
+                ("right", "L", 0, 1),
+            )
+        ),
+        Binding("enter", "cover", "Cover and ask again"),
+    ]
+
+    def __init__(self, shown: Numbered, model: ModelFacts) -> None:
+        super().__init__()
+        self.shown = shown
+        self.model = model
+        middle, reach = model.patches // 2, max(model.patches // 6, 1)
+        self.patches = Patches(model.patches, *[middle - reach] * 2, *[middle + reach] * 2)
+        self._square: Image.Image | None = None
+        self._corner: tuple[int, int] | None = None
+
+    def compose(self) -> Iterable[Widget]:
+        """The picture as the model sees it."""
+        name = clean_line(self.shown.picture.name, 50)
+        with Vertical(classes="dialog eyes"):
+            yield Static(f"Picture {self.shown.number}: {name}", markup=False, classes="heading")
+            yield PictureView(self.shown.picture.preview)
+            keys = "arrows, Shift+arrows or mouse · Enter cover, ask again · Esc close"
+            yield Static(keys, markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Make the square."""
+        self.begin()
+
+    @work
+    async def begin(self) -> None:
+        """Make the square on a thread, then show it."""
+        self._square = await asyncio.to_thread(eyes.square, self.shown.picture.preview, self.model, None)
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what would be covered."""
+        if self._square is not None:
+            image = self._square.copy()
+            fill(image, self.patches.box(image.size, "pad"), neutral(self.model.mean))
+            self.query_one(PictureView).show(image, self.model.patches)
+
+    def action_move(self, down: int, right: int) -> None:
+        """Move the rectangle."""
+        self.patches = self.patches.moved(down, right)
+        self.draw()
+
+    def action_grow(self, down: int, right: int) -> None:
+        """Change its size."""
+        self.patches = self.patches.grown(down, right)
+        self.draw()
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        """Begin a rectangle."""
+        self._corner = self._patch(event)
+        self._reach(event)
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Draw it up."""
+        self._reach(event)
+
+    def on_mouse_up(self, _: MouseUp) -> None:
+        """Leave it."""
+        self._corner = None
+
+    def _patch(self, event: MouseEvent) -> tuple[int, int] | None:
+        view = self.query_one(PictureView)
+        x, y = event.screen_x - view.content_region.x, event.screen_y - view.content_region.y
+        return view.patch_at(int(x), int(y), self.model.patches)
+
+    def _reach(self, event: MouseEvent) -> None:
+        if self._corner and (patch := self._patch(event)):
+            self.patches = Patches.between(self.model.patches, self._corner, patch)
+            self.draw()
+
+    def action_cover(self) -> None:
+        """Take it."""
+        self.dismiss(self.patches)

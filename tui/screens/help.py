@@ -1,0 +1,59 @@
+"""Keys and commands on one screen."""
+
+from collections.abc import Iterable
+from textwrap import fill
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from mlx_llava.tui.session.commands import TABLE
+
+WIDTH = 70  # columns of a line
+KEYS = (
+    ("Enter", "send"),
+    ("Shift+Enter, Ctrl+J, \\ Enter", "new line"),
+    ("Esc", "stop the answer, leave editing"),
+    ("↑ in an empty prompt", "edit the last question"),
+    ("Ctrl+R", "answer again, as another branch"),
+    ("Alt+← Alt+→", "other branch"),
+    ("Ctrl+N", "new chat"),
+    ("PageUp PageDown", "scroll"),
+    ("Tab behind a /", "complete the command"),
+    ("Tab, Shift+Tab", "to turns and pictures; there:"),
+    ("  on a question", "E edit, C copy, ← → other branch"),
+    ("  on an answer", "C copy, K its code, R again, E edit, ← →"),
+    ("  on a picture", "Space off or on, Delete takes it away"),
+    ("Ctrl+O, @", "attach a picture"),
+    ("F2  F3", "chats  through the model's eyes"),
+    ("F4  F5", "settings  models"),
+    ("Ctrl+P", "all commands"),
+    ("Ctrl+Z", "suspend"),
+    ("Ctrl+C", "stop; empty the prompt; twice: leave"),
+    ("Ctrl+Q", "leave"),
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """Shows what can be done."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q,enter", "dismiss", "Close")]
+
+    def compose(self) -> Iterable[Widget]:
+        """Keys first, then commands."""
+        with VerticalScroll(classes="dialog"):
+            yield Static("Keys", markup=False, classes="heading")
+            yield Static(table(KEYS), markup=False)
+            yield Static("Commands", markup=False, classes="heading")
+            yield Static(table([(command.usage, command.what) for command in TABLE]), markup=False)
+            yield Static("A picture: drop or paste its file, or /image PATH. Esc closes.", markup=False, classes="keys")
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Two columns; what is too long for the second goes on below it."""
+    return "\n".join(
+        fill(right, WIDTH, initial_indent=f"{left:29} ", subsequent_indent=" " * 30) for left, right in rows
+    )

@@ -1,0 +1,163 @@
+"""The chats that were kept: search, go on, rename, pin, delete."""
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual import events, on
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from mlx_llava.errors import LlavaError
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.history.history import History
+from mlx_llava.tui.history.queries import ChatInfo
+from mlx_llava.tui.session.chat_commands import day
+
+MOST = 200  # chats in the list
+KEYS = "Enter opens · in the list ↓: p pin, r rename, d delete · Esc closes"
+
+
+class HistoryScreen(ModalScreen[int | None]):
+    """Returns the chat to go on in."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Close"),
+        Binding("p", "pin", "Pin"),
+        Binding("r", "rename", "Rename"),
+        Binding("d", "delete", "Delete"),
+    ]
+
+    def __init__(self, history: History, current: int | None) -> None:
+        super().__init__()
+        self.history = history
+        self.current = current
+        self._chats: dict[str, ChatInfo] = {}
+        self._renaming: ChatInfo | None = None
+        self._deleting: int | None = None
+
+    def compose(self) -> Iterable[Widget]:
+        """A field for the search, and the chats."""
+        with Vertical(classes="dialog"):
+            yield Static("Chats", markup=False, classes="heading")
+            yield Input(placeholder="Search in all that was said")
+            yield OptionList()
+            yield Static(KEYS, markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Search at once."""
+        self.fill()
+        self.query_one(Input).focus()
+
+    def fill(self, words: str = "") -> None:
+        """Show all chats, or those that a search finds."""
+        options = self.query_one(OptionList)
+        before = self.chosen
+        if words.strip():
+            found = [(hit.chat, hit.excerpt) for hit in self.history.search(words, MOST)]
+        else:
+            found = [(info, "") for info in self.history.chats(MOST)]
+        self._chats = {f"{n}": info for n, (info, _) in enumerate(found)}
+        options.clear_options()
+        options.add_options([self._option(f"{n}", *row) for n, row in enumerate(found)])
+        if found:
+            options.highlighted = next((n for n, (info, _) in enumerate(found) if before and info.key == before.key), 0)
+        else:
+            options.add_option(Option("nothing was found" if words else "no chats yet", disabled=True))
+
+    def _option(self, name: str, info: ChatInfo, excerpt: str) -> Option:
+        mark = "★ " if info.pinned else "● " if info.key == self.current else "  "
+        title = Content.assemble(mark, (clean_line(info.title, 46) or "untitled", "bold"))
+        count = f"{info.num_messages} message{'s' * (info.num_messages != 1)}"
+        facts = f"    {day(info.updated)} · {count} · {clean_line(info.model, 30)}"
+        lines = [title, Content.styled(clean_line(f"    {excerpt}", 70) if excerpt else facts, "dim")]
+        return Option(Content("\n").join(lines), id=name)
+
+    @property
+    def chosen(self) -> ChatInfo | None:
+        """The chat that is highlighted."""
+        option = self.query_one(OptionList).highlighted_option
+        return self._chats.get(option.id or "") if option else None
+
+    @on(Input.Changed)
+    def search(self, event: Input.Changed) -> None:
+        """Show what fits."""
+        if self._renaming is None:
+            self.fill(event.value)
+
+    @on(Input.Submitted)
+    def submitted(self, event: Input.Submitted) -> None:
+        """Open the first that fits, or take the new title."""
+        if self._renaming:
+            renamed, self._renaming = self._renaming, None
+            self._try(lambda: self.history.rename(renamed.key, event.value))
+            self.query_one(Input).value = ""
+            self.fill()
+            self.query_one(OptionList).focus()
+        elif self.chosen:
+            self.dismiss(self.chosen.key)
+
+    @on(OptionList.OptionSelected)
+    def open(self) -> None:
+        """Go on in a chat."""
+        if self.chosen:
+            self.dismiss(self.chosen.key)
+
+    def on_key(self, event: events.Key) -> None:
+        """Down leads from the field into the list."""
+        if event.key == "down" and self.query_one(Input).has_focus:
+            event.stop()
+            self.query_one(OptionList).focus()
+
+    def action_pin(self) -> None:
+        """Pin or unpin."""
+        if info := self.chosen:
+            self._try(lambda: self.history.pin(info.key, pinned=not info.pinned))
+            self.fill(self.query_one(Input).value)
+
+    def action_rename(self) -> None:
+        """Type another title."""
+        if info := self.chosen:
+            self._renaming = info
+            field = self.query_one(Input)
+            field.value = info.title
+            field.focus()
+            self.say("Enter takes the new title · Esc leaves it")
+
+    def action_delete(self) -> None:
+        """Delete, when pressed twice."""
+        info = self.chosen
+        if info is None:
+            return
+        if info.key == self.current:
+            self.say("this chat is open: /delete deletes it")
+        elif self._deleting != info.key:
+            self._deleting = info.key
+            self.say("d again deletes this chat and its copies of pictures · Esc: no")
+        else:
+            self._try(lambda: self.history.delete(info.key))
+            self.fill(self.query_one(Input).value)
+            self.say(KEYS)
+
+    def action_back(self) -> None:
+        """Leave renaming or deleting, or close."""
+        if self._renaming or self._deleting:
+            self._renaming = self._deleting = None
+            self.query_one(Input).value = ""
+            self.say(KEYS)
+        else:
+            self.dismiss(None)
+
+    def say(self, text: str) -> None:
+        """Show what keys do now."""
+        self.query_one(".keys", Static).update(text)
+
+    def _try(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except LlavaError as error:
+            self.say(f"{clean_line(error.problem)}: {clean_line(error.advice)}")

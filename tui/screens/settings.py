@@ -1,0 +1,95 @@
+"""All settings on one screen."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from mlx_llava.errors import LlavaError
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.session.session import Session
+from mlx_llava.tui.session.settings import about, kind_of, names
+
+KEYS = "Enter changes · Esc closes"
+
+
+class SettingsScreen(ModalScreen[None]):
+    """Shows settings and changes them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Close")]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def compose(self) -> Iterable[Widget]:
+        """The settings, and a field for one of them."""
+        with Vertical(classes="dialog"):
+            yield Static("Settings", markup=False, classes="heading")
+            yield OptionList(*map(self._option, names()), classes="close")
+            yield Input()
+            yield Static(KEYS, markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Choose with the arrows at once."""
+        self.query_one(Input).display = False
+        self.query_one(OptionList).focus()
+
+    def _option(self, name: str) -> Option:
+        value = clean_line(self.session.settings.spelled(name), 14)
+        row = Content.assemble((f"{name:14}", "bold"), f"{value:15}", (about(name), "dim"))
+        return Option(row, id=name)
+
+    @property
+    def chosen(self) -> str:
+        """The setting that is highlighted."""
+        option = self.query_one(OptionList).highlighted_option
+        return (option.id if option else None) or names()[0]
+
+    @on(OptionList.OptionSelected)
+    def change(self) -> None:
+        """Type another value."""
+        field = self.query_one(Input)
+        value = self.session.settings.spelled(self.chosen)
+        field.placeholder = f"{self.chosen}: {kind_of(self.chosen).hint}, or default"
+        field.value = "" if value in ("default", "random") else value
+        field.display = True
+        field.focus()
+        self.say(f"{self.chosen} is {kind_of(self.chosen).hint}")
+
+    @on(Input.Submitted)
+    def take(self, event: Input.Submitted) -> None:
+        """Take the value, or say why not."""
+        try:
+            self.session.set(self.chosen, event.value.strip() or "default")
+        except LlavaError as error:
+            self.say(f"{clean_line(error.problem)}")
+            return
+        options = self.query_one(OptionList)
+        options.replace_option_prompt(self.chosen, self._option(self.chosen).prompt)
+        if self.chosen == "theme" and self.session.settings.theme in self.app.available_themes:
+            self.app.theme = self.session.settings.theme
+        self._leave_field()
+
+    def action_back(self) -> None:
+        """Leave the field, or close."""
+        if self.query_one(Input).display:
+            self._leave_field()
+        else:
+            self.dismiss(None)
+
+    def _leave_field(self) -> None:
+        self.query_one(Input).display = False
+        self.query_one(OptionList).focus()
+        self.say(KEYS)
+
+    def say(self, text: str) -> None:
+        """Show what keys do now, or what is wrong."""
+        self.query_one(".keys", Static).update(text)

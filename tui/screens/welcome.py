@@ -1,0 +1,154 @@
+"""The first screen: which model to begin with."""
+
+import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+from textual.worker import Worker
+
+from mlx_llava.errors import LlavaError
+from mlx_llava.tui.clean import clean_line
+from mlx_llava.tui.models import catalog
+from mlx_llava.tui.models.catalog import Chosen, Offer
+from mlx_llava.tui.models.download import fetch
+from mlx_llava.tui.session import figures
+
+if TYPE_CHECKING:
+    from mlx_llava.tui.app import ChatApp
+
+
+class Welcome(ModalScreen[Chosen | None]):
+    """Offers the small model, a checkpoint that fits this machine, and a path."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.available = catalog.memory()
+        self.offers = [offer for offer in catalog.fitting(self.available) if not catalog.is_converted(offer.folder)]
+        self._fetching: Worker[None] | None = None
+        self._sure = False
+
+    def compose(self) -> Iterable[Widget]:
+        """The choices, a field for a path, a line for what happens."""
+        with Vertical(classes="dialog"):
+            yield Static("Chat about pictures, on this machine", markup=False, classes="heading")
+            yield OptionList(*self._options())
+            yield Input(placeholder="Folder of a converted model, or owner/name", id="path")
+            yield Static("", markup=False, id="happening")
+            yield Horizontal(Static("↑ ↓ Enter choose · Esc back", markup=False), classes="keys")
+
+    def on_mount(self) -> None:
+        """Choose with the arrows at once."""
+        self.query_one(Input).display = False
+        self.query_one(OptionList).focus()
+
+    def _options(self) -> Iterable[Option]:
+        yield option(
+            "embedded", "The small model of this package", "ready now, no download: answers about drawn shapes"
+        )
+        for folder in catalog.converted():
+            yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
+        for number, offer in enumerate(self.offers):
+            facts = f"downloads {figures.memory(offer.download)} once, takes {figures.memory(offer.size)} on the disk\n"
+            facts += f"needs {figures.memory(offer.need)} of memory — {catalog.verdict(offer, self.available)}"
+            advised = ", recommended" if offer == catalog.recommended(self.available) else ""
+            yield option(f"offer:{number}", f"{offer.name} in 4 bits{advised}", facts)
+        yield option("path", "Another model", "a converted folder, or a repository that holds one")
+
+    def on_key(self, event: Key) -> None:
+        """What is typed meanwhile stands in the prompt."""
+        if event.is_printable and event.character and self.query_one(OptionList).has_focus:
+            event.stop()
+            cast("ChatApp", self.app).chat.composer.prompt.insert(event.character)
+
+    @on(OptionList.OptionSelected)
+    def choose(self, event: OptionList.OptionSelected) -> None:
+        """Do what was chosen."""
+        name = event.option_id or ""
+        if self._fetching:
+            return
+        if name == "embedded":
+            self.dismiss(Chosen(None))
+        elif name.startswith("path:"):
+            self.dismiss(Chosen(name.removeprefix("path:")))
+        elif name.startswith("offer:"):
+            self._ask_or_fetch(self.offers[int(name.removeprefix("offer:"))])
+        else:
+            field = self.query_one(Input)
+            field.display = True
+            field.focus()
+
+    @on(OptionList.OptionHighlighted)
+    def forget(self) -> None:
+        """Another line: nothing is confirmed."""
+        if not self._fetching:
+            self._sure = False
+            self.say("")
+
+    @on(Input.Submitted)
+    def named(self, event: Input.Submitted) -> None:
+        """A path was given."""
+        if event.value.strip():
+            self.dismiss(Chosen(event.value.strip()))
+
+    def _ask_or_fetch(self, offer: Offer) -> None:
+        folder = catalog.models_folder()
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if free < offer.download + offer.size:
+            self.say(
+                f"{figures.memory(free)} of disk are free, {figures.memory(offer.download + offer.size)} are needed"
+            )
+        elif not self._sure:
+            self._sure = True
+            size = figures.memory(offer.download)
+            self.say(f"Enter again fetches {size} from huggingface.co/{offer.repository}\nand converts it. Esc: no.")
+        else:
+            self._fetching = self.fetch_offer(offer)
+
+    @work(group="fetch", exit_on_error=False)
+    async def fetch_offer(self, offer: Offer) -> None:
+        """Fetch and convert, and say how far it is."""
+        lines = fetch(offer.repository, offer.folder)
+        try:
+            async for line in lines:
+                self.say(f"{clean_line(line, 76)}\nEsc stops; files that are whole stay")
+        except LlavaError as error:
+            self._fetching, self._sure = None, False
+            self.say(f"{clean_line(error.problem)}\n{clean_line(error.advice)}")
+        else:
+            self.dismiss(Chosen(str(offer.folder)))
+        finally:
+            await lines.aclose()
+
+    def say(self, text: str) -> None:
+        """Show what happens."""
+        self.query_one("#happening", Static).update(text)
+
+    def action_back(self) -> None:
+        """Stop fetching, leave the field, or close."""
+        field = self.query_one(Input)
+        if self._fetching:
+            self._fetching.cancel()
+            self._fetching, self._sure = None, False
+            self.say("stopped")
+        elif field.display:
+            field.display = False
+            self.query_one(OptionList).focus()
+        else:
+            self.dismiss(None)
+
+
+def option(name: str, title: str, facts: str) -> Option:
+    """A choice of two or three lines."""
+    lines = [Content.styled(title, "bold"), *(Content.styled(f"  {line}", "dim") for line in facts.split("\n"))]
+    return Option(Content("\n").join(lines), id=name)

@@ -1,0 +1,1 @@
+"""The state of one chat and its commands, independent of what shows them. Never imports Textual."""
