@@ -115,7 +115,7 @@ def versions(bench: Bench) -> str:
 @cache
 def fast_blas() -> str:
     """The library that this package loads for MLX, or nothing."""
-    found = run([sys.executable, "-c", "import mlx_llava.blas as b; print(*b._loaded)"])
+    found = run([sys.executable, "-c", "import mlx_llava.program.blas as b; print(*b._loaded)"])
     return found.stdout.strip()
 
 

@@ -4,8 +4,8 @@ import sys
 from functools import partial
 
 from mlx_llava.convert.options import ConvertOptions
-from mlx_llava.options import parse
-from mlx_llava.program import printable, run
+from mlx_llava.program.options import parse
+from mlx_llava.program.run import printable, run
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def convert(options: ConvertOptions) -> None:
     """Convert as the options say; the plan and the progress go to stderr."""
     say = partial(print, file=sys.stderr)
     from mlx_llava.convert.job import prepare, write
-    from mlx_llava.convert.progress import Progress
+    from mlx_llava.convert.weights.progress import Progress
 
     job = prepare(options)
     for line in job.lines():

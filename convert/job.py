@@ -7,21 +7,21 @@ from dataclasses import asdict, dataclass
 import mlx.core as mx
 
 from mlx_llava import __version__
-from mlx_llava.checkpoint import Quantization
-from mlx_llava.convert.folder import appearing, check_target
+from mlx_llava.checkpoint.config_json import to_hf
+from mlx_llava.checkpoint.folder import Quantization
+from mlx_llava.checkpoint.safetensors import Reader
 from mlx_llava.convert.options import ConvertOptions
-from mlx_llava.convert.progress import size
-from mlx_llava.convert.quantize import choose, uniform
-from mlx_llava.convert.reading import gather
-from mlx_llava.convert.survey import Source, check_head, survey
-from mlx_llava.convert.torch_bin import check_sums
-from mlx_llava.convert.vocabulary import read_tokenizer
-from mlx_llava.convert.weights import DTYPES, Planned, outputs, planned, write_weights
-from mlx_llava.dialects import to_hf
+from mlx_llava.convert.sources.reading import gather
+from mlx_llava.convert.sources.survey import Source, check_head, survey
+from mlx_llava.convert.sources.vocabulary import read_tokenizer
+from mlx_llava.convert.torch_bin.archive import check_sums
+from mlx_llava.convert.weights.output_folder import appearing, check_target
+from mlx_llava.convert.weights.plan import DTYPES, Planned, outputs, planned, write_weights
+from mlx_llava.convert.weights.progress import size
+from mlx_llava.convert.weights.quantize import choose, uniform
 from mlx_llava.models.llava import Llava
-from mlx_llava.program import printable
+from mlx_llava.program.run import printable
 from mlx_llava.prompts.templates import template
-from mlx_llava.shards import Reader
 
 
 @dataclass(frozen=True)

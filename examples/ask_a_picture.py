@@ -1,8 +1,8 @@
 """Ask the model of this package about one of its pictures: `python examples/ask_a_picture.py`."""
 
-from mlx_llava.chat import Chat, Picture
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.embedded import PICTURE, converted
+from mlx_llava.inference.chat import Chat, Picture
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)

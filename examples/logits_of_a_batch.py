@@ -1,8 +1,8 @@
 """Logits of two prompts with different pictures and lengths, in one batch: `python examples/logits_of_a_batch.py`."""
 
-from mlx_llava.chat import Chat, Picture
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.embedded import PICTURE, converted
+from mlx_llava.inference.chat import Chat, Picture
 from mlx_llava.inputs import collate
 from mlx_llava.prompts.templates import Turn
 

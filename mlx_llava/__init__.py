@@ -1,9 +1,9 @@
 """LLaVA on a Mac: convert a checkpoint, ask it about pictures.
 
-Each name has one address, for example `from mlx_llava.chat import Chat`.
+Each name has one address, for example `from mlx_llava.inference.chat import Chat`.
 """
 
-from mlx_llava.blas import load_fast_blas
+from mlx_llava.program.blas import load_fast_blas
 
 __version__ = "0.1.0"
 

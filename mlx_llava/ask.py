@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.paths import expanded
-from mlx_llava.program import printable, run
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.paths import expanded
+from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
-    from mlx_llava.chat import Chat, Picture
-    from mlx_llava.checkpoint import Checkpoint
-    from mlx_llava.generate import Sampling
+    from mlx_llava.checkpoint.folder import Checkpoint
+    from mlx_llava.inference.chat import Chat, Picture
+    from mlx_llava.inference.generate import Sampling
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
@@ -101,9 +101,9 @@ def ask(options: AskOptions) -> int:
         return _answer_file(options, options.questions, options.answers)
     names, question = _sort(options)
     checkpoint, load_seconds = _load(options)
-    from mlx_llava import report
-    from mlx_llava.chat import Chat, Picture
-    from mlx_llava.generate import CacheOptions
+    from mlx_llava.inference import report
+    from mlx_llava.inference.chat import Chat, Picture
+    from mlx_llava.inference.generate import CacheOptions
 
     pictures = [Picture.open(Path(name), name, checkpoint.config.picture, options.look) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
@@ -119,13 +119,13 @@ def ask(options: AskOptions) -> int:
 
 
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
-    from mlx_llava.questions import QuestionFile, answer_rows, waiting_rows
+    from mlx_llava.inference.question_file import QuestionFile, answer_rows, waiting_rows
 
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.look, options.batch_size or BATCH_SIZE)
     rows = waiting_rows(files)  # before the model: a wrong file is told at once
     checkpoint, _ = _load(options)
-    from mlx_llava.chat import Chat
+    from mlx_llava.inference.chat import Chat
 
     new_chat = partial(Chat, checkpoint, options.template, options.system)
     return answer_rows(rows, files, new_chat, sampling_of(options), options.model or EMBEDDED)
@@ -223,7 +223,7 @@ def _is_file(word: str) -> bool:
 
 def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
     started = time.perf_counter()
-    from mlx_llava.opening import open_model
+    from mlx_llava.resolve import open_model
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
     return checkpoint, time.perf_counter() - started
@@ -231,7 +231,7 @@ def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
 
 def sampling_of(options: AskOptions) -> "Sampling":
     """The sampling that the flags ask for; a seed is drawn where none was given."""
-    from mlx_llava.generate import Sampling
+    from mlx_llava.inference.generate import Sampling
 
     return Sampling(
         max_tokens=options.max_tokens,

@@ -5,7 +5,7 @@ import sys
 
 from mlx_llava import __version__
 from mlx_llava.errors import UsageError
-from mlx_llava.program import run
+from mlx_llava.program.run import run
 
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava import __version__
-from mlx_llava.blas import name_of_blas
-from mlx_llava.options import parse
-from mlx_llava.paths import cache_folder
-from mlx_llava.program import run
+from mlx_llava.program.blas import name_of_blas
+from mlx_llava.program.options import parse
+from mlx_llava.program.paths import cache_folder
+from mlx_llava.program.run import run
 
 PACKAGES = ("mlx", "mlx-lm", "numpy", "pillow", "tokenizers", "huggingface_hub", "transformers", "torch")
 
@@ -41,7 +41,7 @@ def collect() -> dict[str, Any]:
     """Facts about the machine and the installation; sizes in bytes, None for a package that is absent."""
     import mlx.core as mx
 
-    from mlx_llava import backend
+    from mlx_llava.models import backend
 
     return {
         "versions": {

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava import __version__
 from mlx_llava.errors import ConversionError, UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.program import printable, run
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
-    from mlx_llava.convert.image_token import Vocabulary
-    from mlx_llava.convert.stored import Converted
+    from mlx_llava.convert.sources.converted import Converted
+    from mlx_llava.convert.targets.image_token import Vocabulary
 
 CARD = """---
 library_name: transformers
@@ -54,13 +54,13 @@ def export(options: ExportOptions) -> None:
         raise UsageError("--peft without --adapter-path", "Name the folder of adapters.")
     if options.hf_path.exists():
         raise ConversionError(f"{options.hf_path}: already there", "Choose another --hf-path.")
-    from mlx_llava.convert.stored import read
-    from mlx_llava.opening import folder_of
+    from mlx_llava.convert.sources.converted import read
+    from mlx_llava.resolve import folder_of
 
     folder = folder_of(options.model)
     converted = read(folder, options.model or folder.name, options.adapter_path)
     if options.peft:
-        from mlx_llava.convert.peft_folder import write_peft
+        from mlx_llava.convert.targets.peft import write_peft
 
         write_peft(options.hf_path, converted, options.dtype or "float32")
     else:
@@ -69,11 +69,11 @@ def export(options: ExportOptions) -> None:
 
 
 def _write(options: ExportOptions, converted: "Converted", tokenizer: bytes) -> None:
-    from mlx_llava.convert.folder import appearing
-    from mlx_llava.convert.image_token import with_image_token
-    from mlx_llava.convert.llava_hf import check_form, released_weights, write_files
-    from mlx_llava.convert.progress import Progress
-    from mlx_llava.convert.weights import DTYPES, outputs, planned, write_weights
+    from mlx_llava.convert.targets.image_token import with_image_token
+    from mlx_llava.convert.targets.llava_hf import check_form, released_weights, write_files
+    from mlx_llava.convert.weights.output_folder import appearing
+    from mlx_llava.convert.weights.plan import DTYPES, outputs, planned, write_weights
+    from mlx_llava.convert.weights.progress import Progress
 
     check_form(converted.config)
     vocabulary = with_image_token(tokenizer, converted.config)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mlx_llava.options import optional, parse
-from mlx_llava.program import run
-from mlx_llava.tuning import INTERRUPTED, TuningOptions, check, config_of, load_base, prepare, say, train
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.run import run
+from mlx_llava.training.prepare import INTERRUPTED, TuningOptions, check, config_of, load_base, prepare, say, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ def main() -> None:
 def finetune(options: FinetuneOptions) -> int:
     """Train; the exit code."""
     check(options)
-    from mlx_llava.convert.folder import check_apart, check_target
-    from mlx_llava.rewrite import rewrite
+    from mlx_llava.convert.targets.rewrite import rewrite
+    from mlx_llava.convert.weights.output_folder import check_apart, check_target
     from mlx_llava.training.snapshots import sole_writer
 
     target = options.mlx_path

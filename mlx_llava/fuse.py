@@ -14,14 +14,14 @@ from tyro.conf import arg
 
 from mlx_llava import __version__
 from mlx_llava.errors import UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.program import printable, run
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
-    from mlx_llava.checkpoint import Quantization
+    from mlx_llava.checkpoint.folder import Quantization
     from mlx_llava.convert.options import ConvertOptions
-    from mlx_llava.convert.stored import Converted
-    from mlx_llava.convert.weights import Planned
+    from mlx_llava.convert.sources.converted import Converted
+    from mlx_llava.convert.weights.plan import Planned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ def main() -> None:
 def fuse(options: FuseOptions) -> None:
     """Write the merged folder; the plan and the progress go to stderr."""
     _check(options)
-    from mlx_llava.convert.folder import appearing
-    from mlx_llava.convert.progress import Progress
-    from mlx_llava.convert.stored import read
-    from mlx_llava.convert.weights import outputs, write_weights
-    from mlx_llava.opening import folder_of
+    from mlx_llava.convert.sources.converted import read
+    from mlx_llava.convert.weights.output_folder import appearing
+    from mlx_llava.convert.weights.plan import outputs, write_weights
+    from mlx_llava.convert.weights.progress import Progress
+    from mlx_llava.resolve import folder_of
 
     base = folder_of(options.model)
     converted = read(base, options.model or base.name, options.adapter_path)
@@ -81,7 +81,7 @@ def fuse(options: FuseOptions) -> None:
 
 def planned(converted: "Converted", packings: Mapping[str, "Quantization"]) -> "Iterator[Planned]":
     """Every weight: merged and packed where that changes it, copied bit for bit where it does not."""
-    from mlx_llava.convert.weights import Planned
+    from mlx_llava.convert.weights.plan import Planned
 
     for name, weight in converted.weights().items():
         path = name.rpartition(".")[0]
@@ -94,8 +94,8 @@ def planned(converted: "Converted", packings: Mapping[str, "Quantization"]) -> "
 
 def _check(options: FuseOptions) -> None:
     """Refuse what flags alone tell to be wrong."""
-    from mlx_llava.convert.folder import check_apart, check_target
-    from mlx_llava.convert.quantize import uniform
+    from mlx_llava.convert.weights.output_folder import check_apart, check_target
+    from mlx_llava.convert.weights.quantize import uniform
 
     if options.dequantize and options.quantize:
         raise UsageError("--dequantize and -q exclude each other", "Leave one out.")
@@ -112,7 +112,7 @@ def _convert_options(options: FuseOptions) -> "ConvertOptions":
 
 
 def _packings(options: FuseOptions, converted: "Converted") -> Mapping[str, "Quantization"]:
-    from mlx_llava.convert.quantize import choose
+    from mlx_llava.convert.weights.quantize import choose
     from mlx_llava.models.llava import Llava
 
     if options.dequantize:

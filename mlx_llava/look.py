@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.errors import UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.program import printable, run
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
     from mlx_llava.data.examples import Maker
@@ -72,16 +72,16 @@ def look(options: LookOptions) -> None:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print("\n".join(batch_lines(shown, examples, maker, colour)))
     if options.html:
-        from mlx_llava.look_page import page
+        from mlx_llava.data.preview_page import page
 
         options.html.write_text(page(shown, examples, maker), encoding="utf-8")
         print(f"written to {printable(str(options.html))}", file=sys.stderr)
 
 
 def _maker(options: LookOptions) -> "Maker":
-    from mlx_llava.checkpoint import converted_config, load_tokenizer
+    from mlx_llava.checkpoint.config_json import from_hf
+    from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
     from mlx_llava.data.examples import Maker
-    from mlx_llava.dialects import from_hf
     from mlx_llava.prompts.templates import template
 
     if options.model is None:
@@ -89,7 +89,7 @@ def _maker(options: LookOptions) -> "Maker":
 
         folder = converted()
     else:
-        from mlx_llava.hub import fetch
+        from mlx_llava.checkpoint.hub import fetch
 
         folder = fetch(options.model)
     config = from_hf(converted_config(folder, options.model or "embedded"))

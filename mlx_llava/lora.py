@@ -6,9 +6,9 @@ On a packed model it is QLoRA. Run again with the same words, it goes on where i
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_llava.options import parse
-from mlx_llava.program import run
-from mlx_llava.tuning import INTERRUPTED, TuningOptions, check, config_of, load_base, prepare, say, train
+from mlx_llava.program.options import parse
+from mlx_llava.program.run import run
+from mlx_llava.training.prepare import INTERRUPTED, TuningOptions, check, config_of, load_base, prepare, say, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +43,22 @@ def main() -> None:
 def lora(options: LoraOptions) -> int:
     """Train; the exit code."""
     check(options)
-    from mlx_llava.training import adapter_folder, adapters
+    from mlx_llava.checkpoint import adapters
+    from mlx_llava.models.lora import Lora, attach
     from mlx_llava.training.snapshots import sole_writer
 
-    form = adapters.Lora(options.rank, options.alpha, options.dropout)
+    form = Lora(options.rank, options.alpha, options.dropout)
     with sole_writer(options.adapter_path):
         base = load_base(options)
         model = base.checkpoint.model
-        adapters.attach(model, form)
+        attach(model, form)
         parts = ("adapters",) if options.freeze_projector else ("adapters", "projector")
         work = prepare(options, base, options.adapter_path, *parts, projector_lr=options.mm_projector_lr)
         finished = train(work)
         other_projector = not options.freeze_projector or options.projector is not None
         asked = config_of(options, base.checkpoint.config)
         target, told = options.adapter_path, base.fingerprint
-        adapter_folder.save(target, model, form, told, projector=other_projector, config=asked)
+        adapters.save(target, model, form, told, projector=other_projector, config=asked)
     say(f"adapters written to {options.adapter_path}")
     say(f"ask with them: mlx-llava ask --model {base.checkpoint.folder} --adapter-path {options.adapter_path} …")
     return 0 if finished else INTERRUPTED

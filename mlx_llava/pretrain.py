@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.errors import UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.program import run
-from mlx_llava.tuning import INTERRUPTED, TuningOptions, check, load_base, prepare, say, train
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.run import run
+from mlx_llava.training.prepare import INTERRUPTED, TuningOptions, check, load_base, prepare, say, train
 
 if TYPE_CHECKING:
     from mlx_llava.models.projector import Projector
@@ -50,7 +50,7 @@ def pretrain(options: PretrainOptions) -> int:
     check(options)
     if options.new_projector and options.projector:
         raise UsageError("--new-projector and --projector exclude each other", "Give one of them.")
-    from mlx_llava.training import adapter_folder
+    from mlx_llava.checkpoint import adapters
     from mlx_llava.training.snapshots import sole_writer
 
     with sole_writer(options.adapter_path):
@@ -60,7 +60,7 @@ def pretrain(options: PretrainOptions) -> int:
             redraw(model.projector)
         work = prepare(options, base, options.adapter_path, "projector", projector_lr=None)
         finished = train(work)
-        adapter_folder.save(options.adapter_path, model, None, base.fingerprint, projector=True)
+        adapters.save(options.adapter_path, model, None, base.fingerprint, projector=True)
     say(f"projector written to {options.adapter_path}")
     say(f"go on with it: mlx-llava finetune --model {base.checkpoint.folder} --projector {options.adapter_path} …")
     return 0 if finished else INTERRUPTED

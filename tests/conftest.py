@@ -13,7 +13,7 @@ os.environ["MLX_ENABLE_TF32"] = "0"  # exact means float32, on a GPU too
 
 from spine import CASES, EMBEDDED, write_checkpoint
 
-from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 

@@ -9,12 +9,12 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from spine import CASES, prompts, released_name, weights
 
-from mlx_llava import backend
-from mlx_llava.checkpoint import parameter_shapes
-from mlx_llava.dialects import from_hf
+from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.checkpoint.folder import parameter_shapes
 from mlx_llava.inputs import Batch, Example, collate
+from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import Lora, attach
+from mlx_llava.models.lora import Lora, attach
 from mlx_llava.training.optimizer import trained
 from mlx_llava.training.step import train_only
 

@@ -5,10 +5,10 @@ import sys
 from scripted import ScriptedWorker
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Ask, Load
+from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.app import run
-from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Ask, Load
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings

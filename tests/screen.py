@@ -11,10 +11,10 @@ from typing import Any
 from scripted import ScriptedWorker
 from textual.pilot import Pilot
 
+from mlx_llava.engine.messages import Load
+from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.tui.app import ChatApp
-from mlx_llava.tui.engine import Engine, Worker
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings

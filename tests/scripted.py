@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from mlx_llava.tui.messages import (
+from mlx_llava.engine.messages import (
     Ask,
     Began,
     Choice,

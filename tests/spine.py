@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from mlx_llava.checkpoint import parameter_shapes
+from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.checkpoint.folder import parameter_shapes
 from mlx_llava.config import LlavaConfig
-from mlx_llava.dialects import from_hf
 from mlx_llava.inputs import TEXT, Batch, Example, collate, no_crops
 from mlx_llava.models.llava import Llava
 

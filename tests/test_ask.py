@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from spine import EMBEDDED, answer_of, recorded
 
-from mlx_llava import generate
 from mlx_llava.ask import AskOptions, ask
 from mlx_llava.errors import ImageError, LlavaError, UsageError
-from mlx_llava.options import parse
+from mlx_llava.inference import generate
+from mlx_llava.program.options import parse
 
 ONE, THREE = EMBEDDED / "examples" / "one_shape.png", EMBEDDED / "examples" / "three_shapes.png"
 QUESTION, DESCRIBE = "What color is the circle?", "Describe the picture."

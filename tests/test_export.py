@@ -11,11 +11,12 @@ from checkpoints import CONFIG, ORIGINAL, TEXT, arrays, converted, save
 from lessons import LORA
 from safetensors.numpy import load_file
 
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.folder import load
+from mlx_llava.checkpoint.safetensors import read_index
 from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, UsageError
 from mlx_llava.export import ExportOptions, export
-from mlx_llava.shards import read_index
-from mlx_llava.training import adapter_folder, adapters
+from mlx_llava.models.lora import attach
 
 
 def exported(model: Path, target: Path, **options: Any) -> Path:
@@ -49,7 +50,7 @@ def test_weights_are_those_of_the_released_layout(model: Path, tmp_path: Path) -
 
 
 def test_large_models_are_cut_into_shards(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_llava.convert.writer.MAX_SHARD", 300_000)
+    monkeypatch.setattr("mlx_llava.convert.weights.writer.MAX_SHARD", 300_000)
     out = exported(model, tmp_path / "out")
     assert len(list(out.glob("model-*.safetensors"))) > 3
     assert len(read_index(out)) == 64
@@ -100,12 +101,12 @@ def test_peft_needs_adapters(model: Path, tmp_path: Path) -> None:
 def adapters_of(model: Path, folder: Path, base: str | None = None, *, lora: bool = True) -> Path:
     checkpoint = load(model)
     if lora:
-        adapters.attach(checkpoint.model, LORA)
+        attach(checkpoint.model, LORA)
     projector = checkpoint.model.projector["linear_1"]
     projector.weight = projector.weight + 1
     folder.mkdir()
-    base = base or adapter_folder.fingerprint(model)
-    adapter_folder.save(folder, checkpoint.model, LORA if lora else None, base, projector=True)
+    base = base or adapters.fingerprint(model)
+    adapters.save(folder, checkpoint.model, LORA if lora else None, base, projector=True)
     return folder
 
 

@@ -11,12 +11,13 @@ import pytest
 from checkpoints import arrays, converted, save
 from lessons import LORA
 
-from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.folder import Checkpoint, load
+from mlx_llava.checkpoint.safetensors import Reader, read_index
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.inputs import Batch, Example, collate
-from mlx_llava.shards import Reader, read_index
-from mlx_llava.training import adapter_folder, adapters
+from mlx_llava.models.lora import LAYERS, attach
 
 PACKINGS: dict[str, dict[str, Any]] = {
     "not packed": {},
@@ -38,7 +39,7 @@ def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = Non
     checkpoint = load(model)
     mx.random.seed(1)
     if lora:
-        adapters.attach(checkpoint.model, LORA)
+        attach(checkpoint.model, LORA)
     moved = {
         name: 0.2 * mx.random.normal(module.lora_b.shape)
         for name, module in checkpoint.model.named_modules()
@@ -50,7 +51,7 @@ def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = Non
         layer.weight = layer.weight + 0.1 * mx.random.normal(layer.weight.shape)
     folder.mkdir()
     form = LORA if lora else None
-    adapter_folder.save(folder, checkpoint.model, form, base or adapter_folder.fingerprint(model), projector=not lora)
+    adapters.save(folder, checkpoint.model, form, base or adapters.fingerprint(model), projector=not lora)
     return folder
 
 
@@ -66,7 +67,7 @@ def unpacked(layer: nn.QuantizedLinear) -> mx.array:
 
 def both(model: Path, folder: Path) -> Checkpoint:
     checkpoint = load(model)
-    adapter_folder.load(folder, checkpoint.model, adapter_folder.fingerprint(model))
+    adapters.load(folder, checkpoint.model, adapters.fingerprint(model))
     return checkpoint
 
 
@@ -102,7 +103,7 @@ def test_a_packed_model_is_packed_as_it_was_and_the_rest_is_copied(packing: str,
             layer = dict(after.model.named_modules())[path]
             # the product in float32 may fall on the other side of a rounding edge
             assert np.mean(np.array(expected[0] == layer["weight"])) > 0.98, path
-    unchanged = {name for name in read_index(model) if not name.rpartition(".")[0].endswith(adapters.LAYERS)}
+    unchanged = {name for name in read_index(model) if not name.rpartition(".")[0].endswith(LAYERS)}
     assert len(unchanged) > 30
     assert_same_bytes(model, out, unchanged)
 

@@ -43,7 +43,7 @@ def test_the_help_of_a_command_loads_no_model_code(command: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a fast BLAS is loaded on Linux only")
 def test_the_fast_blas_is_loaded_before_mlx_and_can_be_switched_off() -> None:
     code = (
-        "import sys, mlx_llava, mlx_llava.blas as b; assert 'mlx' not in sys.modules; "
+        "import sys, mlx_llava, mlx_llava.program.blas as b; assert 'mlx' not in sys.modules; "
         "print(any('mkl_rt' in l or 'openblas.so' in l for l in open('/proc/self/maps')), b.name_of_blas())"
     )
 

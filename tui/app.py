@@ -15,11 +15,11 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.engine.messages import Load
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.eyes import with_fit
 from mlx_llava.tui.images.kitty import Kitty, Reply, ask, multiplexed, patience
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.models.catalog import Chosen, sample
 from mlx_llava.tui.screens.chat import ChatScreen
 from mlx_llava.tui.session.session import Opening, Session

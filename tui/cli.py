@@ -9,14 +9,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from mlx_llava.engine.messages import Load
+from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import UsageError
-from mlx_llava.options import optional, parse
-from mlx_llava.paths import expanded
-from mlx_llava.program import run
-from mlx_llava.tui.engine import Engine, Worker
+from mlx_llava.program.options import optional, parse
+from mlx_llava.program.paths import expanded
+from mlx_llava.program.run import run
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.private_files import config_folder, data_folder
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings
@@ -106,7 +106,7 @@ def make_engine() -> Engine:
     """The engine with the real model; MLX is imported on its thread."""
 
     def make_worker() -> Worker:
-        from mlx_llava.tui.worker import ModelWorker
+        from mlx_llava.engine.worker import ModelWorker
 
         return ModelWorker()
 

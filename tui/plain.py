@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlx_llava.engine.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Looked, Said
 from mlx_llava.errors import LlavaError, ModelError
-from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import fetch, read
 from mlx_llava.tui.images.attachments import pasted as from_clipboard
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.dropped import dropped
-from mlx_llava.tui.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Looked, Said
 from mlx_llava.tui.session import attention, commands, figures
 from mlx_llava.tui.session.session import Opening, Session
 

@@ -14,12 +14,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from sides import lesson
 from sides.timing import WIDTH, between, clock, fastest, fill, stamps
 
-from mlx_llava import generate
-from mlx_llava.chat import Chat, Picture
-from mlx_llava.checkpoint import load
-from mlx_llava.generate import CacheOptions, KeptCache, Prompt, Sampling
+from mlx_llava.checkpoint.folder import load
+from mlx_llava.inference import generate
+from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.inference.generate import CacheOptions, KeptCache, Prompt, Sampling
 from mlx_llava.inputs import Example, collate
-from mlx_llava.training import adapters, step
+from mlx_llava.models import lora
+from mlx_llava.training import step
 from mlx_llava.training.heap import keep_freed_memory
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 
@@ -95,7 +96,7 @@ def second_question(folder: str, picture: str, questions: list[str], tokens: int
 def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
     """Seconds of a step of LoRA, of QLoRA where the folder is packed."""
     model = load(Path(folder)).model
-    adapters.attach(model, adapters.Lora(rank, 2.0 * rank, 0.0))
+    lora.attach(model, lora.Lora(rank, 2.0 * rank, 0.0))
     step.train_only(model, "adapters")
     model.language_model.recompute = recompute
     optimizer = AdamW(model, OptimizerOptions(lesson.RATE))

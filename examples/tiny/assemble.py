@@ -14,8 +14,8 @@ from tyro.conf import Positional
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten  # isort: skip
 
-from mlx_llava.checkpoint import load
-from mlx_llava.dialects import to_hf
+from mlx_llava.checkpoint.config_json import to_hf
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.models.llava import Llava
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_llava.data.json_rows import Fault, parse, rows
 from mlx_llava.data.records import Record, record_of
-from mlx_llava.data.rows import Fault, parse, rows
 from mlx_llava.errors import RecordError
 
 SHOWN = 10  # of the faults that are told at once

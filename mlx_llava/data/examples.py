@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlx_llava.config import PictureConfig
 from mlx_llava.data.dataset import Dataset, refusal
-from mlx_llava.data.features import FeatureFiles, read_all, seen_batch
+from mlx_llava.data.feature_files import FeatureFiles, read_all, seen_batch
 from mlx_llava.data.lengths import Lengths
 from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record

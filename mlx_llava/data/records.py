@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_llava.data.rows import Fault
+from mlx_llava.data.json_rows import Fault
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Turn
 
 Parts = tuple[str | ImageMark, ...]

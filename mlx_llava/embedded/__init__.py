@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 from mlx_llava import __version__
-from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, ModelError
-from mlx_llava.paths import cache_folder
+from mlx_llava.program.paths import cache_folder
 
 CHECKPOINT = Path(__file__).parent / "tiny-llava-hf"
 PICTURE = CHECKPOINT / "examples" / "two_shapes_wide.png"

@@ -12,8 +12,8 @@ import numpy as np
 from mlx_llava.config import LlavaConfig
 from mlx_llava.inputs import TEXT, Batch
 from mlx_llava.models.clip import VisionTower
+from mlx_llava.models.llama import Vicuna
 from mlx_llava.models.projector import Projector
-from mlx_llava.models.vicuna import Vicuna
 
 
 def place(text: mx.array, features: mx.array, slots: mx.array) -> mx.array:

@@ -6,7 +6,7 @@ begins with page faults, a tenth of a step.
 
 import ctypes
 
-from mlx_llava import backend
+from mlx_llava.models import backend
 
 # glibc, malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

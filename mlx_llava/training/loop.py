@@ -22,13 +22,13 @@ from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch
 from mlx_llava.models.llava import Llava
 from mlx_llava.training import snapshots
-from mlx_llava.training.features import with_features
 from mlx_llava.training.heap import keep_freed_memory
 from mlx_llava.training.meters import Meters
 from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.snapshots import Place, Snapshot
 from mlx_llava.training.step import Step, train_step
+from mlx_llava.training.tower_features import with_features
 from mlx_llava.training.validation import validation_loss
 
 MAX_SKIPPED = 5  # steps in a row whose loss or gradient was not finite

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from mlx_llava.data.features import SeenBatch
+from mlx_llava.data.feature_files import SeenBatch
 from mlx_llava.errors import RecordError
 from mlx_llava.inputs import Batch
+from mlx_llava.models.llama import Vicuna
 from mlx_llava.models.llava import Llava
-from mlx_llava.models.vicuna import Vicuna
 
 BUCKET = 64  # rows of the language head come in multiples of it, so that few shapes occur
 

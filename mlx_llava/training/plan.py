@@ -4,10 +4,10 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_llava import backend
-from mlx_llava.checkpoint import Checkpoint
+from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.data.examples import Examples
 from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.models import backend
 from mlx_llava.training.loop import Run
 from mlx_llava.training.memory import Sizes, step_memory
 from mlx_llava.training.schedule import Schedule

@@ -17,8 +17,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.errors import CheckpointError, TrainingError, UsageError
-from mlx_llava.shards import read_header
 from mlx_llava.training.optimizer import Arrays
 
 STATE, MANIFEST, LOCK = "state.safetensors", "manifest.json", ".lock"

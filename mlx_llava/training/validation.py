@@ -2,8 +2,8 @@
 
 from mlx_llava.data.examples import Examples
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.features import with_features
 from mlx_llava.training.loss import answer_loss
+from mlx_llava.training.tower_features import with_features
 
 
 def validation_loss(model: Llava, examples: Examples, batch_size: int) -> float:

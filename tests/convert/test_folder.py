@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from checkpoints import arrays, converted, save, save_shards
 
-from mlx_llava.checkpoint import load
-from mlx_llava.convert import folder
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.convert.weights import output_folder
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 
 Tree = dict[str, str]
@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(LimitError, match=r"takes 1000000000\.00 GB"),
-        folder.appearing(tmp_path / "place" / "out", False, 10**18),
+        output_folder.appearing(tmp_path / "place" / "out", False, 10**18),
     ):
         pytest.fail("nothing is to be written")
     assert list((tmp_path / "place").iterdir()) == []

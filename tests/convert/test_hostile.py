@@ -121,7 +121,7 @@ def watch(event, arguments):
         seen.extend((event, str(a)) for a in arguments if str(a).startswith(source + "/") or source in repr(a)[:500])
 sys.addaudithook(watch)
 from pathlib import Path
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.convert.cli import convert
 from mlx_llava.convert.options import ConvertOptions
 convert(ConvertOptions(hf_path=source, mlx_path=Path(target), quantize=True, q_recipe="mixed_3_6"))

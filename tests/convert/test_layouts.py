@@ -26,7 +26,7 @@ from checkpoints import (
 )
 from safetensors.numpy import load_file, save_file
 
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.convert.job import prepare
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, NetworkError, UsageError

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from checkpoints import CONFIG, arrays, save
 
-from mlx_llava.convert import cli, weights
+from mlx_llava.convert import cli
 from mlx_llava.convert.options import ConvertOptions
-from mlx_llava.convert.progress import Progress
-from mlx_llava.options import parse
+from mlx_llava.convert.weights import plan
+from mlx_llava.convert.weights.progress import Progress
+from mlx_llava.program.options import parse
 
 Run = Callable[..., str]
 
@@ -102,7 +103,7 @@ def test_a_folder_that_is_not_there_is_exit_3(tmp_path: Path) -> None:
 def test_the_plan_and_the_progress_go_to_stderr(
     run: Run, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "ROWS_BYTES", 10_000)
+    monkeypatch.setattr(plan, "ROWS_BYTES", 10_000)
     lines = run(
         *("--hf-path", source, "--mlx-path", tmp_path / "out", "-q", "--q-bits", 8, "--dtype", "bfloat16")
     ).splitlines()

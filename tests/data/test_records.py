@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mlx_llava.data.json_rows import Fault
 from mlx_llava.data.records import Record, record_of
-from mlx_llava.data.rows import Fault
 from mlx_llava.prompts.templates import IMAGE, Turn
 
 

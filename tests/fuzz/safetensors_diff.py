@@ -19,8 +19,8 @@ from typing import Any
 
 import safetensors
 
+from mlx_llava.checkpoint.safetensors import Reader, read_header
 from mlx_llava.errors import CheckpointError
-from mlx_llava.shards import Reader, read_header
 
 NUMBERS = (0, 1, 2, 3, 4, 8, 255, 2**31, 2**32 + 4, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -1, -2)
 WORDS = r'4.0 4.7 true null "" "F32" "BF16" "F8_E4M3" "F4" "\ud800" "\u001b[2J\n" [] [0,4] {} [[]]'.split()

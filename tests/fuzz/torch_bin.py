@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from torch_files import Strided, as_stream, as_zip, strided
 
-from mlx_llava.convert.torch_bin import check_sums, read_file, rows
+from mlx_llava.checkpoint.safetensors import Reader
+from mlx_llava.convert.torch_bin.archive import check_sums, read_file, rows
 from mlx_llava.errors import CheckpointError
-from mlx_llava.shards import Reader
 
 NUMBERS = np.arange(12, dtype=np.float32)
 TENSORS = {"a": strided(NUMBERS.reshape(3, 4)), "b": Strided(NUMBERS, 1, (2, 3), (1, 2)), "c": strided(NUMBERS[:0])}

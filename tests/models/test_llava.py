@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from spine import ALL_LAYERS, ALL_ROWS, GOLDEN, NEW_TOKENS, last_rows, prompts, together
 
-from mlx_llava import generate
-from mlx_llava.checkpoint import Checkpoint
-from mlx_llava.generate import CacheOptions, KeptCache, Prompt, Sampling
+from mlx_llava.checkpoint.folder import Checkpoint
+from mlx_llava.inference import generate
+from mlx_llava.inference.generate import CacheOptions, KeptCache, Prompt, Sampling
 from mlx_llava.inputs import TEXT, Example, collate
 
 Small = tuple[str, Checkpoint]

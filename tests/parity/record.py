@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from spine import ALL_LAYERS, ALL_ROWS, CASES, GOLDEN, NEW_TOKENS, SCALES, Case, last_rows, prompts, together, weights
 
-from mlx_llava.dialects import from_hf
+from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.inputs import Batch, Example, collate
 
 Reference = LlavaForConditionalGeneration

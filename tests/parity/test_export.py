@@ -18,14 +18,14 @@ from record import logits
 from spine import CASES, EMBEDDED, together, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
-from mlx_llava.checkpoint import Checkpoint, load
-from mlx_llava.convert.chat_template import jinja
+from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.convert.targets.chat_template import jinja
 from mlx_llava.export import ExportOptions, export
 from mlx_llava.images.pixels import crop, open_picture
 from mlx_llava.prompts.templates import TEMPLATES, Turn, spell
-from mlx_llava.training import adapter_folder
 
 FORMS = ("plain", "class token kept", "two layers", "tied embeddings", "mistral, window 8", "llama3, v5", "mixed 3")
 Convert = Callable[[Path], Path]
@@ -75,13 +75,13 @@ def tuned(converted: Convert, tmp_path: Path) -> tuple[Path, Path]:
     projector = checkpoint.model.projector["linear_1"]
     projector.weight = projector.weight + 0.01
     folder.mkdir()
-    adapter_folder.save(folder, checkpoint.model, LORA, adapter_folder.fingerprint(model), projector=True)
+    adapters.save(folder, checkpoint.model, LORA, adapters.fingerprint(model), projector=True)
     return model, folder
 
 
 def with_adapters(model: Path, folder: Path) -> Checkpoint:
     checkpoint = load(model)
-    adapter_folder.load(folder, checkpoint.model, adapter_folder.fingerprint(model))
+    adapters.load(folder, checkpoint.model, adapters.fingerprint(model))
     return checkpoint
 
 

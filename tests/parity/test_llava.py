@@ -11,7 +11,7 @@ from record import Reference, build, greedy, hidden_states, logits
 from safetensors.numpy import load_file, save_file
 from spine import CASES, GOLDEN, Case, add_tokenizer, last_rows, prompts, together
 
-from mlx_llava.checkpoint import Checkpoint, load
+from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.inputs import collate
 
 Pair = tuple[str, Reference, Checkpoint]

@@ -14,7 +14,7 @@ from spine import CASES, released_name
 from test_training import OPTIONS, SCHEDULE, assert_close, assert_same_steps, mean_loss
 
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import LAYERS, Lora, attach
+from mlx_llava.models.lora import LAYERS, Lora, attach
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.optimizer import AdamW, trained
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step

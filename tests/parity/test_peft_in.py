@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from record import build, logits
 from spine import CASES, add_tokenizer, together
 
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 

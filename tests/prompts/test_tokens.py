@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from spine import EMBEDDED
 
-from mlx_llava.dialects import from_hf
+from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Special, Text, Turn, template

@@ -9,8 +9,8 @@ import pytest
 from lessons import lessons, tiny
 from spine import CASES
 
+from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.data.batches import Order
-from mlx_llava.dialects import from_hf
 from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch, Example, collate
 from mlx_llava.training.loop import MAX_SKIPPED, METRICS, Run, train

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from spine import CASES
 
-from mlx_llava.dialects import from_hf
+from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.inputs import TEXT, Batch, no_crops
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.adapters import Lora, attach
+from mlx_llava.models.lora import Lora, attach
 from mlx_llava.training.memory import Sizes, step_memory
 from mlx_llava.training.step import loss_and_gradients, train_only
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from spine import EMBEDDED
 
-from mlx_llava import backend
 from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.lora import LoraOptions
+from mlx_llava.models import backend
 from mlx_llava.training.loop import Run
 from mlx_llava.training.plan import plan
-from mlx_llava.tuning import load_base, prepare
+from mlx_llava.training.prepare import load_base, prepare
 
 ROW = '{"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "%s"}]}\n'
 

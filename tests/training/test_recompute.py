@@ -7,9 +7,9 @@ import pytest
 from lessons import LORA, adapted, batch, lessons, tiny
 from spine import CASES
 
-from mlx_llava.dialects import from_hf
+from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.models.llama import Vicuna, chance_now
 from mlx_llava.models.llava import Llava
-from mlx_llava.models.vicuna import Vicuna, chance_now
 from mlx_llava.training.optimizer import Arrays
 from mlx_llava.training.step import loss_and_gradients, train_only
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from spine import EMBEDDED, answer_of
 
-from mlx_llava import tuning
 from mlx_llava.ask import AskOptions
 from mlx_llava.ask import ask as ask_program
-from mlx_llava.checkpoint import load
+from mlx_llava.checkpoint.folder import load
 from mlx_llava.errors import CheckpointError, LlavaError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.lora import LoraOptions, lora
-from mlx_llava.opening import open_model
+from mlx_llava.resolve import open_model
+from mlx_llava.training import prepare
 from mlx_llava.training.loss import answer_loss
+from mlx_llava.training.prepare import read_examples
 from mlx_llava.training.snapshots import sole_writer
-from mlx_llava.tuning import read_examples
 
 EXAMPLES = EMBEDDED / "examples"
 
@@ -82,7 +82,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         if line.startswith(f"{step}/"):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(tuning, "say", say)
+    monkeypatch.setattr(prepare, "say", say)
 
 
 def test_the_loss_falls_and_every_step_is_recorded(undisturbed: Path) -> None:

@@ -19,9 +19,9 @@ CODE = """
 import sys
 from scripted import ScriptedWorker
 from mlx_llava.tui.app import run
-from mlx_llava.tui.engine import Engine
+from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Load
+from mlx_llava.engine.messages import Load
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings

@@ -10,8 +10,8 @@ import pytest
 from screen import Driver, running
 from spine import EMBEDDED, answer_of, conversation_of
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Load
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 TALK = conversation_of(SCENE.name)
@@ -30,7 +30,7 @@ def answers(driver: Driver) -> list[str]:
 
 
 def test_a_person_asks_stops_asks_again_edits_and_comes_back(tmp_path: Path) -> None:
-    from mlx_llava.tui.worker import ModelWorker
+    from mlx_llava.engine.worker import ModelWorker
 
     async def first() -> int:
         async with running(ModelWorker, Load(), (SCENE,), history=History(tmp_path)) as driver:
@@ -64,7 +64,7 @@ def test_a_person_asks_stops_asks_again_edits_and_comes_back(tmp_path: Path) -> 
 
 
 def test_a_question_that_is_too_long_is_told_of_and_leaves_the_chat() -> None:
-    from mlx_llava.tui.worker import ModelWorker
+    from mlx_llava.engine.worker import ModelWorker
 
     async def test() -> None:
         async with running(ModelWorker, Load(), (SCENE,)) as driver:

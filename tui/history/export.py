@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from mlx_llava.errors import ImageError, RecordError, UsageError
 from mlx_llava.images.pixels import open_picture
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.prompts.templates import IMAGE
-from mlx_llava.tui.clean import clean, clean_line
 from mlx_llava.tui.history.database import whole
 from mlx_llava.tui.history.export_page import page
 from mlx_llava.tui.history.image_copies import SavedPicture

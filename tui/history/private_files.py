@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from mlx_llava.paths import HOME, expanded
+from mlx_llava.program.paths import HOME, expanded
 
 
 def data_folder() -> Path:

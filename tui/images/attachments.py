@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_llava.engine.messages import Shown
 from mlx_llava.errors import ImageError
-from mlx_llava.paths import expanded
+from mlx_llava.program.paths import expanded
 from mlx_llava.tui.images import clipboard
-from mlx_llava.tui.messages import Shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,7 +53,7 @@ def read(path: Path) -> Attachment:
 
 def fetch(url: str) -> Attachment:
     """A picture from the public internet."""
-    from mlx_llava.tui.fetch import fetch_picture
+    from mlx_llava.images.fetch import fetch_picture
 
     fetched = fetch_picture(url)
     return attachment(fetched.data, fetched.name)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mlx_llava.engine.messages import Fit
 from mlx_llava.tui.images.attachments import Attachment, attachment
-from mlx_llava.tui.messages import Fit
 
 if TYPE_CHECKING:
     from PIL import Image

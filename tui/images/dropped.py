@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from mlx_llava.paths import expanded
+from mlx_llava.program.paths import expanded
 
 PICTURES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlx_llava.config import CLIP_STD, PictureConfig
-from mlx_llava.tui.messages import Fit, ModelFacts
+from mlx_llava.engine.messages import Fit, ModelFacts
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.messages import Looked
+from mlx_llava.engine.messages import Looked
+from mlx_llava.program.text import clean_line
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
 AROUND = 24  # tokens shown on each side of the one that is looked at

@@ -11,10 +11,10 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from mlx_llava.engine.messages import Failed, Looked
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images import eyes, heat
-from mlx_llava.tui.messages import Failed, Looked
 from mlx_llava.tui.session import attention
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.widgets.image_view import PictureView

@@ -15,10 +15,10 @@ from textual.screen import Screen
 from textual.widget import MountError, Widget
 from textual.widgets import Static
 
+from mlx_llava.engine.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Look, ModelFacts, Said
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.cover import Patches, covered, neutral
-from mlx_llava.tui.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Look, ModelFacts, Said
 from mlx_llava.tui.session import commands, figures
 from mlx_llava.tui.session.comparison import cover
 from mlx_llava.tui.session.conversation import Node, Numbered, code_blocks

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.comparison import Comparison
 from mlx_llava.tui.session.conversation import Node

@@ -12,10 +12,10 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.engine.messages import ModelFacts
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.cover import Patches, fill, neutral
-from mlx_llava.tui.messages import ModelFacts
 from mlx_llava.tui.session.conversation import Numbered
 from mlx_llava.tui.widgets.image_view import PictureView
 

@@ -16,8 +16,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.paths import expanded
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.paths import expanded
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import read
 from mlx_llava.tui.images.dropped import PICTURES
 from mlx_llava.tui.widgets.image_view import PictureView

@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.queries import ChatInfo
 from mlx_llava.tui.session.chat_commands import day

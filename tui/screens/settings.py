@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import about, kind_of, names
 

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.messages import Choice
+from mlx_llava.engine.messages import Choice
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.conversation import Node
 

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.models import catalog
 from mlx_llava.tui.models.catalog import Chosen, Offer
 from mlx_llava.tui.models.download import fetch

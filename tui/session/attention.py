@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mlx_llava.engine.messages import Crashed, Event, Exchange, Failed, Look, Looked
 from mlx_llava.errors import UsageError
-from mlx_llava.tui.messages import Crashed, Event, Exchange, Failed, Look, Looked
 from mlx_llava.tui.session.conversation import Numbered
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from mlx_llava.errors import UsageError
-from mlx_llava.paths import expanded
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.paths import expanded
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.queries import ChatInfo
 from mlx_llava.tui.session.reply import Command, Reply, number
 from mlx_llava.tui.session.session import Session

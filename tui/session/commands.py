@@ -7,12 +7,12 @@ import difflib
 import shlex
 from collections.abc import Callable, Sequence
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.paths import expanded
-from mlx_llava.program import explain
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.paths import expanded
+from mlx_llava.program.run import explain
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.cover import covered, neutral
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.attention import seen
 from mlx_llava.tui.session.chat_commands import KEEPING

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.errors import UsageError
 from mlx_llava.tui.images.attachments import Attachment
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.conversation import Node, Numbered
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlx_llava.engine.messages import Exchange, Said
 from mlx_llava.tui.images.attachments import Attachment
-from mlx_llava.tui.messages import Exchange, Said
 
 CODE = re.compile(r"^(```|~~~)[^\n]*\n(.*?)^\1", re.DOTALL | re.MULTILINE)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_llava.tui.clean import clean_line
-from mlx_llava.tui.messages import Choice, Counted, Load, ModelFacts, Said
+from mlx_llava.engine.messages import Choice, Counted, Load, ModelFacts, Said
+from mlx_llava.program.text import clean_line
 
 GIGA = 1e9
 EMBEDDED = "embedded"  # the name of the model that is part of the package

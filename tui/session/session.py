@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.engine import Engine
-from mlx_llava.tui.images.attachments import Attachment
-from mlx_llava.tui.messages import (
+from mlx_llava.engine.messages import (
     Ask,
     Began,
     Choice,
@@ -31,6 +28,9 @@ from mlx_llava.tui.messages import (
     ModelFacts,
     Said,
 )
+from mlx_llava.engine.thread import Engine
+from mlx_llava.errors import LlavaError, UsageError
+from mlx_llava.tui.images.attachments import Attachment
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.attention import Looking
 from mlx_llava.tui.session.autosave import Description, Record

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mlx_llava.errors import UsageError
+from mlx_llava.program.text import clean_line
 from mlx_llava.prompts.templates import TEMPLATES
-from mlx_llava.tui.clean import clean_line
 
 LONGEST = 100_000  # characters of a text
 ALIASES = {"temp": "temperature", "system_prompt": "system", "picture_mode": "fit", "pictures": "images"}

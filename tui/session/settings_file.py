@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.private_files import alone, private_folder, write_private
 from mlx_llava.tui.session.settings import Settings, bears, names
 

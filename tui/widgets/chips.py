@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session.conversation import Node, Numbered
 
 NAME = 20  # characters of a name on a chip

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import Attachment, fetch, read
 from mlx_llava.tui.images.attachments import pasted as from_clipboard
 from mlx_llava.tui.images.dropped import dropped

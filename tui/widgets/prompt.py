@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from mlx_llava.tui.clean import clean
+from mlx_llava.program.text import clean
 
 NEWLINES = ("shift+enter", "ctrl+j", "alt+enter")
 

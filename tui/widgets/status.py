@@ -3,7 +3,7 @@
 from rich.text import Text
 from textual.widgets import Static
 
-from mlx_llava.tui.clean import clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.session import Session
 

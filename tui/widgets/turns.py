@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import MountError, Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.clean import clean, clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.widgets.image_view import PictureView

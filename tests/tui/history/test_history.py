@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import ScriptedWorker
 
-from mlx_llava.tui.engine import Engine
+from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.history.database import HistoryError
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.image_copies import SavedPicture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_llava.errors import ImageError
+from mlx_llava.tui.history import image_copies
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.image_copies import SavedPicture
 

@@ -8,8 +8,8 @@ import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.tui.images.heat import NOW, answer_line, digits, light, relative
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.screens.attention import LookScreen
 from mlx_llava.tui.widgets.image_view import PictureView
 
@@ -57,7 +57,7 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_at_home")
 def test_a_person_sees_where_each_token_looked() -> None:
-    from mlx_llava.tui.worker import ModelWorker
+    from mlx_llava.engine.worker import ModelWorker
 
     async def test() -> None:
         async with running(ModelWorker, Load(), (SCENE,), size=(100, 36)) as driver:
@@ -98,7 +98,7 @@ def test_a_person_sees_where_each_token_looked() -> None:
 
 @pytest.mark.usefixtures("_at_home")
 def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_as_it_is_now() -> None:
-    from mlx_llava.tui.worker import ModelWorker
+    from mlx_llava.engine.worker import ModelWorker
 
     async def test() -> None:
         async with running(ModelWorker, Load(), (SCENE, OTHER), size=(100, 36)) as driver:

@@ -10,19 +10,19 @@ from screen import on_loop, running
 from scripted import FACTS, ScriptedWorker
 from spine import EMBEDDED
 
-from mlx_llava.chat import Chat, Picture
 from mlx_llava.config import CLIP_MEAN, CLIP_STD, PictureConfig
 from mlx_llava.embedded import load_embedded
+from mlx_llava.engine.messages import Fit, Load
+from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
 from mlx_llava.images.pixels import crop
+from mlx_llava.inference.chat import Chat, Picture
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.attachments import attachment
 from mlx_llava.tui.images.cover import Patches, covered, neutral
-from mlx_llava.tui.messages import Fit, Load
 from mlx_llava.tui.screens.cover import CoverScreen
 from mlx_llava.tui.session import commands
 from mlx_llava.tui.widgets.image_view import PictureView
-from mlx_llava.tui.worker import ModelWorker
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 OTHER = EMBEDDED / "examples" / "three_shapes.png"

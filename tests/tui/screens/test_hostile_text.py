@@ -8,9 +8,9 @@ import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.images.attachments import attachment
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.widgets.chips import Chip
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"

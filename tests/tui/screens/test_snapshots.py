@@ -12,8 +12,8 @@ import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Choice, Event, Load, Look, Looked, Request, Said
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Choice, Event, Load, Look, Looked, Request, Said
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "screens"
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"

@@ -7,12 +7,12 @@ from screen import on_loop, running
 from scripted import ScriptedWorker
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Load
+from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
-from mlx_llava.tui.messages import Load
 from mlx_llava.tui.session import commands
 from mlx_llava.tui.session.figures import choices
 from mlx_llava.tui.session.settings import Settings
-from mlx_llava.tui.worker import ModelWorker
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 

@@ -9,10 +9,10 @@ import pytest
 from screen import ScriptedWorker, kept_for_this_run, on_loop, running
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Counted
+from mlx_llava.engine.thread import Engine
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.engine import Engine
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.messages import Counted
 from mlx_llava.tui.session import commands
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.figures import context_lines, context_warning

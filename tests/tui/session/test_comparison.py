@@ -9,11 +9,11 @@ from scripted import ScriptedWorker
 from spine import EMBEDDED
 
 from mlx_llava.embedded import converted
+from mlx_llava.engine.messages import Ask, Load
+from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
-from mlx_llava.tui.messages import Ask, Load
 from mlx_llava.tui.screens.compare import marked
 from mlx_llava.tui.session import commands
-from mlx_llava.tui.worker import ModelWorker
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 

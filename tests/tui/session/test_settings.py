@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_llava.engine.messages import Manner
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.messages import Manner
 from mlx_llava.tui.session.settings import Settings, about, bears, names, setting_name
 from mlx_llava.tui.session.settings_file import FILE, read_settings, write_settings
 

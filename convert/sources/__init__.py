@@ -1,0 +1,1 @@
+"""Reading a checkpoint: what it holds and what its tensors are called here."""

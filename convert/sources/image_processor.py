@@ -1,0 +1,65 @@
+"""How a checkpoint prepares its pictures: preprocessor_config.json, or its place in processor_config.json."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mlx_llava.checkpoint.strict_json import Section, read_json
+from mlx_llava.config import LlavaConfig, PictureConfig
+from mlx_llava.errors import ConfigError
+
+CLIP = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
+LLAVA = ("LlavaImageProcessor", "LlavaImageProcessorFast", "LlavaImageProcessorPil")
+BICUBIC = 3  # PIL.Image.Resampling
+HARMLESS = frozenset(
+    "processor_class data_format input_data_format device return_tensors _valid_processor_keys".split()
+)
+
+
+def with_pictures(config: LlavaConfig, folder: Path) -> LlavaConfig:
+    """The config with the picture settings of a folder's own files; without such files it stays as it is."""
+    if (path := folder / "preprocessor_config.json").exists():
+        return replace(config, picture=read(Section(read_json(path), path.name), config.picture))
+    if (path := folder / "processor_config.json").exists():
+        outer = Section(read_json(path), path.name)
+        if "image_processor" in outer:
+            return replace(config, picture=read(outer.section("image_processor"), config.picture))
+    return config
+
+
+def read(keys: Section, known: PictureConfig) -> PictureConfig:
+    """CLIP's picture settings; ConfigError for any that are not CLIP's."""
+    keys.must("image_processor_type", *CLIP, *LLAVA)
+    keys.must("feature_extractor_type", *CLIP)
+    for key in ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"):
+        keys.must(key, True)
+    keys.must("resample", BICUBIC)
+    keys.must("default_to_square", False)
+    if not 1 / 256 < keys.real("rescale_factor", 1 / 255, 0, 1) < 1 / 254:
+        raise keys.error("rescale_factor", keys.get("rescale_factor"), "1/255")
+    size = _edge(keys, "size", ("shortest_edge",))
+    crop = _edge(keys, "crop_size", ("height", "width"))
+    if {size, crop} != {known.side}:
+        raise ConfigError(
+            f"{keys.where}: pictures are resized to {size} and cropped to {crop}, the tower sees {known.side} pixels",
+            "The file does not belong to this checkpoint's config.json.",
+        )
+    pads = keys.get("image_processor_type") in LLAVA and keys.flag("do_pad", False)
+    keys.must("do_pad", pads)  # CLIP's own never pads
+    picture = PictureConfig(
+        side=known.side,
+        fit="pad" if pads else known.fit,
+        mean=keys.three("image_mean") if "image_mean" in keys else known.mean,
+        std=keys.three("image_std") if "image_std" in keys else known.std,
+    )
+    keys.finish(HARMLESS)
+    return picture
+
+
+def _edge(keys: Section, key: str, names: tuple[str, ...]) -> int:
+    """The edge length in `336`, in `{"shortest_edge": 336}`, or in `{"height": 336, "width": 336}`."""
+    value = keys.get(key, 224)  # CLIPImageProcessor's default
+    table = dict.fromkeys(names, value) if type(value) is int else value
+    edge = table.get(names[0]) if isinstance(table, dict) else None
+    if type(edge) is not int or table != dict.fromkeys(names, edge):
+        raise keys.error(key, value, f"one number for {' and '.join(names)}")
+    return edge

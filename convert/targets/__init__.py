@@ -1,0 +1,1 @@
+"""Folders in formats other than a converted one's, and converted folders made from others."""

@@ -1,0 +1,67 @@
+"""Our adapters as the folder that PEFT loads onto transformers' LlavaForConditionalGeneration.
+
+Names are those of the modules in transformers 4.52 and later. The projector, where it was trained too, is one of
+PEFT's `modules_to_save`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_llava.convert.sources.converted import Converted, Tuned
+from mlx_llava.convert.weights.algebra import Held
+from mlx_llava.convert.weights.output_folder import appearing
+from mlx_llava.convert.weights.plan import DTYPES
+from mlx_llava.errors import ConversionError
+from mlx_llava.models.lora import LAYERS, Lora
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model.model."  # PEFT's wrapper, its LoraModel, the LLaVA below its head
+PROJECTOR = "multi_modal_projector"
+# Regular expressions match whole paths: a list of names would reach the vision tower too.
+TARGETS = r"model\.language_model\.layers\.\d+\.(" + "|".join(map(re.escape, LAYERS)) + ")"
+
+
+def write_peft(target: Path, converted: Converted, dtype: str) -> None:
+    """Write the adapters of a converted folder; ConversionError where there are none."""
+    tuned = converted.tuned
+    if tuned is None or tuned.form is None:
+        raise ConversionError(
+            "the adapter folder holds a projector alone, and PEFT needs adapters",
+            "Leave --peft out: the whole model is exported then.",
+        )
+    tensors = {name: array.astype(DTYPES[dtype]) for name, array in _tensors(tuned)}
+    with appearing(target, overwrite=False, num_bytes=sum(array.nbytes for array in tensors.values())) as folder:
+        mx.save_safetensors(str(folder / WEIGHTS), tensors, {"format": "pt"})
+        values = _config(tuned.form, converted.source, bool(tuned.projector))
+        (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        card = f"# Adapters for {converted.source}, exported by mlx-llava\n\nLoad them with PEFT.\n"
+        (folder / "README.md").write_text(f"---\nlibrary_name: peft\n---\n{card}", encoding="utf-8")
+
+
+def _tensors(tuned: Tuned) -> Iterator[tuple[str, mx.array]]:
+    for path, delta in tuned.layers.items():
+        for name, part in (("lora_A", delta.a), ("lora_B", delta.b)):
+            if isinstance(part, Held):
+                yield f"{PREFIX}{path}.{name}.weight", part.array.T
+    for name, array in tuned.projector.items():
+        yield f"{PREFIX}{PROJECTOR}.{name.removeprefix('projector.')}", array
+
+
+def _config(lora: Lora, base: str, projector: bool) -> dict[str, Any]:
+    whole = float(lora.alpha).is_integer()
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if whole else lora.alpha,
+        "lora_dropout": lora.dropout,
+        "bias": "none",
+        "target_modules": TARGETS,
+        "modules_to_save": [PROJECTOR] if projector else None,
+        "inference_mode": True,
+    }

@@ -1,0 +1,1 @@
+"""Weights as rows: planned, quantized and written a few at a time."""

@@ -1,0 +1,70 @@
+"""Which layers are packed, and into how many bits."""
+
+from collections.abc import Callable, Mapping
+
+import mlx.nn as nn
+
+from mlx_llava.checkpoint.folder import QUANTIZATIONS, Quantization, packable
+from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.errors import UsageError
+from mlx_llava.models.llava import Llava
+
+# Group size and bits where none are given: mlx.nn's own defaults.
+DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
+TEXT = "language_model."
+
+Settings = Callable[[str, nn.Module], Quantization]  # how the layer at a path is packed
+
+
+def uniform(options: ConvertOptions) -> Quantization:
+    """The one setting that the flags ask for; UsageError where they do not fit together."""
+    asked = [options.q_bits, options.q_group_size, options.q_recipe, options.q_tower or None]
+    if not options.quantize and (any(value is not None for value in asked) or options.q_mode != "affine"):
+        raise UsageError("quantization flags without -q", "Add -q to quantize.")
+    if options.q_recipe and options.q_bits is not None:
+        raise UsageError("--q-bits and --q-recipe exclude each other", "Leave one out.")
+    if options.q_recipe and options.q_mode != "affine":
+        raise UsageError(f"--q-recipe is affine, not {options.q_mode}", "Leave --q-mode out.")
+    group_size, bits = DEFAULTS[options.q_mode]
+    groups, all_bits = QUANTIZATIONS[options.q_mode]
+    group_size = _one_of("--q-group-size", options.q_group_size, group_size, groups, options.q_mode)
+    return Quantization(group_size, _one_of("--q-bits", options.q_bits, bits, all_bits, options.q_mode), options.q_mode)
+
+
+def _one_of(flag: str, value: int | None, default: int, allowed: tuple[int, ...], mode: str) -> int:
+    if value is not None and value not in allowed:
+        raise UsageError(
+            f"{flag} {value}: {mode} has {', '.join(map(str, allowed))}", f"Use one of these, or leave {flag} out."
+        )
+    return default if value is None else value
+
+
+def choose(model: Llava, options: ConvertOptions) -> Mapping[str, Quantization]:
+    """How each layer is packed: the language model, with --q-tower also the vision tower and the projector.
+
+    A layer whose rows do not divide into groups stays as it is.
+    """
+    if not options.quantize:
+        return {}
+    packing = uniform(options)
+    settings = _recipe(options.q_recipe, model, packing.group_size) if options.q_recipe else lambda path, layer: packing
+    chosen = {}
+    for path, layer in sorted(packable(model).items()):
+        if options.q_tower or path.startswith(TEXT):
+            own = settings(path, layer)
+            if layer.weight.shape[-1] % own.group_size == 0:
+                chosen[path] = own
+    return chosen
+
+
+def _recipe(name: str, model: Llava, group_size: int) -> Settings:
+    """Mixed bits, decided by mlx-lm's own rule; what is not the language model is packed like its head."""
+    from mlx_lm.convert import mixed_quant_predicate_builder
+
+    decide = mixed_quant_predicate_builder(name, model.language_model, group_size)
+
+    def settings(path: str, layer: nn.Module) -> Quantization:
+        inside = path.removeprefix(TEXT) if path.startswith(TEXT) else "lm_head"
+        return Quantization(**decide(inside, layer))  # pyright: ignore
+
+    return settings

@@ -1,0 +1,68 @@
+"""A name or a path to a local folder. The only user of huggingface_hub."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlx_llava.errors import ModelError, NetworkError
+from mlx_llava.program.paths import expanded
+
+# What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub, and so do subfolders.
+FILES = ("*.json", "*.safetensors", "tokenizer.model")
+CONFIG = ("config.json",)
+NOT_FILES = ["*/*"]
+REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+
+
+def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) -> Path:
+    """The folder `name`, or the local copy of the hub repository `name`, downloaded if needed.
+
+    Raises ModelError when there is neither, NetworkError when the hub cannot be reached. `files` are patterns;
+    CONFIG alone tells what a repository holds before its weights are fetched.
+    """
+    path = expanded(name)
+    if name and path.is_dir():  # an empty name would be the folder we are in
+        return path
+    if path.is_file():
+        raise ModelError(f"{name}: a file, not a folder", "Name the folder that holds the model.")
+    if not REPOSITORY.fullmatch(name):
+        raise ModelError(f"{name or 'an empty name'}: no such folder", "Name a folder, or a repository as owner/name.")
+    folder = _download(name, revision, files)
+    if files is FILES and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{name}: the repository has no .safetensors weights",
+            "Save them with transformers' save_pretrained, and name that folder.",
+        )
+    return folder
+
+
+def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
+    from huggingface_hub import is_offline_mode, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=NOT_FILES))
+    except GatedRepoError:
+        raise ModelError(
+            f"{name}: asks for its licence to be accepted", "Accept it on the hub and set HF_TOKEN."
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{name}: no revision {revision}", "Leave --revision out for the newest.") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ModelError(
+            f"{name}: no such folder, and no such repository on the hub",
+            "Check the name; a private repository needs HF_TOKEN.",
+        ) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        how = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
+        raise NetworkError(f"{name}: not on this machine, and {how}", "Connect, or name a local folder.") from None
+    except Exception as error:  # its HTTP client's errors, which it lets through, are no OSError
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise NetworkError(f"{name}: the download failed ({reason})", "Try again: finished files are kept.") from error

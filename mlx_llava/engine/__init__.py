@@ -1,0 +1,1 @@
+"""One thread that owns a model: requests in, messages out."""

@@ -1,0 +1,228 @@
+"""Fulfils requests with a real model; lives on the engine's thread, where MLX is imported and nowhere else."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_llava.checkpoint.folder import Checkpoint
+from mlx_llava.engine.messages import (
+    Ask,
+    Began,
+    Choice,
+    Count,
+    Counted,
+    Event,
+    Exchange,
+    Failed,
+    Finished,
+    Fit,
+    Load,
+    Loaded,
+    Loading,
+    Look,
+    Looked,
+    Manner,
+    ModelFacts,
+    Request,
+    Said,
+    Shown,
+)
+from mlx_llava.errors import LlavaError
+from mlx_llava.inference.attention import look
+from mlx_llava.inference.chat import Chat, Picture, Piece
+from mlx_llava.inference.generate import Sampling, StoppedError
+from mlx_llava.inputs import TEXT
+from mlx_llava.models import backend
+from mlx_llava.program.run import explain
+from mlx_llava.prompts.templates import Turn
+from mlx_llava.resolve import open_model
+
+EMBEDDED = "embedded"
+
+
+class ModelWorker:
+    """One model, and one `Chat` that is set to whatever conversation is asked about.
+
+    The kept cache makes that cheap: only what differs from the last prompt is computed.
+    """
+
+    def __init__(self) -> None:
+        self.chat: Chat | None = None
+        self._manner = Manner()
+        self._fit: Fit | None = None
+        self._pictures: dict[str, Picture] = {}  # by the digest of their file
+
+    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+        """The events of one request; what is wrong with it is an event too."""
+        try:
+            match request:
+                case Load():
+                    yield from self._load(request)
+                case Ask():
+                    yield from self._ask(request, stopped)
+                case Count():
+                    yield self._count(request)
+                case Look():
+                    yield from self._look(request, stopped)
+        except (LlavaError, OSError, MemoryError, RuntimeError, ValueError) as error:
+            known = explain(error)
+            if known is None:
+                raise
+            yield Failed(request, known.problem, known.advice)
+
+    def close(self) -> None:
+        """Give back the model and MLX's streams of this thread."""
+        self.chat = None
+        mx.clear_streams()
+
+    def _load(self, request: Load) -> Iterator[Event]:
+        yield Loading(request, request.model or EMBEDDED)
+        started = time.perf_counter()
+        adapter = Path(request.adapter).expanduser() if request.adapter else None
+        before, self.chat = self.chat, None
+        try:
+            checkpoint = open_model(request.model, request.revision, adapter)
+        except Exception:
+            self.chat = before
+            raise
+        self._begin(checkpoint, self._manner)
+        yield Loaded(request, facts(checkpoint, request, time.perf_counter() - started))
+
+    def _begin(self, checkpoint: Checkpoint, manner: Manner) -> Chat:
+        self.chat = Chat(checkpoint, manner.template, manner.system)
+        self._manner, self._pictures = manner, {}
+        return self.chat
+
+    def _chat(self, manner: Manner) -> Chat:
+        """The chat, made anew where its template or the form of its pictures is another."""
+        if self.chat is None:
+            raise LlavaError("there is no model yet", "Load one with /model.")
+        if (manner.template, manner.fit) != (self._manner.template, self._manner.fit):
+            return self._begin(self.chat.checkpoint, manner)
+        self.chat.system = manner.system
+        return self.chat
+
+    def _picture(self, shown: Shown, chat: Chat, fit: Fit | None) -> Picture:
+        if shown.digest not in self._pictures:
+            config = chat.checkpoint.config.picture
+            config = replace(config, fit=fit or config.fit)
+            self._pictures[shown.digest] = Picture.open(shown.data, shown.name, config, "seen")
+        return self._pictures[shown.digest]
+
+    def _conversation(
+        self, exchanges: Sequence[Exchange], chat: Chat, fit: Fit | None
+    ) -> tuple[list[Turn], list[Picture]]:
+        turns = [Turn(e.question, len(e.pictures), e.answer) for e in exchanges]
+        return turns, [self._picture(shown, chat, fit) for e in exchanges for shown in e.pictures]
+
+    def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
+        manner = request.manner
+        chat = self._chat(manner)
+        turns, pictures = self._conversation(request.exchanges, chat, manner.fit)
+        new = turns[-1].num_images
+        known, asked = pictures[: len(pictures) - new], pictures[len(pictures) - new :]
+        chat.turns, chat.pictures = turns[:-1], known
+        mx.reset_peak_memory()
+        question, chosen = request.exchanges[-1].question, sampling(manner)
+        pieces = chat.ask(question, asked, chosen, manner.num_top, request.begin, stopped)
+        with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
+            for piece in pieces:
+                if len(chat.answer.tokens) == len(request.begin) + 1:
+                    yield began(request.number, chat)
+                yield self._said(request.number, piece, chat)
+        yield finished(request.number, chat)
+
+    def _said(self, number: int, piece: Piece, chat: Chat) -> Said:
+        token, spell = piece.token, chat.checkpoint.tokenizer.piece
+        if token.logprob is None:
+            return Said(number, piece.text)
+        others = tuple(Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
+        return Said(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
+
+    def _count(self, request: Count) -> Counted:
+        chat = self._chat(request.manner)
+        turns, pictures = self._conversation(request.exchanges, chat, request.manner.fit)
+        draft_pictures = turns[-1].num_images
+        empty = len(chat.encode([Turn("")], ()).tokens)
+        before = chat.encode([*turns[:-1], Turn("")], pictures[: len(pictures) - draft_pictures])
+        whole = chat.encode(turns, pictures)
+        shown, shown_before = (int(np.count_nonzero(e.slots != TEXT)) for e in (whole, before))
+        return Counted(
+            request.number,
+            system=empty,
+            pictures=shown,
+            history=len(before.tokens) - shown_before - empty,
+            draft=len(whole.tokens) - shown - (len(before.tokens) - shown_before),
+            context=chat.checkpoint.config.text.max_position_embeddings,
+            starts=tuple(np.flatnonzero(beginnings(whole.slots, chat.checkpoint.config.rows_per_crop)).tolist()),
+        )
+
+    def _look(self, request: Look, stopped: Callable[[], bool]) -> Iterator[Looked]:
+        chat = self._chat(request.manner)
+        turns, pictures = self._conversation(request.exchanges, chat, request.manner.fit)
+        try:
+            looks = look(chat, turns, pictures, stopped)
+        except StoppedError:
+            return
+        tokens = tuple(map(chat.checkpoint.tokenizer.piece, looks.ids))
+        yield Looked(request.number, tokens, looks.as_said, looks.shares, looks.neutral)
+
+
+def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_]:
+    """Where the first row of a picture stands."""
+    return (slots != TEXT) & (slots % rows_per_crop == 0)
+
+
+def sampling(manner: Manner) -> Sampling:
+    """How tokens are chosen."""
+    return Sampling(manner.max_tokens, manner.temperature, manner.top_p, seed=manner.seed)
+
+
+def began(number: int, chat: Chat) -> Began:
+    """What is known with the first token."""
+    answer = chat.answer
+    return Began(
+        number,
+        len(answer.prompt_ids),
+        answer.image_tokens,
+        answer.prefilled_tokens,
+        answer.vision,
+        answer.prefill,
+        answer.first_token,
+    )
+
+
+def finished(number: int, chat: Chat) -> Finished:
+    """What is known at the end."""
+    answer = chat.answer
+    memory, peak = mx.get_active_memory(), mx.get_peak_memory()
+    return Finished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
+
+
+def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:
+    """What the front needs to know of a model."""
+    config = checkpoint.config
+    chat = Chat(checkpoint)
+    return ModelFacts(
+        name=request.model or EMBEDDED,
+        adapter=request.adapter,
+        context=config.text.max_position_embeddings,
+        picture_tokens=config.rows_per_crop,
+        patches=config.vision.image_size // config.vision.patch_size,
+        side=config.picture.side,
+        fit=config.picture.fit,
+        mean=config.picture.mean,
+        template=config.template,
+        system=chat.template.system,
+        bits=min((packing.bits for packing in checkpoint.quantized.values()), default=None),
+        memory=mx.get_active_memory(),
+        device="CPU" if backend.on_cpu() else str(mx.device_info().get("device_name", "GPU")),
+        seconds=seconds,
+    )

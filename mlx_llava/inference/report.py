@@ -1,0 +1,62 @@
+"""What an answer took: for programs as JSON, for people as a line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_llava.images.pixels import Look
+from mlx_llava.inference.chat import Answer, Picture
+from mlx_llava.inference.generate import Sampling
+from mlx_llava.prompts.tokens import Tokenizer
+
+
+def report(answer: Answer, sampling: Sampling, load_seconds: float, model: str) -> dict[str, Any]:
+    """Text, counts of tokens, seconds and bytes of an answer."""
+    return {
+        "schema": 1,
+        "text": answer.text,
+        "finish": answer.finish,
+        "counts": {
+            "image": answer.image_tokens,
+            "prompt": len(answer.prompt_ids),
+            "prefilled": answer.prefilled_tokens,
+            "output": len(answer.tokens),
+        },
+        "timing": {
+            "load": load_seconds,
+            "vision": answer.vision,
+            "prefill": answer.prefill,
+            "first_token": answer.first_token,
+            "tokens_per_second": answer.tokens_per_second,
+        },
+        "peak_memory": mx.get_peak_memory(),
+        "seed": sampling.seed,
+        "model": model,
+    }
+
+
+def images(pictures: Sequence[Picture], look: Look) -> list[dict[str, Any]]:
+    """Which pictures were shown, and how they were read."""
+    return [{"path": p.name, "sha256": p.identity, "size": list(p.size), "look": look} for p in pictures]
+
+
+def probabilities(answer: Answer, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The prompt as the model saw it, and every token with its alternatives."""
+
+    def shown(token: int, logprob: float | None) -> dict[str, Any]:
+        return {"id": token, "text": tokenizer.piece(token), "logprob": logprob}
+
+    tokens = [{**shown(t.id, t.logprob), "top": [shown(*other) for other in t.top]} for t in answer.tokens]
+    return {"prompt_ids": answer.prompt_ids, "tokens": tokens}
+
+
+def stats_line(facts: dict[str, Any]) -> str:
+    """The counts and times of a report, for a person."""
+    counts, timing = facts["counts"], facts["timing"]
+    return (
+        f"{counts['prompt']} prompt tokens ({counts['image']} of pictures), {counts['output']} out, {facts['finish']}; "
+        f"load {timing['load']:.2f} s, vision {timing['vision']:.2f} s, prefill {timing['prefill']:.2f} s, "
+        f"first token {timing['first_token']:.2f} s, {timing['tokens_per_second']:.1f} tokens/s; "
+        f"peak {facts['peak_memory'] / 1e9:.2f} GB; seed {facts['seed']}"
+    )

@@ -1,0 +1,27 @@
+"""A model by its name: a converted folder, a repository that holds one, or the small model of the package."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.folder import Checkpoint, converted_config, load
+from mlx_llava.checkpoint.hub import CONFIG, fetch
+from mlx_llava.embedded import converted, load_embedded
+
+
+def open_model(name: str | None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
+    """The model called `name`, or the package's own, with the adapters of the folder `adapter`."""
+    if name is None:
+        checkpoint = load_embedded()
+    else:
+        converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are fetched
+        checkpoint = load(fetch(name, revision))
+    if adapter is not None:
+        adapters.load(adapter, checkpoint.model, adapters.fingerprint(checkpoint.folder))
+        checkpoint = replace(checkpoint, config=adapters.asked_as_trained(adapter, checkpoint.config))
+    return checkpoint
+
+
+def folder_of(name: str | None) -> Path:
+    """The converted folder called `name`, or the package's own."""
+    return converted() if name is None else fetch(name)

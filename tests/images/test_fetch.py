@@ -1,0 +1,298 @@
+"""Pictures come from the public internet only, in limited time and size, and bring nothing along."""
+
+import io
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mlx_llava.errors import ImageError, LlavaError, NetworkError
+from mlx_llava.images.fetch import Limits, fetch_picture
+
+LOCAL = Limits(seconds=5.0, local=frozenset({"127.0.0.1"}))
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by the path that is asked for."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[tuple[str, dict[str, str]]]
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, dict(self.headers.items())))
+        self.close_connection = True
+        act = getattr(self, self.path.partition("?")[0].split("/")[1].removesuffix(".png").replace(".", "_"), None)
+        if act:
+            act()
+        else:
+            self.send(png())
+
+    def send(self, body: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        headers = {"Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def page(self) -> None:
+        self.send(b"<html>no</html>", Content_Type="image/png")
+
+    def empty(self) -> None:
+        self.send(b"")
+
+    def missing(self) -> None:
+        self.send(png(), 404)
+
+    def away(self) -> None:
+        self.send(b"", 302, Location=self.path.partition("?")[2])
+
+    def loop(self) -> None:
+        self.send(b"", 302, Location="/loop")
+
+    def packed(self) -> None:
+        self.send(png(), Content_Encoding="gzip")
+
+    def large(self) -> None:
+        self.send(b"", Content_Length=str(10**12))
+
+    def endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(b"x" * 65536)
+
+    def short(self) -> None:
+        self.send(png()[:-9], Content_Length=str(len(png())))
+
+    def slow(self) -> None:
+        self.send(b"", Content_Length="1000")
+        for _ in range(100):
+            self.wfile.write(b"x")
+            time.sleep(0.1)
+
+    def chunked(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(png()), png()))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # the reader went away, as it should
+
+
+@pytest.fixture
+def asked() -> list[tuple[str, dict[str, str]]]:
+    return []
+
+
+@pytest.fixture
+def server(asked: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
+    handler = type("Recording", (Handler,), {"asked": asked})
+    with Server(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["/a/my%20cat.png?x=1&y=%C3%A9", "/chunked", "/a/my cat.png".replace(" ", "+")])
+def test_a_picture_is_fetched_whole(server: str, asked: list[tuple[str, dict[str, str]]], path: str) -> None:
+    found = fetch_picture(server + path, LOCAL)
+    assert (found.data, found.url) == (png(), server + path)
+    assert asked[0][0] == path
+
+
+def test_names_are_for_people(server: str) -> None:
+    assert fetch_picture(f"{server}/a/my%20cat%1b[2J.png", LOCAL).name == "my cat␛[2J.png"
+    assert fetch_picture(f"{server}/", LOCAL).name == "127.0.0.1"
+    assert fetch_picture(f"{server}/caf\u00e9.png", LOCAL).name == "café.png"
+
+
+def test_nothing_of_this_machine_goes_along(server: str, asked: list[tuple[str, dict[str, str]]]) -> None:
+    fetch_picture(f"{server}/cat.png", LOCAL)
+    ((_, headers),) = asked
+    assert headers.keys() == {"Host", "User-Agent", "Accept", "Accept-Encoding"}
+    assert headers["User-Agent"].startswith("mlx-llava/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    "127.0.0.1 localhost 2130706433 0.0.0.0 10.0.0.1 192.168.1.1 169.254.169.254 100.64.0.1 224.0.0.1 [::1] "
+    "[::ffff:127.0.0.1] [fe80::1] [fd00::1] [64:ff9b::7f00:1] [2002:7f00:1::]".split(),
+)
+def test_addresses_that_are_not_public_are_refused(host: str) -> None:
+    with pytest.raises(NetworkError, match=r"not on the public internet|no such host"):
+        fetch_picture(f"http://{host}/cat.png")
+
+
+def answers(*addresses: Sequence[str]) -> tuple[Callable[[str, int], Sequence[str]], list[str]]:
+    """A name server that answers something else each time, and what it was asked."""
+    asked, left = list[str](), list(addresses)
+
+    def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return left.pop(0)
+
+    return resolve, asked
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    resolve, _ = answers(["8.8.8.8", "10.0.0.1"])
+    with pytest.raises(NetworkError, match="not on the public internet"):
+        fetch_picture("http://example.org/cat.png", Limits(resolve=resolve))
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_dialled(server: str) -> None:
+    resolve, asked = answers(["127.0.0.1"], ["127.0.0.2"])
+    port = server.rpartition(":")[2]
+    found = fetch_picture(f"http://rebind.example:{port}/cat.png", replace(LOCAL, resolve=resolve))
+    assert (found.data, asked) == (png(), ["rebind.example"])
+
+
+def test_every_redirect_is_checked_again(server: str) -> None:
+    port = server.rpartition(":")[2]
+    resolve, asked = answers(["127.0.0.1"], ["127.0.0.1"], ["127.0.0.2"])
+    url = f"http://one.example:{port}/away?http://two.example:{port}/away?http://three.example:{port}/cat.png"
+    with pytest.raises(NetworkError, match="not on the public internet"):
+        fetch_picture(url, replace(LOCAL, resolve=resolve))
+    assert asked == ["one.example", "two.example", "three.example"]
+    for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://a:b@127.0.0.1/x", "//[", "http://127.0.0.2/"):
+        with pytest.raises(NetworkError):
+            fetch_picture(f"{server}/away?{target}", LOCAL)
+
+
+def test_redirects_are_followed_three_times(server: str) -> None:
+    path = "/away?/away?/away?/cat.png"
+    assert fetch_picture(server + path, LOCAL).url == f"{server}/cat.png"
+    for longer in (f"/away?{path}", "/loop"):
+        with pytest.raises(NetworkError, match="more than 3 redirects"):
+            fetch_picture(server + longer, LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "problem"),
+    [
+        ("/page", ImageError, "/page: not a picture that we can read"),
+        ("/empty", ImageError, "/empty: the file is empty"),
+        ("/missing", NetworkError, "the server answered 404"),
+        ("/packed", NetworkError, "packs its answer"),
+        ("/large", ImageError, "more than 20 MB"),
+        ("/short", NetworkError, "makes no sense"),
+    ],
+)
+def test_what_is_no_picture_is_refused(server: str, path: str, kind: type[LlavaError], problem: str) -> None:
+    with pytest.raises(kind) as raised:
+        fetch_picture(server + path, LOCAL)
+    assert problem in raised.value.problem
+    assert "0x" not in str(raised.value)
+
+
+def test_an_endless_body_is_cut(server: str) -> None:
+    with pytest.raises(ImageError, match="more than 1 MB"):
+        fetch_picture(f"{server}/endless", replace(LOCAL, max_bytes=1_000_000))
+
+
+@pytest.mark.parametrize("where", ["body", "headers", "name"])
+def test_all_of_it_takes_limited_time(server: str, where: str) -> None:
+    limits, url = replace(LOCAL, seconds=0.4), f"{server}/slow"
+    if where == "name":
+        limits = replace(limits, resolve=lambda host, port: time.sleep(3) or ["127.0.0.1"])
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        if where == "headers":
+            url = f"http://127.0.0.1:{mute.getsockname()[1]}/cat.png"
+            threading.Thread(target=drip, args=(mute,), daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(NetworkError, match=r"took longer than 0\.4 s"):
+            fetch_picture(url, limits)
+        assert time.monotonic() - started < 2.0
+
+
+def drip(server: socket.socket) -> None:
+    """Answer one byte at a time."""
+    connection, _ = server.accept()
+    try:
+        for byte in b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("file:///etc/passwd", "ftp://example.org/a.png", "example.org/a.png", "http://", "http:///a.png", "http://["),
+        *("http://a b/c.png", "http://example.org:99999/", "http://exa\nmple.org/", "http://a..b/", "data:image/png,x"),
+        *("http://user:password@example.org/a.png", "http://user@example.org/a.png", "javascript:alert(1)", ""),
+    ],
+)
+def test_addresses_of_other_kinds_are_refused_unasked(url: str) -> None:
+    def resolve(host: str, port: int) -> Sequence[str]:
+        raise AssertionError
+
+    with pytest.raises(NetworkError) as raised:
+        fetch_picture(url, Limits(resolve=resolve))
+    assert "password" not in raised.value.problem.replace("a password", "")
+
+
+@given(st.text())
+def test_no_address_is_too_strange(url: str) -> None:
+    with pytest.raises(NetworkError):
+        fetch_picture(f"http://{url}", Limits(resolve=lambda host, port: []))
+
+
+def test_nobody_there_is_told(server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        fetch_picture(f"http://127.0.0.1:{port}/cat.png", LOCAL)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
+def test_encrypted_connections_are_to_whom_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out c.pem -days 2 -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    limits = replace(LOCAL, resolve=lambda host, port: ["127.0.0.1"])
+    with Server(("127.0.0.1", 0), type("Recording", (Handler,), {"asked": []})) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        port = server.server_address[1]
+        with pytest.raises(NetworkError, match="no trustworthy connection"):
+            fetch_picture(f"https://localhost:{port}/cat.png", limits)
+        if sys.platform == "linux":  # where a variable can name whom to trust
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
+            assert fetch_picture(f"https://localhost:{port}/cat.png", limits).data == png()
+            with pytest.raises(NetworkError, match="no trustworthy connection"):
+                fetch_picture(f"https://other.example:{port}/cat.png", limits)
+            with pytest.raises(NetworkError, match="without encryption"):
+                fetch_picture(f"https://localhost:{port}/away?http://localhost/cat.png", limits)
+        server.shutdown()

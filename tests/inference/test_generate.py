@@ -1,0 +1,56 @@
+"""Generation, apart from any picture or text."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spine import CASES
+
+from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.inference.generate import CacheOptions, KeptCache, Sampling, stream
+from mlx_llava.models.llama import Vicuna
+
+TEXT = from_hf(CASES["plain"].config()).text
+
+
+@pytest.fixture(scope="module")
+def model() -> Vicuna:
+    mx.random.seed(0)
+    model = Vicuna(TEXT)
+    mx.eval(model.parameters())
+    return model
+
+
+def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> None:
+    model = Vicuna(replace(TEXT, vocab_size=60_000, num_hidden_layers=1))
+    tokens = mx.arange(480)
+    embeddings = model.embed(tokens)
+    cache = KeptCache(model, CacheOptions())
+    cache.resume(range(480))
+    mx.eval(model.parameters(), embeddings)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    list(stream(model, tokens, embeddings, cache, Sampling(max_tokens=1)))
+    all_logits = len(tokens) * 60_000 * 4
+    assert mx.get_peak_memory() - before < all_logits / 10
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Vicuna, prompts: list[list[int]]) -> None:
+    cache, last = KeptCache(model, CacheOptions()), []
+    for ids in prompts:
+        start = cache.resume(ids)
+        same = [a == b for a, b in zip(last, ids, strict=False)]
+        assert start == min(([*same, False]).index(False), len(ids) - 1)
+        tokens = mx.array(ids)
+        drawn = [t.id for t in stream(model, tokens, model.embed(tokens[start:]), cache, Sampling(max_tokens=2))]
+        fresh = KeptCache(model, CacheOptions())
+        fresh.resume(ids)
+        alone = [t.id for t in stream(model, tokens, model.embed(tokens), fresh, Sampling(max_tokens=2))]
+        assert drawn == alone
+        last = [*ids, *drawn]
+        cache.settle(last)

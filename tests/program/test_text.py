@@ -1,0 +1,89 @@
+"""What is shown can neither drive the terminal nor hide from the reader."""
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mlx_llava.program.text import LINE, MARKS, clean, clean_line
+
+HOSTILE = [chr(n) for n in (*range(0x20), *range(0x7F, 0xA0))] + list(
+    "\u200b\u200e\u202e\u2066\ufeff\u00ad\u3164\ud800"
+)
+anything = st.text(st.one_of(st.characters(), st.sampled_from([*HOSTILE, "\u200d", "\u0301", "é", "a"])))
+
+
+def obeyed(text: str) -> set[str]:
+    """Characters that a terminal obeys, or that turn or hide what is written."""
+    hidden = set("\u200b\u2060\ufeff\u00ad\u3164\u061c\u200e\u200f\u2028\u2029")
+    return {c for c in text if unicodedata.category(c) in ("Cc", "Cs") or c in hidden or "\u202a" <= c <= "\u202e"}
+
+
+@given(anything)
+@example("\x1b]0;title\x07\x1b[2J\x9b31m\x1b]52;c;aGk=\x1b\\")
+@example("a\u200d" + "\u0301" * 20)
+@example("x" * LINE + "\u0301" * 20)
+@example("x" * (LINE + 1) + "\u200d")
+def test_clean_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    shown = clean(text)
+    assert obeyed(shown) <= {"\n", "\t"}
+    assert clean(shown) == shown
+    assert max(map(len, shown.split("\n"))) <= LINE
+    assert all(ord(c) >= 0x20 or c in "\n\t" for c in shown)
+
+
+@given(anything, st.integers(8, 300))
+def test_a_clean_line_is_one_line_of_limited_length(text: str, limit: int) -> None:
+    shown = clean_line(text, limit)
+    assert not obeyed(shown)
+    assert len(shown) <= limit
+    assert clean_line(shown, limit) == shown
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), exclude_characters="\u3164\uffa0\u115f\u1160")))
+def test_plain_text_stays_as_it_is(text: str) -> None:
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deux  lignes\net\tun tab",
+        "日本語　全角",
+        "👩‍👩‍👧‍👦 🏳️‍🌈 \U0001fae8",
+        "می‌خواهم",
+        "ѐ́ Z̴a",
+        "12\u202f000 €",
+        "الرقم \u0600",
+    ],
+)
+def test_writing_of_every_script_stays_as_it_is(text: str) -> None:
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "␛[2J"),
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("pay\u200dpal", "pay�pal"),
+        ("evil\u202egnp.exe", "evil�gnp.exe"),
+        ("a\u2028b", "a\nb"),
+        ("\udcff", "�"),
+        ("\U0010eeee", "�"),  # with which a picture could be drawn
+    ],
+)
+def test_what_would_act_or_hide_is_shown(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+def test_marks_do_not_pile_up() -> None:
+    assert clean("a" + "\u0301" * (MARKS + 2)) == "a" + "\u0301" * MARKS + "��"
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    shown = clean_line("holiday" * 40 + ".jpeg", 30)
+    assert shown.startswith("holiday")
+    assert shown.endswith(".jpeg")
+    assert (len(shown), clean_line("a\nb\tc\r")) == (30, "a␊b␉c␍")

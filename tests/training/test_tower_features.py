@@ -1,0 +1,156 @@
+"""Features kept on disk: the same bits with them and without, no picture opened twice, no damaged file believed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from spine import EMBEDDED
+
+from mlx_llava.checkpoint.folder import Checkpoint
+from mlx_llava.config import LlavaConfig
+from mlx_llava.data.feature_files import DIGEST, FeatureFiles, SeenBatch
+from mlx_llava.inputs import Batch
+from mlx_llava.lora import LoraOptions, lora
+from mlx_llava.models.clip import VisionTower
+from mlx_llava.training.loss import answer_loss
+from mlx_llava.training.prepare import config_of, read_examples
+from mlx_llava.training.tower_features import feature_files, tower_fingerprint, with_features
+
+EXAMPLES = EMBEDDED / "examples"
+NAMES = ("one_shape.png", "three_shapes.png", "two_shapes_wide.png")
+
+
+@pytest.fixture
+def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
+    rows = [
+        {
+            "image": name,
+            "conversations": [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": f"{n} shapes"}],
+        }
+        for n, name in enumerate(NAMES)
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    return LoraOptions(
+        data=tmp_path / "train.json",
+        adapter_path=tmp_path / "out",
+        images=EXAMPLES,
+        model=str(converted(EMBEDDED)),
+        rank=2,
+        epochs=2,
+        batch_size=2,
+        accumulation=1,
+        save_every=100,
+        workers=0,
+        cache_features=tmp_path / "features",
+    )
+
+
+def batch_of(options: LoraOptions, checkpoint: Checkpoint) -> Batch:
+    return read_examples(options, checkpoint, "train").batch([0, 1, 2])
+
+
+def files_of(options: LoraOptions, checkpoint: Checkpoint) -> FeatureFiles:
+    assert options.cache_features is not None
+    return feature_files(options.cache_features, checkpoint.model, config_of(options, checkpoint.config))
+
+
+def test_a_known_batch_has_no_pixels_and_the_same_loss(options: LoraOptions, embedded: Checkpoint) -> None:
+    model, files = embedded.model, files_of(options, embedded)
+    plain = batch_of(replace(options, cache_features=None), embedded)
+    first = batch_of(options, embedded)
+    assert isinstance(first, SeenBatch)
+    assert first.seen is None
+    made = with_features(model, files, first)
+    known = batch_of(options, embedded)
+    assert isinstance(known, SeenBatch)
+    assert known.seen is not None
+    assert not len(known.crops)
+    assert with_features(model, files, known) is known
+    assert (
+        float(answer_loss(model, plain)[0]) == float(answer_loss(model, made)[0]) == float(answer_loss(model, known)[0])
+    )
+
+
+def test_a_run_ends_with_the_same_bits_and_its_second_epoch_never_runs_the_tower(
+    options: LoraOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(options, cache_features=None, adapter_path=options.adapter_path.with_name("plain"))
+    assert lora(plain) == 0
+    calls, call = [], VisionTower.__call__
+    monkeypatch.setattr(VisionTower, "__call__", lambda *given: calls.append(1) or call(*given))
+    assert lora(options) == 0
+    assert len(calls) == len(NAMES)
+    for name in ("adapters.safetensors", "projector.safetensors"):
+        assert (options.adapter_path / name).read_bytes() == (plain.adapter_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "longer", "another's", "gone"])
+def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded: Checkpoint, damage: str) -> None:
+    files = files_of(options, embedded)
+    made = with_features(embedded.model, files, batch_of(options, embedded))
+    assert isinstance(made, SeenBatch)
+    key, other = (str(files.key(EXAMPLES / name)) for name in NAMES[:2])
+    path = files.folder / key[:2] / key
+    data = path.read_bytes()
+    flipped = data[:DIGEST] + bytes([data[DIGEST] ^ 1]) + data[DIGEST + 1 :]
+    wrong = {"cut": data[:-4], "flipped": flipped, "longer": data + data[-4:]}
+    wrong["another's"] = (files.folder / other[:2] / other).read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes(wrong[damage])
+    assert files.read(key) is None
+    again = with_features(embedded.model, files, batch_of(options, embedded))
+    assert isinstance(again, SeenBatch)
+    assert made.seen is not None
+    assert again.seen is not None
+    np.testing.assert_array_equal(again.seen, made.seen)
+    assert path.read_bytes() == data
+
+
+def test_another_tower_or_another_look_has_another_fingerprint(embedded: Checkpoint) -> None:
+    model, config = embedded.model, embedded.config
+
+    def changed(**picture: object) -> LlavaConfig:
+        return replace(config, picture=replace(config.picture, **picture))
+
+    before = tower_fingerprint(model, config)
+    assert tower_fingerprint(model, changed(fit="pad" if config.picture.fit == "crop" else "crop")) != before
+    assert tower_fingerprint(model, changed(mean=(0.1, 0.2, 0.3))) != before
+    norm = model.vision_tower.pre_layrnorm
+    weight = norm.weight
+    try:
+        norm.weight = weight.at[0].add(1e-6)
+        assert tower_fingerprint(model, config) != before
+    finally:
+        norm.weight = weight
+    assert tower_fingerprint(model, config) == before
+
+
+def test_a_changed_picture_has_another_key_and_a_missing_one_none(tmp_path: Path) -> None:
+    files = FeatureFiles(tmp_path, "tower", (2, 3), "float32")
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"one")
+    first = files.key(picture)
+    picture.write_bytes(b"two")
+    assert files.key(picture) not in (first, None)
+    assert files.key(tmp_path / "nowhere.png") is None
+
+
+def test_features_in_half_precision_keep_their_bits(options: LoraOptions, embedded: Checkpoint) -> None:
+    model, plain = embedded.model, batch_of(replace(options, cache_features=None), embedded)
+    weights = model.parameters()
+    try:
+        model.set_dtype(mx.bfloat16)
+        first = with_features(model, files_of(options, embedded), batch_of(options, embedded))
+        known = batch_of(options, embedded)
+        assert isinstance(known, SeenBatch)
+        assert known.seen is not None
+        assert known.seen.dtype == np.uint16
+        assert isinstance(first, SeenBatch)
+        np.testing.assert_array_equal(known.seen, first.seen)
+        seen = model.vision_features(model.on_device(plain.crops))
+        assert mx.abs(mx.array(known.seen).view(mx.bfloat16) - seen).max() < 0.1  # batched, in eight bits
+    finally:
+        model.update(weights)
