@@ -145,11 +145,11 @@ def write(folder: Path, kind: Kind) -> None:
 
 def _write_texts(folder: Path, kind: Kind) -> None:
     """The tokenizer, templates and picture settings of the tests, for larger pictures and more tokens."""
-    from mlx_llava.embedded import PICTURE
+    from mlx_llava.embedded import IMAGE
 
     for name in ("special_tokens_map.json", "chat_template.json", "chat_template.jinja"):
         shutil.copy(TEXTS / name, folder)
-    shutil.copy(PICTURE, folder / "picture.png")
+    shutil.copy(IMAGE, folder / "picture.png")
 
     def adapt(name: str, **changes: Any) -> None:
         values = json.loads((TEXTS / name).read_text())

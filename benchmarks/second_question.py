@@ -19,8 +19,8 @@ def main() -> None:
 
 def answers(bench: Bench) -> Iterator[tuple[str, ...]]:
     """Rows of the table."""
-    picture = str(checkpoint(bench) / "picture.png")
-    task = {"picture": picture, "questions": QUESTIONS, "tokens": TOKENS}
+    image = str(checkpoint(bench) / "picture.png")
+    task = {"image": image, "questions": QUESTIONS, "tokens": TOKENS}
     cells = [Cell(side, "second_question", task | weights(bench, side, None)) for side in (OURS, VLM)]
     for (side, *_), result in zip(cells, measure(bench, cells), strict=True):
         if "failed" in result:

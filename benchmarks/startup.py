@@ -35,11 +35,11 @@ def starts(bench: Bench) -> Iterator[tuple[str, ...]]:
         if python is None:
             yield side, f"`{shown}`", NOT_INSTALLED, *[""] * (1 + len(WATCHED))
             continue
-        question = [picture(), QUESTION] if words[-1] == "ask" else []
+        question = [image(), QUESTION] if words[-1] == "ask" else []
         yield side, f"`{shown}`", *times(python, [*words, *question], side, bench)
 
 
-def picture() -> str:
+def image() -> str:
     """A picture of the embedded model's folder."""
     import mlx_llava
 

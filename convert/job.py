@@ -57,7 +57,7 @@ class Job:
         packed = f"; {len(self.quantized)} layers packed: {'; '.join(bits)}" if bits else ""
         yield f"{size(self.num_bytes_out)} as {str(self.dtype).removeprefix('mlx.core.')}{packed}"
         config = self.source.config
-        yield f"template {config.template}, pictures {config.picture.side} pixels, {config.picture.fit}"
+        yield f"template {config.template}, pictures {config.image.side} pixels, {config.image.fit}"
         yield from self.notes
 
 

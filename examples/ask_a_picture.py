@@ -1,14 +1,14 @@
 """Ask the model of this package about one of its pictures: `python examples/ask_a_picture.py`."""
 
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import PICTURE, converted
-from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.embedded import IMAGE, converted
+from mlx_llava.inference.chat import Chat, Image
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)
-picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "seen")
+image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "seen")
 
-for piece in chat.ask("Describe the image.", [picture]):
+for piece in chat.ask("Describe the image.", [image]):
     print(piece.text, end="", flush=True)
 print()
 

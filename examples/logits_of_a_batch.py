@@ -1,17 +1,17 @@
 """Logits of two prompts with different pictures and lengths, in one batch: `python examples/logits_of_a_batch.py`."""
 
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import PICTURE, converted
-from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.embedded import IMAGE, converted
+from mlx_llava.inference.chat import Chat, Image
 from mlx_llava.inputs import collate
 from mlx_llava.prompts.templates import Turn
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)
-picture = Picture.open(PICTURE, PICTURE.name, checkpoint.config.picture, "exact")
+image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "exact")
 
 rows = [
-    chat.encode([Turn("What color is the square?", num_images=1)], [picture]),
+    chat.encode([Turn("What color is the square?", num_images=1)], [image]),
     chat.encode([Turn("How many shapes are there?")], []),
 ]
 batch = collate(rows, checkpoint.config.rows_per_crop)  # padded on the right

@@ -21,10 +21,10 @@ from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
     from mlx_llava.checkpoint.folder import Checkpoint
-    from mlx_llava.inference.chat import Chat, Picture
+    from mlx_llava.inference.chat import Chat, Image
     from mlx_llava.inference.generate import Sampling
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
 BATCH_SIZE = 8  # questions of a file
 EMBEDDED = "embedded"  # what reports call the model of this package
@@ -102,17 +102,17 @@ def ask(options: AskOptions) -> int:
     names, question = _sort(options)
     checkpoint, load_seconds = _load(options)
     from mlx_llava.inference import report
-    from mlx_llava.inference.chat import Chat, Picture
+    from mlx_llava.inference.chat import Chat, Image
     from mlx_llava.inference.generate import CacheOptions
 
-    pictures = [Picture.open(Path(name), name, checkpoint.config.picture, options.look) for name in names]
+    images = [Image.open(Path(name), name, checkpoint.config.image, options.look) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
-    code = _answer(options, chat, question, pictures, sampling)
+    code = _answer(options, chat, question, images, sampling)
     facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
-        print(json.dumps({**facts, "images": report.images(pictures, options.look), **more}))
+        print(json.dumps({**facts, "images": report.images(images, options.look), **more}))
     if options.stats:
         print(printable(report.stats_line(facts)), file=sys.stderr)
     return code
@@ -131,13 +131,13 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     return answer_rows(rows, files, new_chat, sampling_of(options), options.model or EMBEDDED)
 
 
-def _answer(options: AskOptions, chat: "Chat", question: str, pictures: "list[Picture]", sampling: "Sampling") -> int:
+def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Image]", sampling: "Sampling") -> int:
     """Print the answer as it comes; Ctrl-C ends it early with 130 and keeps what was said."""
     quiet = options.json or options.logprobs
     clean = printable if sys.stdout.isatty() else str
     code = 0
     try:
-        for piece in chat.ask(question, pictures, sampling, NUM_TOP if options.logprobs else 0):
+        for piece in chat.ask(question, images, sampling, NUM_TOP if options.logprobs else 0):
             if options.stream and not quiet:
                 print(clean(piece.text), end="", flush=True)
     except KeyboardInterrupt:
@@ -191,7 +191,7 @@ def _flags_of(options: AskOptions, kind: str) -> list[tuple[str, object]]:
 
 def _sort(options: AskOptions) -> tuple[list[str], str]:
     """Which words are pictures, and which one is the question."""
-    questions = [word for word in options.words if not _names_picture(word)]
+    questions = [word for word in options.words if not _names_image(word)]
     if not questions:  # "Is this like cat.png": no file, and nobody names pictures so
         questions = [word for word in options.words if " " in word and not _is_file(word)]
     if len(questions) > 1:
@@ -199,19 +199,19 @@ def _sort(options: AskOptions) -> tuple[list[str], str]:
             f"{len(questions)} questions: {questions[0][:60]!r} and {questions[1][:60]!r}",
             "Put the question into quotes.",
         )
-    pictures = [*options.image, *(word for word in options.words if word not in questions)]
-    for name in pictures:
+    images = [*options.image, *(word for word in options.words if word not in questions)]
+    for name in images:
         if not _is_file(name):
             raise ImageError(f"{name}: no such picture", "Check the path.")
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
         raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
-    return [str(expanded(name)) for name in pictures], question
+    return [str(expanded(name)) for name in images], question
 
 
-def _names_picture(word: str) -> bool:
+def _names_image(word: str) -> bool:
     """A file, or a name that ends like one: a picture that is missing is no question."""
-    return word.lower().endswith(PICTURES) or _is_file(word)
+    return word.lower().endswith(IMAGES) or _is_file(word)
 
 
 def _is_file(word: str) -> bool:

@@ -12,7 +12,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class PictureConfig:
+class ImageConfig:
     """How a picture becomes the vision tower's input."""
 
     side: int = 336
@@ -104,7 +104,7 @@ class LlavaConfig:
     image_token_id: int = 0
     """The id that stands at a picture's positions; where the vocabulary has none, any row will do."""
     eos_token_ids: tuple[int, ...] = (2,)
-    picture: PictureConfig = field(default_factory=PictureConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
     template: str = "vicuna_v1"
     restart_after_image: bool = False
     """The tokenizer starts a new string after a picture, as original LLaVA does."""

@@ -94,7 +94,7 @@ def _write(options: ExportOptions, converted: "Converted", tokenizer: bytes) -> 
 def _notes(options: ExportOptions, converted: "Converted", vocabulary: "Vocabulary") -> Iterator[str]:
     """What differs from the checkpoint that the folder was made from."""
     config = converted.config
-    yield f"prompt template {config.template}, pictures {config.picture.side} pixels, {config.picture.fit}"
+    yield f"prompt template {config.template}, pictures {config.image.side} pixels, {config.image.fit}"
     if converted.tuned:
         yield f"adapters merged: {len(converted.tuned.layers)} layers" + (
             " and the projector" if converted.tuned.projector else ""

@@ -96,7 +96,7 @@ def _maker(options: LookOptions) -> "Maker":
     return Maker(
         template=template(options.template or config.template),
         tokenizer=load_tokenizer(folder, config),
-        picture=config.picture,
+        image=config.image,
         rows_per_crop=config.rows_per_crop,
         images=options.images,
         max_tokens=config.text.max_position_embeddings,
@@ -126,7 +126,7 @@ def batch_lines(
             f"{record.id}: {length} tokens, {count} trained, {rows} of pictures: {', '.join(record.images)}"
         )
         for crop in example.crops if colour else ():
-            yield from thumbnail(seen(crop, maker.picture), COLUMNS)
+            yield from thumbnail(seen(crop, maker.image), COLUMNS)
         text = ""
         for span in spans(example, maker.tokenizer, max(rows // max(len(example.crops), 1), 1)):
             shown = printable(span.text).replace("\n", "⏎\n")

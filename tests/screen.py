@@ -77,7 +77,7 @@ def kept_for_this_run() -> History:
 async def running(
     worker: Worker | type[Worker],
     load: Load | None = Load("scripted"),  # noqa: B008 - frozen
-    pictures: tuple[Path, ...] = (),
+    images: tuple[Path, ...] = (),
     *,
     size: tuple[int, int] = (80, 24),
     history: History | None = None,
@@ -89,7 +89,7 @@ async def running(
         settings or Settings(),
         Record(history or kept_for_this_run()),
     )
-    app = ChatApp(session, Opening(load, pictures))
+    app = ChatApp(session, Opening(load, images))
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()

@@ -27,7 +27,7 @@ FACTS = ModelFacts(
     name="scripted",
     adapter=None,
     context=2048,
-    picture_tokens=576,
+    image_tokens=576,
     patches=24,
     side=336,
     fit="pad",
@@ -88,8 +88,8 @@ class ScriptedWorker:
 
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
         text = self.answer if isinstance(self.answer, str) else self.answer(request)
-        pictures = sum(len(exchange.pictures) for exchange in request.exchanges)
-        yield Began(request.number, 40 + 576 * pictures, 576 * pictures, 40, 0.12, 0.34, 0.46)
+        images = sum(len(exchange.images) for exchange in request.exchanges)
+        yield Began(request.number, 40 + 576 * images, 576 * images, 40, 0.12, 0.34, 0.46)
         said = 0
         for word in pieces(text):
             yield Said(
@@ -117,5 +117,5 @@ def counted(request: Count) -> Counted:
     def length(exchanges: tuple[Exchange, ...]) -> int:
         return sum(len(e.question) + len(e.answer or "") for e in exchanges) // 4
 
-    pictures = 576 * sum(len(e.pictures) for e in request.exchanges)
-    return Counted(request.number, 35, pictures, length(request.exchanges[:-1]), length(request.exchanges[-1:]), 2048)
+    images = 576 * sum(len(e.images) for e in request.exchanges)
+    return Counted(request.number, 35, images, length(request.exchanges[:-1]), length(request.exchanges[-1:]), 2048)

@@ -183,16 +183,16 @@ def add_tokenizer(folder: Path) -> None:
 def prompt(layout: list[int], rows: int, seed: int) -> Example:
     """Random tokens: a number n in `layout` stands for n of them, a 0 for a picture."""
     draw = np.random.Generator(np.random.PCG64(seed))
-    tokens, slots, pictures = [1], [TEXT], 0
+    tokens, slots, images = [1], [TEXT], 0
     for length in layout:
         if length:
             tokens += draw.integers(3, 259, length).tolist()
             slots += [TEXT] * length
         else:
             tokens += [IMAGE_ID] * rows
-            slots += range(pictures * rows, (pictures + 1) * rows)
-            pictures += 1
-    crops = (2 * draw.random((pictures, SIDE, SIDE, 3)) - 1).astype(np.float32) * 2 if pictures else no_crops()
+            slots += range(images * rows, (images + 1) * rows)
+            images += 1
+    crops = (2 * draw.random((images, SIDE, SIDE, 3)) - 1).astype(np.float32) * 2 if images else no_crops()
     return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.zeros(len(tokens), bool), crops)
 
 

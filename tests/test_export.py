@@ -61,7 +61,7 @@ def test_pictures_that_are_padded_stay_padded(tmp_path: Path) -> None:
     values = {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "size": 8, "crop_size": 8}
     (source / "preprocessor_config.json").write_text(json.dumps(values))
     out = exported(converted(source, tmp_path / "model"), tmp_path / "out")
-    assert load(converted(out, tmp_path / "again")).config.picture.fit == "pad"
+    assert load(converted(out, tmp_path / "again")).config.image.fit == "pad"
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -125,10 +125,10 @@ class ChatApp(App[int]):
         if opening.load is None:
             self.open("models")
 
-    def attach(self, picture: Path | None, otherwise: str = "") -> None:
+    def attach(self, image: Path | None, otherwise: str = "") -> None:
         """Put a picture that was chosen beside the next question; where none was, type something else."""
-        if picture is not None:
-            self.chat.composer.attach([picture])
+        if image is not None:
+            self.chat.composer.attach([image])
         elif otherwise:
             self.chat.composer.prompt.insert(otherwise)
 
@@ -148,9 +148,9 @@ class ChatApp(App[int]):
             self.session.to_remember = self.session.loading
             return
         self.session.set("model", "embedded")
-        if not (self.session.pictures() or self.opening.pictures):
-            picture, question = sample()
-            self.chat.composer.attach([picture])
+        if not (self.session.images() or self.opening.images):
+            image, question = sample()
+            self.chat.composer.attach([image])
             self.chat.composer.fill(question)
 
     def open(self, name: str) -> None:
@@ -206,7 +206,7 @@ class ChatApp(App[int]):
     def _open_cover(self, number: int) -> None:
         from mlx_llava.tui.screens.cover import CoverScreen
 
-        shown, model = self.session.picture(number), self.session.model
+        shown, model = self.session.image(number), self.session.model
         if model is not None:
             facts = with_fit(model, self.session.settings.fit)
             self.push_screen(CoverScreen(shown, facts), partial(self.chat.cover_and_ask, shown, facts))
@@ -214,11 +214,11 @@ class ChatApp(App[int]):
     def _open_eyes(self) -> None:
         from mlx_llava.tui.screens.eyes import EyesScreen
 
-        pictures, model = self.session.pictures(), self.session.model
-        if model is None or not pictures:
+        images, model = self.session.images(), self.session.model
+        if model is None or not images:
             self.notify("There is no picture yet." if model else "The model is not there yet.")
         else:
-            self.push_screen(EyesScreen(self.session, model, pictures))
+            self.push_screen(EyesScreen(self.session, model, images))
 
     def action_open(self, name: str) -> None:
         """Open a screen by its name, for a key."""

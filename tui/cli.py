@@ -64,7 +64,7 @@ def chat(options: ChatOptions) -> int:
     session = new_session(options)
     opening = Opening(
         load=first_load(options, session.settings),
-        pictures=tuple(expanded(word) for word in options.words),
+        images=tuple(expanded(word) for word in options.words),
         question=options.prompt or "",
         chat=first_chat(options, session),
     )

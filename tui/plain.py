@@ -59,17 +59,17 @@ class Talk:
 
     def attach(self, paths: Sequence[Path], urls: Sequence[str] = (), *, pasted: bool = False) -> None:
         """Put pictures beside the next question, also that on the clipboard."""
-        for picture in (*map(read, paths), *map(fetch, urls), *([from_clipboard()] if pasted else [])):
-            self.session.attach(picture)
-            width, height = picture.size
-            number = len(self.session.pictures())
-            self.say(f"picture {number}: {clean_line(picture.name)}, {width} by {height}")
+        for image in (*map(read, paths), *map(fetch, urls), *([from_clipboard()] if pasted else [])):
+            self.session.attach(image)
+            width, height = image.size
+            number = len(self.session.images())
+            self.say(f"picture {number}: {clean_line(image.name)}, {width} by {height}")
 
     def look(self, token: int | None) -> None:
         """Print where the last answer looked, or one of its tokens, in numbers."""
         from mlx_llava.tui.images.heat import number_lines
 
-        names = [shown.picture.name for shown in attention.seen(self.session)[1]]
+        names = [shown.image.name for shown in attention.seen(self.session)[1]]
 
         def told(event: attention.LookEvent) -> None:
             if isinstance(event, Looked):
@@ -161,7 +161,7 @@ def talk(session: Session, opening: Opening) -> int:
         chat.listen()
         if opening.chat is not None:
             chat.open(opening.chat)
-        chat.attach(opening.pictures)
+        chat.attach(opening.images)
         going = not opening.question or chat.line(opening.question)
         for line in lines(chat.interactive) if going else ():
             if not chat.line(line):

@@ -16,7 +16,7 @@ from sides.timing import WIDTH, between, clock, fastest, fill, stamps
 
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.inference.chat import Chat, Image
 from mlx_llava.inference.generate import CacheOptions, KeptCache, Prompt, Sampling
 from mlx_llava.inputs import Example, collate
 from mlx_llava.models import lora
@@ -81,14 +81,14 @@ class Watched(BatchGenerator):
         return responses
 
 
-def second_question(folder: str, picture: str, questions: list[str], tokens: int) -> dict[str, Any]:
+def second_question(folder: str, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
     """What each of several questions about a picture takes."""
     checkpoint = load(Path(folder))
     chat, asked = Chat(checkpoint), []
     for question in questions:
         began = clock()
-        pictures = [] if asked else [Picture.open(Path(picture), picture, checkpoint.config.picture, "seen")]
-        first = stamps(chat.ask(question, pictures, Sampling(max_tokens=tokens)), tokens)[0] - began
+        images = [] if asked else [Image.open(Path(image), image, checkpoint.config.image, "seen")]
+        first = stamps(chat.ask(question, images, Sampling(max_tokens=tokens)), tokens)[0] - began
         asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
     return {"seconds": asked[-1]["first"], "asked": asked}
 

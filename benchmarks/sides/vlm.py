@@ -75,7 +75,7 @@ def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, 
     return {"seconds": between(stamps(iter(generation.next, []), tokens))}
 
 
-def second_question(folder: str, bits: int | None, picture: str, questions: list[str], tokens: int) -> dict[str, Any]:
+def second_question(folder: str, bits: int | None, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
     """What each of several questions about a picture takes, asked as its `mlx_vlm.chat` asks."""
     model, processor = load(folder)
     kept = {"vision_cache": VisionFeatureCache(), "prompt_cache_state": PromptCacheState()}
@@ -84,7 +84,7 @@ def second_question(folder: str, bits: int | None, picture: str, questions: list
         began = clock()
         history.append({"role": "user", "content": [{"type": "text", "text": question}]})
         prompt = apply_chat_template(processor, model.config, history, num_images=1)
-        steps = stream_generate(model, processor, prompt, image=[picture], max_tokens=tokens, temperature=0.0, **kept)
+        steps = stream_generate(model, processor, prompt, image=[image], max_tokens=tokens, temperature=0.0, **kept)
         first, pieces = 0.0, []
         for piece in steps:
             first = first or clock() - began

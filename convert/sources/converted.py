@@ -106,7 +106,7 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
     parts: dict[str, Weight] = {tensor: Stored(place) for tensor, place in tensors.items()}
     if adapter is not None and tuned:
         config = adapters.asked_as_trained(adapter, config)
-        ours = {"template": config.template, "picture": asdict(config.picture)}
+        ours = {"template": config.template, "picture": asdict(config.image)}
         values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}
         parts |= {tensor: Held(f"{adapter}: {tensor}", array) for tensor, array in tuned.projector.items()}
     return Converted(values, config, quantized, STORED[tensors[NORM].dtype], parts, tuned)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_llava.checkpoint.strict_json import Section, read_json
-from mlx_llava.config import LlavaConfig, PictureConfig
+from mlx_llava.config import ImageConfig, LlavaConfig
 from mlx_llava.errors import ConfigError
 
 CLIP = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
@@ -15,18 +15,18 @@ HARMLESS = frozenset(
 )
 
 
-def with_pictures(config: LlavaConfig, folder: Path) -> LlavaConfig:
+def with_images(config: LlavaConfig, folder: Path) -> LlavaConfig:
     """The config with the picture settings of a folder's own files; without such files it stays as it is."""
     if (path := folder / "preprocessor_config.json").exists():
-        return replace(config, picture=read(Section(read_json(path), path.name), config.picture))
+        return replace(config, image=read(Section(read_json(path), path.name), config.image))
     if (path := folder / "processor_config.json").exists():
         outer = Section(read_json(path), path.name)
         if "image_processor" in outer:
-            return replace(config, picture=read(outer.section("image_processor"), config.picture))
+            return replace(config, image=read(outer.section("image_processor"), config.image))
     return config
 
 
-def read(keys: Section, known: PictureConfig) -> PictureConfig:
+def read(keys: Section, known: ImageConfig) -> ImageConfig:
     """CLIP's picture settings; ConfigError for any that are not CLIP's."""
     keys.must("image_processor_type", *CLIP, *LLAVA)
     keys.must("feature_extractor_type", *CLIP)
@@ -45,14 +45,14 @@ def read(keys: Section, known: PictureConfig) -> PictureConfig:
         )
     pads = keys.get("image_processor_type") in LLAVA and keys.flag("do_pad", False)
     keys.must("do_pad", pads)  # CLIP's own never pads
-    picture = PictureConfig(
+    image = ImageConfig(
         side=known.side,
         fit="pad" if pads else known.fit,
         mean=keys.three("image_mean") if "image_mean" in keys else known.mean,
         std=keys.three("image_std") if "image_std" in keys else known.std,
     )
     keys.finish(HARMLESS)
-    return picture
+    return image
 
 
 def _edge(keys: Section, key: str, names: tuple[str, ...]) -> int:

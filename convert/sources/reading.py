@@ -12,7 +12,7 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.sources import adapters
 from mlx_llava.convert.sources.files import fetch_checkpoint, tensors_of
-from mlx_llava.convert.sources.image_processor import with_pictures
+from mlx_llava.convert.sources.image_processor import with_images
 from mlx_llava.convert.sources.new_projector import draw, joined
 from mlx_llava.convert.weights.algebra import Weight
 from mlx_llava.errors import ConversionError, UsageError
@@ -90,7 +90,7 @@ def _read(
     if tower is None and named is not None and not _has_tower(theirs):
         tower = fetch_checkpoint(str(named))  # a published one, or from_hf would have refused it
     for place in (folder, tower) if tower else (folder,):
-        config = with_pictures(config, place)
+        config = with_images(config, place)
     config = _with_stops(config, folder)
     return replace(config, template=options.template or config.template), theirs, tower
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava.checkpoint.config_json import to_hf
-from mlx_llava.config import LlavaConfig, PictureConfig
+from mlx_llava.config import ImageConfig, LlavaConfig
 from mlx_llava.convert.sources.survey import CONVOLUTION, EMBEDDING, HEAD, TO_TORCH
 from mlx_llava.convert.targets.chat_template import jinja
 from mlx_llava.convert.targets.image_token import IMAGE, Vocabulary
@@ -55,7 +55,7 @@ def write_files(folder: Path, config: LlavaConfig, vocabulary: Vocabulary, dtype
         "tokenizer.json": vocabulary.spec,
         "tokenizer_config.json": _tokenizer_config(config, vocabulary),
         "special_tokens_map.json": _special_tokens(vocabulary),
-        "preprocessor_config.json": _pictures(config.picture),
+        "preprocessor_config.json": _images(config.image),
         "processor_config.json": {
             **PROCESSOR,
             "image_token": IMAGE,
@@ -114,18 +114,18 @@ def _tokenizer_config(config: LlavaConfig, vocabulary: Vocabulary) -> dict[str, 
     }
 
 
-def _pictures(picture: PictureConfig) -> dict[str, Any]:
-    values = asdict(picture)
+def _images(image: ImageConfig) -> dict[str, Any]:
+    values = asdict(image)
     pads = values["fit"] == "pad"
     return {
         **PROCESSOR,
         "image_processor_type": "LlavaImageProcessor" if pads else "CLIPImageProcessor",
         **({"do_pad": True} if pads else {}),
         **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"), True),
-        "size": {"shortest_edge": picture.side},
-        "crop_size": {"height": picture.side, "width": picture.side},
+        "size": {"shortest_edge": image.side},
+        "crop_size": {"height": image.side, "width": image.side},
         "resample": 3,  # bicubic
         "rescale_factor": 1 / 255,
-        "image_mean": list(picture.mean),
-        "image_std": list(picture.std),
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
     }

@@ -26,7 +26,7 @@ import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip
 from mlx.utils import tree_flatten  # isort: skip
 
-from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.images.pixels import crop, open_image
 from mlx_llava.models.clip import Clip, info_nce
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.schedule import Schedule
@@ -103,7 +103,7 @@ def load_all(folder: Path, pictures: list[coco.Picture]) -> np.ndarray:
     """Every picture as the tower sees it, in half precision: [N, side, side, 3]."""
 
     def load(picture: coco.Picture) -> np.ndarray:
-        return crop(open_picture(folder / coco.PICTURES / picture.file_name, "exact"), PICTURE).astype(np.float16)
+        return crop(open_image(folder / coco.PICTURES / picture.file_name, "exact"), PICTURE).astype(np.float16)
 
     with ThreadPoolExecutor(2) as pool:
         return np.stack(list(pool.map(load, pictures)))

@@ -1,6 +1,6 @@
 """How large the small LLaVA is: 3.9 million parameters in all."""
 
-from mlx_llava.config import ClipTextConfig, LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
+from mlx_llava.config import ClipTextConfig, ImageConfig, LlavaConfig, RopeConfig, TextConfig, VisionConfig
 
 VISION = VisionConfig(
     hidden_size=128,
@@ -12,7 +12,7 @@ VISION = VisionConfig(
     hidden_act="quick_gelu",
     layer_norm_eps=1e-5,
 )
-PICTURE = PictureConfig(side=VISION.image_size, fit="pad")
+PICTURE = ImageConfig(side=VISION.image_size, fit="pad")
 CAPTIONS = ClipTextConfig(
     vocab_size=640,
     max_position_embeddings=96,
@@ -40,5 +40,5 @@ TEXT = TextConfig(
     tie_word_embeddings=False,
     rope=RopeConfig(),
 )
-LLAVA = LlavaConfig(vision=VISION, text=TEXT, image_token_id=638, picture=PICTURE)
+LLAVA = LlavaConfig(vision=VISION, text=TEXT, image_token_id=638, image=PICTURE)
 EMBEDDING = 128  # of CLIP's common space

@@ -38,8 +38,8 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256((folder / "tokenizer.json").read_bytes())
     config = read_json(folder / "config.json")
     ours = config.pop("mlx_llava")
-    picture = {name: value for name, value in ours["picture"].items() if name != "fit"}
-    digest.update(json.dumps([config, picture, ours.get("restart_after_image")], sort_keys=True).encode())
+    image = {name: value for name, value in ours["picture"].items() if name != "fit"}
+    digest.update(json.dumps([config, image, ours.get("restart_after_image")], sort_keys=True).encode())
     with Reader() as reader:
         for name, tensor in sorted(read_index(folder).items()):
             digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
@@ -75,7 +75,7 @@ def save(
         "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha if lora else 0.0, "projector": projector},
     }
     if config is not None:
-        values["mlx_llava"] |= {"template": config.template, "fit": config.picture.fit}
+        values["mlx_llava"] |= {"template": config.template, "fit": config.image.fit}
     (aside / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (folder / CONFIG).unlink(missing_ok=True)
     for name in (*tensors, CONFIG):
@@ -116,8 +116,8 @@ def asked_as_trained(folder: Path, config: LlavaConfig) -> LlavaConfig:
     """The config of a model with the template and the fit of pictures that a folder's adapters were trained with."""
     ours = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}").section("mlx_llava")
     chosen = ours.choice("template", config.template, TEMPLATES)
-    fit = "pad" if ours.choice("fit", config.picture.fit, ("crop", "pad")) == "pad" else "crop"
-    return replace(config, template=chosen, picture=replace(config.picture, fit=fit))
+    fit = "pad" if ours.choice("fit", config.image.fit, ("crop", "pad")) == "pad" else "crop"
+    return replace(config, template=chosen, image=replace(config.image, fit=fit))
 
 
 def load_projector(folder: Path, model: Llava, base: str) -> None:

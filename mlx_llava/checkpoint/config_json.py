@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from mlx_llava.checkpoint.strict_json import Section, short
-from mlx_llava.config import LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
+from mlx_llava.config import ImageConfig, LlavaConfig, RopeConfig, TextConfig, VisionConfig
 from mlx_llava.errors import ConfigError
 
 FORMAT = 1  # of converted folders: config.json["mlx_llava"]["format"]
@@ -122,7 +122,7 @@ def to_hf(config: LlavaConfig) -> dict[str, Any]:
             "projector_depth": config.projector_depth,
             "template": config.template,
             "restart_after_image": config.restart_after_image,
-            "picture": asdict(config.picture),
+            "picture": asdict(config.image),
         },
     }
 
@@ -147,7 +147,7 @@ def _from_llava_hf(top: Section) -> LlavaConfig:
         projector_bias=top.flag("multimodal_projector_bias", True),
         image_token_id=top.whole(image_key, 32000, 0, text.vocab_size - 1),
         eos_token_ids=(top if "eos_token_id" in top else text_keys).wholes("eos_token_id", 2, 0, text.vocab_size - 1),
-        picture=PictureConfig(side=vision.image_size),
+        image=ImageConfig(side=vision.image_size),
         template="vicuna_v1",  # of BakLLaVA too, whose text model is Mistral
     )
     top.must("image_token_index", config.image_token_id)
@@ -168,20 +168,20 @@ def _additions(top: Section, config: LlavaConfig) -> LlavaConfig:
             f"config.json: converted by another version (format {short(ours.get('format'))}, not {FORMAT})",
             "Convert the checkpoint again with this version.",
         )
-    picture = ours.section("picture")
+    image = ours.section("picture")
     config = replace(
         config,
         projector_depth=ours.whole("projector_depth", None, 1, 8),
         template=ours.text("template", None),
         restart_after_image=ours.flag("restart_after_image", False),
-        picture=PictureConfig(
-            side=picture.whole("side", None, 1, 4096),
-            fit="pad" if picture.choice("fit", None, ("crop", "pad")) == "pad" else "crop",
-            mean=picture.three("mean"),
-            std=picture.three("std"),
+        image=ImageConfig(
+            side=image.whole("side", None, 1, 4096),
+            fit="pad" if image.choice("fit", None, ("crop", "pad")) == "pad" else "crop",
+            mean=image.three("mean"),
+            std=image.three("std"),
         ),
     )
-    picture.finish()
+    image.finish()
     ours.finish(("source",))
     return config
 
@@ -204,7 +204,7 @@ def _from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
         keep_class_token=top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch")) == "cls_patch",
         projector_depth=_projector_depth(top),
         eos_token_ids=top.wholes("eos_token_id", 2, 0, text.vocab_size - 1),
-        picture=PictureConfig(side=vision.image_size, fit=_fit(top)),
+        image=ImageConfig(side=vision.image_size, fit=_fit(top)),
         template="mistral_instruct" if model_type == "mistral" else "vicuna_v1",
         restart_after_image=True,
     )

@@ -80,7 +80,7 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
     Raises RecordError that names file, record, line and field of the first faults, and how many there are.
     """
     scanned, named = _scan(_file_of(path, split))
-    dataset = scanned.without(_missing_pictures(scanned, named, images))
+    dataset = scanned.without(_missing_images(scanned, named, images))
     if dataset.left_out and not skip_bad:
         raise refusal(dataset.left_out, "Mend these records, or leave them out: --leave-out in training.")
     if not len(dataset):
@@ -137,7 +137,7 @@ def _where(file: Path, number: int, line: int) -> str:
     return f"{file}: record {number}, line {line}"
 
 
-def _missing_pictures(dataset: Dataset, named: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
+def _missing_images(dataset: Dataset, named: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
     """What to say of the records whose pictures are not there, by their indices."""
     if named and folder is None:
         problem = f"{dataset.file}: {len(named)} pictures are named, and no folder of pictures"

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_llava.config import PictureConfig
+from mlx_llava.config import ImageConfig
 from mlx_llava.data.dataset import Dataset, refusal
 from mlx_llava.data.feature_files import FeatureFiles, read_all, seen_batch
 from mlx_llava.data.lengths import Lengths
 from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record
 from mlx_llava.errors import LlavaError, PromptError, RecordError
-from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.images.pixels import crop, open_image
 from mlx_llava.inputs import Batch, Example, collate, no_crops
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Template, Turn
 from mlx_llava.prompts.tokens import Tokenizer
@@ -32,12 +32,12 @@ class Maker:
 
     template: Template
     tokenizer: Tokenizer
-    picture: PictureConfig
+    image: ImageConfig
     rows_per_crop: int
     images: Path | None
     """The folder of the pictures."""
     max_tokens: int
-    pictures_first: bool = False
+    images_first: bool = False
     """Move a question's pictures to its front, as LLaVA's own training does."""
 
     def example(self, record: Record, *, blind: bool = False) -> Example:
@@ -74,17 +74,17 @@ class Maker:
         return None
 
     def _pieces(self, record: Record) -> list[Piece]:
-        turns = [_pictures_first(turn) for turn in record.turns] if self.pictures_first else record.turns
+        turns = [_images_first(turn) for turn in record.turns] if self.images_first else record.turns
         return self.template.training(turns, record.system)
 
     def _encode(self, pieces: Sequence[Piece], crops: NDArray[np.float32]) -> Example:
         return self.tokenizer.encode(pieces, crops, self.rows_per_crop, training=True)
 
     def _crops(self, record: Record) -> NDArray[np.float32]:
-        crops = [crop(open_picture(path, "exact"), self.picture, str(path)) for path in self.pictures(record)]
+        crops = [crop(open_image(path, "exact"), self.image, str(path)) for path in self.image_paths(record)]
         return np.stack(crops) if crops else no_crops()
 
-    def pictures(self, record: Record) -> list[Path]:
+    def image_paths(self, record: Record) -> list[Path]:
         """The files of a record's pictures."""
         return [(self.images or Path()) / name for name in record.images]
 
@@ -117,7 +117,7 @@ class Examples:
         records = list(self.dataset.records(indices))
         if self.features is None:
             return self._batch(records)
-        keys = [self.features.key(path) for record in records for path in self.maker.pictures(record)]
+        keys = [self.features.key(path) for record in records for path in self.maker.image_paths(record)]
         seen = read_all(self.features, keys)
         return seen_batch(self._batch(records, blind=seen is not None), keys, seen)
 
@@ -147,7 +147,7 @@ def _chunks(count: int) -> Iterator[tuple[int, range]]:
         yield start, range(start, min(start + CHUNK, count))
 
 
-def _pictures_first(turn: Turn) -> Turn:
+def _images_first(turn: Turn) -> Turn:
     """`<image>\\n` and then the question: preprocess_multimodal in llava/train/train.py."""
     parts = turn.parts()
     marks = parts.count(IMAGE)

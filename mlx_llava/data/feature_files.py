@@ -31,10 +31,10 @@ class FeatureFiles:
     dtype: str
     """`float32`, or HALF."""
 
-    def key(self, picture: Path) -> str | None:
+    def key(self, image: Path) -> str | None:
         """The name of what this tower makes of a picture file; None where it cannot be read."""
         try:
-            with picture.open("rb") as file:
+            with image.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None

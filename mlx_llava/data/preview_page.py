@@ -40,11 +40,11 @@ def page(records: Sequence[Record], examples: Sequence[Example], maker: Maker) -
 
 def _article(record: Record, example: Example, maker: Maker, longest: int) -> str:
     length, trained = len(example.tokens), int(example.label_mask.sum())
-    pictures = "".join(_pictures(record, example, maker))
+    images = "".join(_images(record, example, maker))
     return (
         f"<article><h2>{escape(record.id)}: {length} tokens, {trained} trained</h2>"
         f'<div class="bar"><i style="width: {100 * length / longest:.1f}%"></i></div>'
-        f"<p>{''.join(_text(example, maker))}</p>{pictures}</article>"
+        f"<p>{''.join(_text(example, maker))}</p>{images}</article>"
     )
 
 
@@ -54,7 +54,7 @@ def _text(example: Example, maker: Maker) -> Iterator[str]:
         yield f'<span class="{span.kind}">{escape(text)}</span>'
 
 
-def _pictures(record: Record, example: Example, maker: Maker) -> Iterator[str]:
+def _images(record: Record, example: Example, maker: Maker) -> Iterator[str]:
     for name, crop in zip(record.images, example.crops, strict=True):
-        data = base64.b64encode(png(crop, maker.picture)).decode()
+        data = base64.b64encode(png(crop, maker.image)).decode()
         yield f'<img src="data:image/png;base64,{data}" alt="{escape(name)}" title="{escape(name)}">'

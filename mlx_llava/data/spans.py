@@ -26,10 +26,10 @@ def spans(example: Example, tokenizer: Tokenizer, rows_per_crop: int) -> Iterato
             return "image", int(example.slots[n]) // rows_per_crop
         return ("trained" if example.label_mask[n] else "context"), -1
 
-    for (name, picture), run_of in groupby(range(len(example.tokens)), kind):
+    for (name, image), run_of in groupby(range(len(example.tokens)), kind):
         positions = list(run_of)
         if name == "image":
-            yield Span("image", f"picture {picture + 1}", len(positions))
+            yield Span("image", f"picture {image + 1}", len(positions))
         else:
             text = tokenizer.spell(example.tokens[positions].tolist())
             yield Span("trained" if name == "trained" else "context", text, len(positions))

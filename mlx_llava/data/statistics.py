@@ -19,7 +19,7 @@ class Statistics:
 
     records: int = 0
     text_only: int = 0
-    pictures: int = 0
+    images: int = 0
     turns: int = 0
     answer_words: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Of each answer."""
@@ -38,7 +38,7 @@ def statistics(records: Iterable[Record]) -> Statistics:
     for record in records:
         counts.records += 1
         counts.text_only += not record.images
-        counts.pictures += len(record.images)
+        counts.images += len(record.images)
         counts.turns += len(record.turns)
         for turn in record.turns:
             words.append(len((turn.answer or "").split()))
@@ -54,7 +54,7 @@ def lines(counts: Statistics, num_prefixes: int = 10) -> list[str]:
     rows = [
         ("records", f"{counts.records:,}"),
         ("text only", f"{counts.text_only:,} ({counts.share_text_only:.1%})"),
-        ("pictures", f"{counts.pictures:,}"),
+        ("pictures", f"{counts.images:,}"),
         ("turns", f"{counts.turns:,} ({counts.turns / max(counts.records, 1):.2f} a record)"),
     ]
     if len(words):

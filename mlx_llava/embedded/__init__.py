@@ -16,7 +16,7 @@ from mlx_llava.errors import CheckpointError, ConversionError, ModelError
 from mlx_llava.program.paths import cache_folder
 
 CHECKPOINT = Path(__file__).parent / "tiny-llava-hf"
-PICTURE = CHECKPOINT / "examples" / "two_shapes_wide.png"
+IMAGE = CHECKPOINT / "examples" / "two_shapes_wide.png"
 QUESTION = "What color is the square?"
 
 

@@ -29,7 +29,7 @@ class Exchange:
     """A question with its pictures, and its answer once there is one."""
 
     question: str
-    pictures: tuple[Shown, ...] = ()
+    images: tuple[Shown, ...] = ()
     answer: str | None = None
 
 
@@ -97,7 +97,7 @@ class ModelFacts:
     adapter: str | None
     context: int
     """Positions at most."""
-    picture_tokens: int
+    image_tokens: int
     """Tokens that one picture takes."""
     patches: int
     """Patches along an edge."""
@@ -139,7 +139,7 @@ class Counted:
 
     number: int
     system: int
-    pictures: int
+    images: int
     history: int
     draft: int
     context: int
@@ -149,7 +149,7 @@ class Counted:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.system + self.pictures + self.history + self.draft
+        return self.system + self.images + self.history + self.draft
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Began:
 
     number: int
     prompt_tokens: int
-    picture_tokens: int
+    image_tokens: int
     prefilled_tokens: int
     vision: float
     prefill: float

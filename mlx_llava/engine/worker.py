@@ -36,7 +36,7 @@ from mlx_llava.engine.messages import (
 )
 from mlx_llava.errors import LlavaError
 from mlx_llava.inference.attention import look
-from mlx_llava.inference.chat import Chat, Picture, Piece
+from mlx_llava.inference.chat import Chat, Image, Piece
 from mlx_llava.inference.generate import Sampling, StoppedError
 from mlx_llava.inputs import TEXT
 from mlx_llava.models import backend
@@ -57,7 +57,7 @@ class ModelWorker:
         self.chat: Chat | None = None
         self._manner = Manner()
         self._fit: Fit | None = None
-        self._pictures: dict[str, Picture] = {}  # by the digest of their file
+        self._images: dict[str, Image] = {}  # by the digest of their file
 
     def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
         """The events of one request; what is wrong with it is an event too."""
@@ -97,7 +97,7 @@ class ModelWorker:
 
     def _begin(self, checkpoint: Checkpoint, manner: Manner) -> Chat:
         self.chat = Chat(checkpoint, manner.template, manner.system)
-        self._manner, self._pictures = manner, {}
+        self._manner, self._images = manner, {}
         return self.chat
 
     def _chat(self, manner: Manner) -> Chat:
@@ -109,26 +109,26 @@ class ModelWorker:
         self.chat.system = manner.system
         return self.chat
 
-    def _picture(self, shown: Shown, chat: Chat, fit: Fit | None) -> Picture:
-        if shown.digest not in self._pictures:
-            config = chat.checkpoint.config.picture
+    def _image(self, shown: Shown, chat: Chat, fit: Fit | None) -> Image:
+        if shown.digest not in self._images:
+            config = chat.checkpoint.config.image
             config = replace(config, fit=fit or config.fit)
-            self._pictures[shown.digest] = Picture.open(shown.data, shown.name, config, "seen")
-        return self._pictures[shown.digest]
+            self._images[shown.digest] = Image.open(shown.data, shown.name, config, "seen")
+        return self._images[shown.digest]
 
     def _conversation(
         self, exchanges: Sequence[Exchange], chat: Chat, fit: Fit | None
-    ) -> tuple[list[Turn], list[Picture]]:
-        turns = [Turn(e.question, len(e.pictures), e.answer) for e in exchanges]
-        return turns, [self._picture(shown, chat, fit) for e in exchanges for shown in e.pictures]
+    ) -> tuple[list[Turn], list[Image]]:
+        turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
+        return turns, [self._image(shown, chat, fit) for e in exchanges for shown in e.images]
 
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
         manner = request.manner
         chat = self._chat(manner)
-        turns, pictures = self._conversation(request.exchanges, chat, manner.fit)
+        turns, images = self._conversation(request.exchanges, chat, manner.fit)
         new = turns[-1].num_images
-        known, asked = pictures[: len(pictures) - new], pictures[len(pictures) - new :]
-        chat.turns, chat.pictures = turns[:-1], known
+        known, asked = images[: len(images) - new], images[len(images) - new :]
+        chat.turns, chat.images = turns[:-1], known
         mx.reset_peak_memory()
         question, chosen = request.exchanges[-1].question, sampling(manner)
         pieces = chat.ask(question, asked, chosen, manner.num_top, request.begin, stopped)
@@ -148,16 +148,16 @@ class ModelWorker:
 
     def _count(self, request: Count) -> Counted:
         chat = self._chat(request.manner)
-        turns, pictures = self._conversation(request.exchanges, chat, request.manner.fit)
-        draft_pictures = turns[-1].num_images
+        turns, images = self._conversation(request.exchanges, chat, request.manner.fit)
+        draft_images = turns[-1].num_images
         empty = len(chat.encode([Turn("")], ()).tokens)
-        before = chat.encode([*turns[:-1], Turn("")], pictures[: len(pictures) - draft_pictures])
-        whole = chat.encode(turns, pictures)
+        before = chat.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
+        whole = chat.encode(turns, images)
         shown, shown_before = (int(np.count_nonzero(e.slots != TEXT)) for e in (whole, before))
         return Counted(
             request.number,
             system=empty,
-            pictures=shown,
+            images=shown,
             history=len(before.tokens) - shown_before - empty,
             draft=len(whole.tokens) - shown - (len(before.tokens) - shown_before),
             context=chat.checkpoint.config.text.max_position_embeddings,
@@ -166,9 +166,9 @@ class ModelWorker:
 
     def _look(self, request: Look, stopped: Callable[[], bool]) -> Iterator[Looked]:
         chat = self._chat(request.manner)
-        turns, pictures = self._conversation(request.exchanges, chat, request.manner.fit)
+        turns, images = self._conversation(request.exchanges, chat, request.manner.fit)
         try:
-            looks = look(chat, turns, pictures, stopped)
+            looks = look(chat, turns, images, stopped)
         except StoppedError:
             return
         tokens = tuple(map(chat.checkpoint.tokenizer.piece, looks.ids))
@@ -214,11 +214,11 @@ def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:
         name=request.model or EMBEDDED,
         adapter=request.adapter,
         context=config.text.max_position_embeddings,
-        picture_tokens=config.rows_per_crop,
+        image_tokens=config.rows_per_crop,
         patches=config.vision.image_size // config.vision.patch_size,
-        side=config.picture.side,
-        fit=config.picture.fit,
-        mean=config.picture.mean,
+        side=config.image.side,
+        fit=config.image.fit,
+        mean=config.image.mean,
         template=config.template,
         system=chat.template.system,
         bits=min((packing.bits for packing in checkpoint.quantized.values()), default=None),

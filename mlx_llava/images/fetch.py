@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from mlx_llava import __version__
 from mlx_llava.errors import ImageError, LlavaError, NetworkError
-from mlx_llava.images.pixels import open_picture
+from mlx_llava.images.pixels import open_image
 from mlx_llava.images.public_only import cut_off, dial, in_time, is_public, resolve
 from mlx_llava.program.text import clean_line
 
@@ -53,7 +53,7 @@ class Fetched:
 LIMITS = Limits()
 
 
-def fetch_picture(url: str, limits: Limits = LIMITS) -> Fetched:
+def fetch_image(url: str, limits: Limits = LIMITS) -> Fetched:
     """The picture at an address; ImageError where it is none, NetworkError where it cannot or must not be fetched."""
     deadline = time.monotonic() + limits.seconds
     parts = _checked(url)
@@ -63,7 +63,7 @@ def fetch_picture(url: str, limits: Limits = LIMITS) -> Fetched:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(parts, error, limits, deadline) from None  # its own words may show addresses
         if isinstance(found, bytes):
-            return Fetched(_name(parts), parts.geturl(), _picture(found, parts))
+            return Fetched(_name(parts), parts.geturl(), _image(found, parts))
         before, parts = parts, _checked(found, parts.geturl())
         if (before.scheme, parts.scheme) == ("https", "http"):
             raise NetworkError(f"{_shown(before)}: leads to an address without encryption", WITHIN)
@@ -145,10 +145,10 @@ def _unreachable(parts: SplitResult, error: Exception, limits: Limits, deadline:
     return NetworkError(f"{_shown(parts)}: {problem}", "Check the address, or save the picture and give its path.")
 
 
-def _picture(data: bytes, parts: SplitResult) -> bytes:
+def _image(data: bytes, parts: SplitResult) -> bytes:
     """The bytes, once they are known to be a picture."""
     try:
-        open_picture(data, "seen")
+        open_image(data, "seen")
     except ImageError as error:
         raise ImageError(error.problem.replace("picture:", f"{_shown(parts)}:", 1), error.advice) from None
     return data

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mlx_llava.config import PictureConfig
+from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
 
 Look = Literal["seen", "exact"]
@@ -46,7 +46,7 @@ SMALLER = f"Make it smaller: at most {MAX_PIXELS // 10**6} million pixels, {MAX_
 _one_at_a_time = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 
-def open_picture(source: Path | bytes, look: Look) -> Image.Image:
+def open_image(source: Path | bytes, look: Look) -> Image.Image:
     """The first frame of a file, decoded to RGB; ImageError if it is missing, damaged or too large."""
     name = "picture" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(source)
@@ -83,20 +83,20 @@ def to_rgb(image: Image.Image, look: Look) -> Image.Image:
     return image.convert("RGB")
 
 
-def crop(image: Image.Image, config: PictureConfig, name: str = "picture") -> np.ndarray:
+def crop(image: Image.Image, config: ImageConfig, name: str = "picture") -> np.ndarray:
     """An RGB picture as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
     window = _padded(image, config, name) if config.fit == "pad" else _middle(image, config.side, name)
     pixels = (np.asarray(window, np.float64) * (1 / 255)).astype(np.float32)
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
 
 
-def seen(pixels: np.ndarray, config: PictureConfig) -> Image.Image:
+def seen(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
     """The tower's input [side, side, 3] as the picture it shows."""
     colours = (pixels * np.array(config.std) + np.array(config.mean)) * 255
     return Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
 
 
-def png(pixels: np.ndarray, config: PictureConfig) -> bytes:
+def png(pixels: np.ndarray, config: ImageConfig) -> bytes:
     """The tower's input [side, side, 3] as a PNG file."""
     file = io.BytesIO()
     seen(pixels, config).save(file, "PNG")
@@ -121,7 +121,7 @@ def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
     return resized.crop((left, top, left + side, top + side))
 
 
-def _padded(image: Image.Image, config: PictureConfig, name: str) -> Image.Image:
+def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
     """The picture in the middle of a square of the mean colour, resized to `side`.
 
     Pillow resizes along rows first, so bands of rows give the bits of the whole square, which may be 1 GB.

@@ -6,9 +6,9 @@ from PIL import Image
 RESET = "\x1b[0m"
 
 
-def thumbnail(picture: Image.Image, columns: int) -> list[str]:
+def thumbnail(image: Image.Image, columns: int) -> list[str]:
     """A square picture in `columns` x `columns / 2` cells of 24-bit colour; `columns` is even."""
-    pixels = np.asarray(picture.resize((columns, columns), Image.Resampling.BOX))
+    pixels = np.asarray(image.resize((columns, columns), Image.Resampling.BOX))
     return ["".join(map(_cell, upper, lower)) + RESET for upper, lower in zip(pixels[::2], pixels[1::2], strict=True)]
 
 

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_llava.inference.chat import Chat, Picture, followed
+from mlx_llava.inference.chat import Chat, Image, followed
 from mlx_llava.inference.generate import StoppedError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.models.llama import Attention, Vicuna, causal_mask
@@ -35,12 +35,12 @@ class Looks:
 
 
 def look(
-    chat: Chat, turns: Sequence[Turn], pictures: Sequence[Picture], stopped: Callable[[], bool] = lambda: False
+    chat: Chat, turns: Sequence[Turn], images: Sequence[Image], stopped: Callable[[], bool] = lambda: False
 ) -> Looks:
     """Where the answer of the last turn looked; StoppedError where `stopped` turned true."""
-    prompt, ids, as_said = _answered(chat, turns, pictures)
-    shares = _shares(chat, prompt, ids, pictures, stopped)
-    neutral = [_neutral(chat, picture, stopped) for picture in pictures]
+    prompt, ids, as_said = _answered(chat, turns, images)
+    shares = _shares(chat, prompt, ids, images, stopped)
+    neutral = [_neutral(chat, image, stopped) for image in images]
     return Looks(ids, as_said, shares, np.stack(neutral))
 
 
@@ -84,16 +84,16 @@ def _weights(layer: Attention, x: mx.array, count: int, columns: mx.array, windo
     return mx.concatenate(means)
 
 
-def _answered(chat: Chat, turns: Sequence[Turn], pictures: Sequence[Picture]) -> tuple[Example, list[int], bool]:
+def _answered(chat: Chat, turns: Sequence[Turn], images: Sequence[Image]) -> tuple[Example, list[int], bool]:
     """The prompt of the last turn, the tokens of its answer, and whether they were said just so."""
     said, last = chat.answer, turns[-1]
-    prompt = chat.encode([*turns[:-1], replace(last, answer=None)], pictures)
-    same = [p.identity for p in pictures] == [p.identity for p in chat.pictures]
+    prompt = chat.encode([*turns[:-1], replace(last, answer=None)], images)
+    same = [p.identity for p in images] == [p.identity for p in chat.images]
     as_said = same and said.text == last.answer and said.prompt_ids == prompt.tokens.tolist()
     if as_said:
         ids = [token.id for token in said.tokens]
     else:
-        whole = chat.encode([*turns, Turn("")], pictures)
+        whole = chat.encode([*turns, Turn("")], images)
         start, end = _last_run(whole.label_mask)
         before = {name: getattr(whole, name)[:start] for name in ("tokens", "slots", "label_mask")}
         prompt = replace(whole, **before)
@@ -115,19 +115,19 @@ def _last_run(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _shares(
-    chat: Chat, prompt: Example, ids: Sequence[int], pictures: Sequence[Picture], stopped: Callable[[], bool]
+    chat: Chat, prompt: Example, ids: Sequence[int], images: Sequence[Image], stopped: Callable[[], bool]
 ) -> NDArray[np.float32]:
     """Shares `[tokens, pictures, side, side]`; the position before a token is the one that predicts it."""
     config = chat.checkpoint.config
     fed = followed(prompt, ids[:-1])
-    slots, x = fed.slots, chat.embed(fed, pictures, stopped=stopped)[None]
+    slots, x = fed.slots, chat.embed(fed, images, stopped=stopped)[None]
     is_patch = (slots != TEXT) & (slots % config.rows_per_crop >= config.rows_per_crop - config.vision.num_patches)
     columns = mx.array(np.flatnonzero(is_patch))
     shares = np.array(attention(chat.checkpoint.model.language_model, x, len(ids), columns, stopped))
     side = config.vision.image_size // config.vision.patch_size
-    return shares.reshape(len(ids), len(pictures), side, side)
+    return shares.reshape(len(ids), len(images), side, side)
 
 
-def _neutral(chat: Chat, picture: Picture, stopped: Callable[[], bool]) -> NDArray[np.float32]:
-    prompt = chat.encode([Turn(NEUTRAL, 1)], [picture])
-    return _shares(chat, prompt, [0], [picture], stopped)[0, 0]  # any token: the last one is never fed
+def _neutral(chat: Chat, image: Image, stopped: Callable[[], bool]) -> NDArray[np.float32]:
+    prompt = chat.encode([Turn(NEUTRAL, 1)], [image])
+    return _shares(chat, prompt, [0], [image], stopped)[0, 0]  # any token: the last one is never fed

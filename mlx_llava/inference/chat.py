@@ -15,9 +15,9 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_llava.checkpoint.folder import Checkpoint
-from mlx_llava.config import PictureConfig
+from mlx_llava.config import ImageConfig
 from mlx_llava.errors import LimitError
-from mlx_llava.images.pixels import Look, crop, identity, open_picture
+from mlx_llava.images.pixels import Look, crop, identity, open_image
 from mlx_llava.inference import generate
 from mlx_llava.inference.generate import CacheOptions, KeptCache, Sampling, StoppedError, Token, compute_unless
 from mlx_llava.inputs import TEXT, Example, no_crops
@@ -29,7 +29,7 @@ Finish = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A picture as the model sees it."""
 
     name: str
@@ -40,10 +40,10 @@ class Picture:
     crop: np.ndarray  # [side, side, 3] float32
 
     @classmethod
-    def open(cls, source: Path | bytes, name: str, config: PictureConfig, look: Look) -> "Picture":
+    def open(cls, source: Path | bytes, name: str, config: ImageConfig, look: Look) -> "Image":
         """Read a picture file; ImageError where that cannot be done."""
-        image = open_picture(source, look)
-        return cls(name, identity(image), image.size, crop(image, config, name))
+        pil_image = open_image(source, look)
+        return cls(name, identity(pil_image), pil_image.size, crop(pil_image, config, name))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Chat:
         specials = checkpoint.tokenizer.special_ids
         self.stop_ids = checkpoint.stop_ids | {specials[s] for s in self.template.stop if s in specials}
         self.turns: list[Turn] = []
-        self.pictures: list[Picture] = []
+        self.images: list[Image] = []
         self.answer = Answer()
         self._features: dict[str, mx.array] = {}  # by the identity of the picture
         self._cache = KeptCache(checkpoint.model.language_model, cache)
@@ -124,7 +124,7 @@ class Chat:
     def ask(
         self,
         question: str,
-        pictures: Sequence[Picture] = (),
+        images: Sequence[Image] = (),
         sampling: Sampling = Sampling(),
         num_top: int = 0,
         begin: Sequence[int] = (),
@@ -141,8 +141,8 @@ class Chat:
                 counts those after them.
             stopped: ends the answer soon after it turned true, while it is read as well.
         """
-        turn = Turn(question, len(pictures))
-        shown = [*self.pictures, *pictures]
+        turn = Turn(question, len(images))
+        shown = [*self.images, *images]
         example = self.encode([*self.turns, turn], shown)
         fed = followed(example, begin)
         sampling = replace(sampling, max_tokens=self.room(fed, sampling.max_tokens))
@@ -161,12 +161,12 @@ class Chat:
             self._cache.settle([*keys, *(token.id for token in answer.tokens[len(begin) :])])
             if answer.tokens:
                 self.turns.append(replace(turn, answer=answer.text))
-                self.pictures = shown
+                self.images = shown
 
-    def encode(self, turns: Sequence[Turn], pictures: Sequence[Picture]) -> Example:
+    def encode(self, turns: Sequence[Turn], images: Sequence[Image]) -> Example:
         """The prompt that asks for the answer of the last turn."""
         pieces = self.template.answering(turns, self.system)
-        crops = np.stack([picture.crop for picture in pictures]) if pictures else no_crops()
+        crops = np.stack([image.crop for image in images]) if images else no_crops()
         return self.checkpoint.tokenizer.encode(pieces, crops, self.checkpoint.config.rows_per_crop)
 
     def room(self, example: Example, max_tokens: int) -> int:
@@ -179,18 +179,18 @@ class Chat:
             )
         return min(room, max_tokens)
 
-    def _keys(self, example: Example, pictures: Sequence[Picture]) -> list[Hashable]:
+    def _keys(self, example: Example, images: Sequence[Image]) -> list[Hashable]:
         """What each position shows: a token, or a row of a picture."""
         rows = self.checkpoint.config.rows_per_crop
         return [
-            token if slot == TEXT else (pictures[slot // rows].identity, slot % rows)
+            token if slot == TEXT else (images[slot // rows].identity, slot % rows)
             for token, slot in zip(example.tokens.tolist(), example.slots.tolist(), strict=True)
         ]
 
     def embed(
         self,
         example: Example,
-        pictures: Sequence[Picture],
+        images: Sequence[Image],
         start: int = 0,
         stopped: Callable[[], bool] = lambda: False,
     ) -> mx.array:
@@ -202,21 +202,21 @@ class Chat:
         features = None
         if (slots != TEXT).any():
             rows = self.checkpoint.config.rows_per_crop
-            needed = range(int(slots[slots != TEXT].min()) // rows, len(pictures))
-            features = mx.concatenate([self.features(pictures[n], stopped) for n in needed])
+            needed = range(int(slots[slots != TEXT].min()) // rows, len(images))
+            features = mx.concatenate([self.features(images[n], stopped) for n in needed])
             slots = np.where(slots == TEXT, TEXT, slots - needed.start * rows)
         embeddings = model.embed(mx.array(example.tokens[start:])[None], mx.array(slots)[None], features)[0]
         mx.eval(embeddings)
         return embeddings
 
-    def features(self, picture: Picture, stopped: Callable[[], bool] = lambda: False) -> mx.array:
+    def features(self, image: Image, stopped: Callable[[], bool] = lambda: False) -> mx.array:
         """Image features `[rows, D]` of a picture, computed once."""
-        if picture.identity not in self._features:
+        if image.identity not in self._features:
             model = self.checkpoint.model
-            features = model.features(model.on_device(picture.crop[None]), compute_unless(stopped))
+            features = model.features(model.on_device(image.crop[None]), compute_unless(stopped))
             mx.eval(features)  # before it is noted: an error would leave features that cannot be computed
-            self._features[picture.identity] = features
-        return self._features[picture.identity]
+            self._features[image.identity] = features
+        return self._features[image.identity]
 
     def _pieces(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 from mlx_llava.errors import LlavaError, PromptError, UsageError
 from mlx_llava.images.pixels import Look
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Picture, StopText
+from mlx_llava.inference.chat import Chat, Image, StopText
 from mlx_llava.inference.generate import Prompt, Sampling, Token
 from mlx_llava.program.run import printable
 from mlx_llava.prompts.templates import Turn
@@ -109,10 +109,10 @@ def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sam
     if not isinstance(text, str) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise PromptError("text or image is not text", "Give text a string, and image a file name.")
     config = chat.checkpoint.config
-    pictures = [Picture.open(files.image_folder / name, name, config.picture, files.look) for name in names]
-    example = chat.encode([Turn(text, len(pictures))], pictures)
+    images = [Image.open(files.image_folder / name, name, config.image, files.look) for name in names]
+    example = chat.encode([Turn(text, len(images))], images)
     room = chat.room(example, sampling.max_tokens)
-    return Prompt(example.tokens.tolist(), chat.embed(example, pictures), room)
+    return Prompt(example.tokens.tolist(), chat.embed(example, images), room)
 
 
 def _text(chat: Chat, tokens: Sequence[Token]) -> tuple[str, bool]:

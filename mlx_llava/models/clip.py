@@ -164,10 +164,10 @@ class Clip(nn.Module):
         """Texts `[N, T]` that end at `ends [N]` as unit vectors `[N, width]`."""
         return unit(self.text_projection(self.text_model(tokens, ends)))
 
-    def similarity(self, pictures: mx.array, texts: mx.array) -> mx.array:
+    def similarity(self, images: mx.array, texts: mx.array) -> mx.array:
         """How well each picture and each text go together, `[pictures, texts]`."""
         scale = mx.exp(mx.minimum(self.logit_scale, math.log(100)))  # the paper's bound
-        return scale * pictures @ texts.T
+        return scale * images @ texts.T
 
 
 def unit(x: mx.array) -> mx.array:

@@ -145,8 +145,8 @@ def _load(model: str | None) -> "Checkpoint":
 
 def config_of(options: TuningOptions, config: "LlavaConfig") -> "LlavaConfig":
     """How text and pictures become input while training: as the checkpoint has it, and the options change it."""
-    picture = replace(config.picture, fit=options.fit or config.picture.fit)
-    return replace(config, template=options.template or config.template, picture=picture)
+    image = replace(config.image, fit=options.fit or config.image.fit)
+    return replace(config, template=options.template or config.template, image=image)
 
 
 def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", projector_lr: float | None) -> "Run":
@@ -194,11 +194,11 @@ def read_examples(options: TuningOptions, checkpoint: "Checkpoint", split: str) 
     maker = Maker(
         template=template(config.template),
         tokenizer=checkpoint.tokenizer,
-        picture=config.picture,
+        image=config.image,
         rows_per_crop=config.rows_per_crop,
         images=options.images,
         max_tokens=min(options.max_tokens, config.text.max_position_embeddings),
-        pictures_first=not options.as_written,
+        images_first=not options.as_written,
     )
     dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
     examples = Examples(dataset, maker).fitting(leave_out=options.leave_out, num_workers=options.workers)
@@ -221,7 +221,7 @@ def identity(options: TuningOptions, base: Base, dataset: "Dataset") -> dict[str
     return {
         **settings,
         "template": config.template,
-        "fit": config.picture.fit,
+        "fit": config.image.fit,
         "data": dataset.fingerprint,
         "choice of records": hashlib.sha256(dataset.table.tobytes()).hexdigest(),
         "model": base.fingerprint,

@@ -33,7 +33,7 @@ def feature_files(folder: Path, model: Llava, config: LlavaConfig) -> FeatureFil
 def tower_fingerprint(model: Llava, config: LlavaConfig) -> str:
     """A hash of all that features depend on, but the picture: weights, layers, preprocessing, Pillow."""
     pillow = importlib.metadata.version("pillow")
-    about = [FORMAT, pillow, asdict(config.picture), list(model.feature_layers), model.keep_class_token]
+    about = [FORMAT, pillow, asdict(config.image), list(model.feature_layers), model.keep_class_token]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     flat: list[tuple[str, mx.array]] = tree_flatten(model.vision_tower.parameters())  # pyright: ignore
     for name, weight in sorted(flat):

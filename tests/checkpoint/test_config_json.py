@@ -19,7 +19,7 @@ from mlx_llava.checkpoint.config_json import (
     to_hf,
     vision_from_hf,
 )
-from mlx_llava.config import CLIP_MEAN, CLIP_STD, LlavaConfig, PictureConfig, RopeConfig, TextConfig, VisionConfig
+from mlx_llava.config import CLIP_MEAN, CLIP_STD, ImageConfig, LlavaConfig, RopeConfig, TextConfig, VisionConfig
 from mlx_llava.errors import ConfigError
 
 VICUNA_7B = TextConfig(
@@ -51,7 +51,7 @@ CLIP_336 = VisionConfig(1024, 4096, 24, 16, 336, 14, "quick_gelu", 1e-5)
 
 
 def test_released_configs_resolve_with_the_defaults_of_transformers() -> None:
-    wanted = LlavaConfig(CLIP_336, VICUNA_7B, image_token_id=32000, picture=PictureConfig(336, "crop"))
+    wanted = LlavaConfig(CLIP_336, VICUNA_7B, image_token_id=32000, image=ImageConfig(336, "crop"))
     assert from_hf(HF_7B) == wanted
     assert from_hf(HF_13B) == replace(wanted, text=VICUNA_13B)
 
@@ -60,7 +60,7 @@ def test_an_original_config_means_the_published_tower_and_pads_its_pictures() ->
     assert from_hf(ORIGINAL_13B) == LlavaConfig(
         CLIP_336,
         replace(VICUNA_13B, vocab_size=32000),
-        picture=PictureConfig(336, "pad"),
+        image=ImageConfig(336, "pad"),
         restart_after_image=True,
     )
 
@@ -68,7 +68,7 @@ def test_an_original_config_means_the_published_tower_and_pads_its_pictures() ->
 def test_llava_v1_has_a_linear_projector_and_smaller_pictures() -> None:
     old = {key: value for key, value in ORIGINAL_13B.items() if key not in ("mm_projector_type", "mm_vision_tower")}
     config = from_hf({**old, "vision_tower": "openai/clip-vit-large-patch14", "image_aspect_ratio": "square"})
-    assert (config.projector_depth, config.picture) == (1, PictureConfig(224, "crop"))
+    assert (config.projector_depth, config.image) == (1, ImageConfig(224, "crop"))
     assert config.vision == replace(CLIP_336, image_size=224)
 
 
@@ -338,7 +338,7 @@ def configs(draw: st.DrawFn) -> LlavaConfig:
         projector_bias=draw(st.booleans()),
         image_token_id=draw(st.integers(0, text.vocab_size - 1)),
         eos_token_ids=tuple(draw(st.lists(st.integers(0, text.vocab_size - 1), min_size=1, max_size=64))),
-        picture=PictureConfig(
+        image=ImageConfig(
             side=draw(st.integers(1, 4096)),
             fit=draw(st.sampled_from(["crop", "pad"])),
             mean=draw(st.just(CLIP_MEAN) | st.tuples(*[st.floats(-10, 10)] * 3)),

@@ -93,7 +93,7 @@ def test_original_llava_takes_its_tower_from_a_clip_checkpoint(expected: Arrays,
     out = converted(source, tmp_path / "out", vision_tower=str(tower))
     assert same(weights_of(out), expected)
     config = load(out).config
-    assert (config.picture.fit, config.restart_after_image, config.image_token_id) == ("pad", True, 0)
+    assert (config.image.fit, config.restart_after_image, config.image_token_id) == ("pad", True, 0)
 
 
 def test_a_tower_inside_the_checkpoint_is_preferred_and_that_is_said(expected: Arrays, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_pictures_are_prepared_as_the_tower_that_is_kept_apart_says(tmp_path: Pa
     tower = clip(tmp_path / "clip", arrays())
     (tower / "preprocessor_config.json").write_text(json.dumps({"size": 8, "crop_size": 8, "image_mean": [0.5] * 3}))
     config = load(converted(source, tmp_path / "out", vision_tower=str(tower))).config
-    assert (config.picture.mean, config.picture.fit) == ((0.5, 0.5, 0.5), "pad")
+    assert (config.image.mean, config.image.fit) == ((0.5, 0.5, 0.5), "pad")
 
 
 def test_the_linear_projector_of_llava_v1_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import Examples, Maker
 from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import ImageError, RecordError
-from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.images.pixels import crop, open_image
 from mlx_llava.prompts.templates import IMAGE, Piece, Turn, spell, template
 
 Write = Callable[[Any], Path]
@@ -36,7 +36,7 @@ def test_every_answer_and_its_end_is_trained_and_nothing_else(maker: Maker) -> N
 
 
 def test_pictures_are_seen_as_llava_was_trained(maker: Maker, images: Path) -> None:
-    expected = crop(open_picture(images / "red.png", "exact"), maker.picture)
+    expected = crop(open_image(images / "red.png", "exact"), maker.image)
     assert np.array_equal(maker.example(CAT).crops, expected[None])
 
 
@@ -58,7 +58,7 @@ def test_pictures_move_to_the_front_only_if_asked(
     def tokens(maker: Maker, parts: tuple[Any, ...]) -> list[int]:
         return maker.example(Record("a", (Turn(parts, 0, "b"),), names)).tokens.tolist()
 
-    assert tokens(replace(maker, pictures_first=True), question) == tokens(maker, moved)
+    assert tokens(replace(maker, images_first=True), question) == tokens(maker, moved)
     assert (tokens(maker, question) == tokens(maker, moved)) == (
         "".join(map(text, question)) == "".join(map(text, moved))
     )

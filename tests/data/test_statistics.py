@@ -13,7 +13,7 @@ RECORDS = [
 
 def test_everything_is_counted() -> None:
     counts = statistics(RECORDS)
-    assert (counts.records, counts.turns, counts.pictures, counts.text_only) == (3, 4, 3, 1)
+    assert (counts.records, counts.turns, counts.images, counts.text_only) == (3, 4, 3, 1)
     assert counts.answer_words.tolist() == [3, 1, 1, 1]
     assert counts.prefixes == {"what is": 2, "": 1, "hi": 1}
     assert counts.share_text_only == 1 / 3

@@ -29,11 +29,11 @@ from mlx_llava.engine.messages import (
 from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.images.attachments import read
 
-PICTURE = EMBEDDED / "examples" / "two_shapes_wide.png"
-SCENE = read(PICTURE).shown
+IMAGE = EMBEDDED / "examples" / "two_shapes_wide.png"
+SCENE = read(IMAGE).shown
 SQUARE = "What color is the square?"
-TALK = conversation_of(PICTURE.name)
-SINGLE = answer_of(PICTURE.name, SQUARE)
+TALK = conversation_of(IMAGE.name)
+SINGLE = answer_of(IMAGE.name, SQUARE)
 ANSWERS = {turn["question"]: turn["answer"] for turn in (SINGLE, *TALK)}
 
 
@@ -65,10 +65,10 @@ def running() -> Iterator[Callable[..., Engine]]:
     assert all(engine.end() for engine in engines)
 
 
-def ask(number: int, *questions: str, pictures: tuple = (), **manner: object) -> Ask:
+def ask(number: int, *questions: str, images: tuple = (), **manner: object) -> Ask:
     """A conversation whose earlier answers are those that were recorded."""
-    earlier = [Exchange(q, pictures if n == 0 else (), ANSWERS[q]) for n, q in enumerate(questions[:-1])]
-    last = Exchange(questions[-1], () if earlier else pictures)
+    earlier = [Exchange(q, images if n == 0 else (), ANSWERS[q]) for n, q in enumerate(questions[:-1])]
+    last = Exchange(questions[-1], () if earlier else images)
     return Ask(number, (*earlier, last), Manner(**manner))  # pyright: ignore[reportArgumentType]
 
 
@@ -139,19 +139,19 @@ def model(running: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, home:
     engine = running(ModelWorker)
     engine.send(Load())
     facts = next(event for event in until(engine, Loaded) if isinstance(event, Loaded)).model
-    assert (facts.name, facts.context, facts.patches**2) == ("embedded", 512, facts.picture_tokens)
+    assert (facts.name, facts.context, facts.patches**2) == ("embedded", 512, facts.image_tokens)
     return engine
 
 
 def test_the_embedded_model_answers_about_a_scene(model: Engine) -> None:
-    model.send(ask(1, SQUARE, pictures=(SCENE,)))
+    model.send(ask(1, SQUARE, images=(SCENE,)))
     assert text(until(model, Finished)) == ANSWERS[SQUARE]
 
 
 def test_a_second_question_prefills_only_what_is_new(model: Engine) -> None:
-    model.send(ask(1, TALK[0]["question"], pictures=(SCENE,)))
+    model.send(ask(1, TALK[0]["question"], images=(SCENE,)))
     until(model, Finished)
-    model.send(ask(2, TALK[0]["question"], TALK[1]["question"], pictures=(SCENE,)))
+    model.send(ask(2, TALK[0]["question"], TALK[1]["question"], images=(SCENE,)))
     events = until(model, Finished)
     began = next(event for event in events if isinstance(event, Began))
     assert began.prefilled_tokens < 20 < began.prompt_tokens
@@ -173,17 +173,17 @@ def test_an_answer_stopped_while_it_is_read_says_nothing(
     engine = running(Impatient)
     engine.send(Load())
     until(engine, Loaded)
-    engine.send(ask(1, SQUARE, pictures=(SCENE,)))
+    engine.send(ask(1, SQUARE, images=(SCENE,)))
     (only,) = until(engine, Finished)
     assert isinstance(only, Finished)
     assert (only.finish, only.tokens) == ("cancelled", 0)
-    engine.send(ask(2, SQUARE, pictures=(SCENE,)))
+    engine.send(ask(2, SQUARE, images=(SCENE,)))
     assert text(until(engine, Finished)) == ANSWERS[SQUARE]
 
 
 def test_answering_again_prefills_one_token(model: Engine) -> None:
     for number in (1, 2):
-        model.send(ask(number, SQUARE, pictures=(SCENE,)))
+        model.send(ask(number, SQUARE, images=(SCENE,)))
         events = until(model, Finished)
     assert next(event for event in events if isinstance(event, Began)).prefilled_tokens == 1
     assert text(events) == ANSWERS[SQUARE]
@@ -192,24 +192,24 @@ def test_answering_again_prefills_one_token(model: Engine) -> None:
 def test_equal_seeds_give_equal_answers_whatever_came_between(model: Engine) -> None:
     answers = []
     for number, seed in enumerate((1, 2, 1)):
-        model.send(ask(number, "Describe the image.", pictures=(SCENE,), temperature=5.0, seed=seed, max_tokens=12))
+        model.send(ask(number, "Describe the image.", images=(SCENE,), temperature=5.0, seed=seed, max_tokens=12))
         answers.append(text(until(model, Finished)))
     assert answers[0] == answers[2] != answers[1]
 
 
 def test_tokens_are_counted_by_what_they_show(model: Engine) -> None:
-    asked = ask(1, SQUARE, "How many shapes are there?", pictures=(SCENE,))
+    asked = ask(1, SQUARE, "How many shapes are there?", images=(SCENE,))
     model.send(Count(1, asked.exchanges, asked.manner))
     counted = next(event for event in until(model, Counted) if isinstance(event, Counted))
     model.send(asked)
     began = next(event for event in until(model, Finished) if isinstance(event, Began))
     assert counted.total == began.prompt_tokens
-    assert counted.pictures == began.picture_tokens == 64
+    assert counted.images == began.image_tokens == 64
     assert min(counted.system, counted.history, counted.draft) > 0
 
 
 def test_tokens_come_with_alternatives_when_asked_for(model: Engine) -> None:
-    model.send(ask(1, SQUARE, pictures=(SCENE,), num_top=5))
+    model.send(ask(1, SQUARE, images=(SCENE,), num_top=5))
     said = [event for event in until(model, Finished) if isinstance(event, Said)]
     assert said[0].token is not None
     assert said[0].others[0] == said[0].token  # greedy
@@ -225,11 +225,11 @@ def test_what_is_wrong_with_a_request_leaves_the_engine_alive(model: Engine) -> 
     failed = until(model, Failed)[-1]
     assert isinstance(failed, Failed)
     assert "the limit 512" in failed.problem
-    model.send(ask(2, SQUARE, pictures=(SCENE,)))
+    model.send(ask(2, SQUARE, images=(SCENE,)))
     assert text(until(model, Finished)) == ANSWERS[SQUARE]
 
 
 def test_the_form_of_pictures_can_change_between_questions(model: Engine) -> None:
     for number, fit in enumerate(("crop", "pad", None)):
-        model.send(ask(number, SQUARE, pictures=(SCENE,), fit=fit))
+        model.send(ask(number, SQUARE, images=(SCENE,), fit=fit))
         assert any(isinstance(event, Began) for event in until(model, Finished))

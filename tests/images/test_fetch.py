@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlx_llava.errors import ImageError, LlavaError, NetworkError
-from mlx_llava.images.fetch import Limits, fetch_picture
+from mlx_llava.images.fetch import Limits, fetch_image
 
 LOCAL = Limits(seconds=5.0, local=frozenset({"127.0.0.1"}))
 
@@ -123,19 +123,19 @@ def server(asked: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["/a/my%20cat.png?x=1&y=%C3%A9", "/chunked", "/a/my cat.png".replace(" ", "+")])
 def test_a_picture_is_fetched_whole(server: str, asked: list[tuple[str, dict[str, str]]], path: str) -> None:
-    found = fetch_picture(server + path, LOCAL)
+    found = fetch_image(server + path, LOCAL)
     assert (found.data, found.url) == (png(), server + path)
     assert asked[0][0] == path
 
 
 def test_names_are_for_people(server: str) -> None:
-    assert fetch_picture(f"{server}/a/my%20cat%1b[2J.png", LOCAL).name == "my cat␛[2J.png"
-    assert fetch_picture(f"{server}/", LOCAL).name == "127.0.0.1"
-    assert fetch_picture(f"{server}/caf\u00e9.png", LOCAL).name == "café.png"
+    assert fetch_image(f"{server}/a/my%20cat%1b[2J.png", LOCAL).name == "my cat␛[2J.png"
+    assert fetch_image(f"{server}/", LOCAL).name == "127.0.0.1"
+    assert fetch_image(f"{server}/caf\u00e9.png", LOCAL).name == "café.png"
 
 
 def test_nothing_of_this_machine_goes_along(server: str, asked: list[tuple[str, dict[str, str]]]) -> None:
-    fetch_picture(f"{server}/cat.png", LOCAL)
+    fetch_image(f"{server}/cat.png", LOCAL)
     ((_, headers),) = asked
     assert headers.keys() == {"Host", "User-Agent", "Accept", "Accept-Encoding"}
     assert headers["User-Agent"].startswith("mlx-llava/")
@@ -148,7 +148,7 @@ def test_nothing_of_this_machine_goes_along(server: str, asked: list[tuple[str, 
 )
 def test_addresses_that_are_not_public_are_refused(host: str) -> None:
     with pytest.raises(NetworkError, match=r"not on the public internet|no such host"):
-        fetch_picture(f"http://{host}/cat.png")
+        fetch_image(f"http://{host}/cat.png")
 
 
 def answers(*addresses: Sequence[str]) -> tuple[Callable[[str, int], Sequence[str]], list[str]]:
@@ -165,13 +165,13 @@ def answers(*addresses: Sequence[str]) -> tuple[Callable[[str, int], Sequence[st
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     resolve, _ = answers(["8.8.8.8", "10.0.0.1"])
     with pytest.raises(NetworkError, match="not on the public internet"):
-        fetch_picture("http://example.org/cat.png", Limits(resolve=resolve))
+        fetch_image("http://example.org/cat.png", Limits(resolve=resolve))
 
 
 def test_the_address_that_was_checked_is_the_one_that_is_dialled(server: str) -> None:
     resolve, asked = answers(["127.0.0.1"], ["127.0.0.2"])
     port = server.rpartition(":")[2]
-    found = fetch_picture(f"http://rebind.example:{port}/cat.png", replace(LOCAL, resolve=resolve))
+    found = fetch_image(f"http://rebind.example:{port}/cat.png", replace(LOCAL, resolve=resolve))
     assert (found.data, asked) == (png(), ["rebind.example"])
 
 
@@ -180,19 +180,19 @@ def test_every_redirect_is_checked_again(server: str) -> None:
     resolve, asked = answers(["127.0.0.1"], ["127.0.0.1"], ["127.0.0.2"])
     url = f"http://one.example:{port}/away?http://two.example:{port}/away?http://three.example:{port}/cat.png"
     with pytest.raises(NetworkError, match="not on the public internet"):
-        fetch_picture(url, replace(LOCAL, resolve=resolve))
+        fetch_image(url, replace(LOCAL, resolve=resolve))
     assert asked == ["one.example", "two.example", "three.example"]
     for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://a:b@127.0.0.1/x", "//[", "http://127.0.0.2/"):
         with pytest.raises(NetworkError):
-            fetch_picture(f"{server}/away?{target}", LOCAL)
+            fetch_image(f"{server}/away?{target}", LOCAL)
 
 
 def test_redirects_are_followed_three_times(server: str) -> None:
     path = "/away?/away?/away?/cat.png"
-    assert fetch_picture(server + path, LOCAL).url == f"{server}/cat.png"
+    assert fetch_image(server + path, LOCAL).url == f"{server}/cat.png"
     for longer in (f"/away?{path}", "/loop"):
         with pytest.raises(NetworkError, match="more than 3 redirects"):
-            fetch_picture(server + longer, LOCAL)
+            fetch_image(server + longer, LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_redirects_are_followed_three_times(server: str) -> None:
 )
 def test_what_is_no_picture_is_refused(server: str, path: str, kind: type[LlavaError], problem: str) -> None:
     with pytest.raises(kind) as raised:
-        fetch_picture(server + path, LOCAL)
+        fetch_image(server + path, LOCAL)
     assert problem in raised.value.problem
     assert "0x" not in str(raised.value)
 
 
 def test_an_endless_body_is_cut(server: str) -> None:
     with pytest.raises(ImageError, match="more than 1 MB"):
-        fetch_picture(f"{server}/endless", replace(LOCAL, max_bytes=1_000_000))
+        fetch_image(f"{server}/endless", replace(LOCAL, max_bytes=1_000_000))
 
 
 @pytest.mark.parametrize("where", ["body", "headers", "name"])
@@ -229,7 +229,7 @@ def test_all_of_it_takes_limited_time(server: str, where: str) -> None:
             threading.Thread(target=drip, args=(mute,), daemon=True).start()
         started = time.monotonic()
         with pytest.raises(NetworkError, match=r"took longer than 0\.4 s"):
-            fetch_picture(url, limits)
+            fetch_image(url, limits)
         assert time.monotonic() - started < 2.0
 
 
@@ -257,21 +257,21 @@ def test_addresses_of_other_kinds_are_refused_unasked(url: str) -> None:
         raise AssertionError
 
     with pytest.raises(NetworkError) as raised:
-        fetch_picture(url, Limits(resolve=resolve))
+        fetch_image(url, Limits(resolve=resolve))
     assert "password" not in raised.value.problem.replace("a password", "")
 
 
 @given(st.text())
 def test_no_address_is_too_strange(url: str) -> None:
     with pytest.raises(NetworkError):
-        fetch_picture(f"http://{url}", Limits(resolve=lambda host, port: []))
+        fetch_image(f"http://{url}", Limits(resolve=lambda host, port: []))
 
 
 def test_nobody_there_is_told(server: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     with pytest.raises(NetworkError, match="cannot be reached"):
-        fetch_picture(f"http://127.0.0.1:{port}/cat.png", LOCAL)
+        fetch_image(f"http://127.0.0.1:{port}/cat.png", LOCAL)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
@@ -287,12 +287,12 @@ def test_encrypted_connections_are_to_whom_they_say(tmp_path: Path, monkeypatch:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         port = server.server_address[1]
         with pytest.raises(NetworkError, match="no trustworthy connection"):
-            fetch_picture(f"https://localhost:{port}/cat.png", limits)
+            fetch_image(f"https://localhost:{port}/cat.png", limits)
         if sys.platform == "linux":  # where a variable can name whom to trust
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
-            assert fetch_picture(f"https://localhost:{port}/cat.png", limits).data == png()
+            assert fetch_image(f"https://localhost:{port}/cat.png", limits).data == png()
             with pytest.raises(NetworkError, match="no trustworthy connection"):
-                fetch_picture(f"https://other.example:{port}/cat.png", limits)
+                fetch_image(f"https://other.example:{port}/cat.png", limits)
             with pytest.raises(NetworkError, match="without encryption"):
-                fetch_picture(f"https://localhost:{port}/away?http://localhost/cat.png", limits)
+                fetch_image(f"https://localhost:{port}/away?http://localhost/cat.png", limits)
         server.shutdown()

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from mlx_llava.config import PictureConfig
+from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
-from mlx_llava.images.pixels import FORMATS, Look, crop, identity, open_picture
+from mlx_llava.images.pixels import FORMATS, Look, crop, identity, open_image
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = dict(np.load(ROOT / "tests" / "golden" / "pixels.npz"))  # by tests/parity/make_pixels_golden.py
@@ -41,7 +41,7 @@ def same(a: Image.Image, b: Image.Image) -> bool:
 
 def refusal(source: Path | bytes, look: Look = "seen") -> ImageError:
     with pytest.raises(ImageError) as caught:
-        open_picture(source, look)
+        open_image(source, look)
     return caught.value
 
 
@@ -51,8 +51,8 @@ def refusal(source: Path | bytes, look: Look = "seen") -> ImageError:
 @pytest.mark.parametrize("key", [key for key in GOLDEN if "|" in key])
 def test_a_file_becomes_the_numbers_that_transformers_makes_of_it(key: str) -> None:
     name, look, fit = cast("tuple[str, Look, Any]", key.split("|"))
-    config = PictureConfig(side=len(GOLDEN[key]), fit=fit)
-    ours = crop(open_picture(FILES[name], look), config)
+    config = ImageConfig(side=len(GOLDEN[key]), fit=fit)
+    ours = crop(open_image(FILES[name], look), config)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, GOLDEN[key], rtol=0, atol=1e-6)  # a step of 8 bits is 1.4e-2
 
@@ -63,25 +63,25 @@ def test_padding_in_bands_gives_the_bits_of_padding_the_whole_square(width: int,
     image, edge = slope(width, height), max(width, height)
     square = Image.new("RGB", (edge, edge), (122, 116, 104))  # LLaVA's colour: int(255 * mean)
     square.paste(image, ((edge - width) // 2, (edge - height) // 2))
-    padded = crop(image, PictureConfig(side=56, fit="pad"))
-    np.testing.assert_array_equal(padded, crop(square, PictureConfig(side=56, fit="crop")))
+    padded = crop(image, ImageConfig(side=56, fit="pad"))
+    np.testing.assert_array_equal(padded, crop(square, ImageConfig(side=56, fit="crop")))
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (16_384, 2)])
 def test_a_picture_too_long_and_thin_to_resize_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=r"too long and thin\nCrop it first"):
-        crop(Image.new("RGB", size), PictureConfig(fit="crop"))
+        crop(Image.new("RGB", size), ImageConfig(fit="crop"))
 
 
 def test_a_picture_too_long_to_pad_is_refused() -> None:
     with pytest.raises(ImageError, match="1 x 60000 pixels are too long and thin"):
-        crop(Image.new("RGB", (1, 60_000)), PictureConfig(fit="pad"))
+        crop(Image.new("RGB", (1, 60_000)), ImageConfig(fit="pad"))
 
 
 def test_the_identity_tells_pixels_and_shapes_apart_and_nothing_else() -> None:
     wide, tall, other = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4)), Image.new("RGB", (4, 2), "red")
     assert len({identity(wide), identity(tall), identity(other)}) == 3
-    assert identity(slope()) == identity(open_picture(encode(slope(), "PNG", dpi=(72, 72)), "seen"))
+    assert identity(slope()) == identity(open_image(encode(slope(), "PNG", dpi=(72, 72)), "seen"))
 
 
 # What a person sees
@@ -94,7 +94,7 @@ def test_a_picture_is_turned_upright_as_seen_and_left_alone_as_exact(look: Look,
     exif[ExifTags.Base.Orientation] = orientation
     file = encode(slope(), "PNG", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file))) if look == "seen" else slope()
-    assert same(open_picture(file, look), expected)
+    assert same(open_image(file, look), expected)
 
 
 def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
@@ -105,27 +105,27 @@ def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
     file = encode(slope(), "PNG", exif=damaged)
     with pytest.raises(TypeError):
         ImageOps.exif_transpose(Image.open(io.BytesIO(file)))  # why we do not use Pillow's own
-    assert open_picture(file, "seen").size == (24, 40)
+    assert open_image(file, "seen").size == (24, 40)
 
 
 def test_exif_data_that_is_no_exif_data_is_overlooked() -> None:
-    assert same(open_picture(encode(slope(), "PNG", exif=b"Exif\0\0not at all"), "seen"), slope())
+    assert same(open_image(encode(slope(), "PNG", exif=b"Exif\0\0not at all"), "seen"), slope())
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])  # modes I;16, I;16 and I
 def test_sixteen_bits_of_grey_keep_their_brightness_as_seen(format: str) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     file = encode(Image.fromarray(ramp), format)
-    assert abs(np.asarray(open_picture(file, "seen")).mean() - 127.5) < 0.5  # less than one of 256 levels
+    assert abs(np.asarray(open_image(file, "seen")).mean() - 127.5) < 0.5  # less than one of 256 levels
     plain = Image.open(io.BytesIO(file)).convert("RGB")
-    assert same(open_picture(file, "exact"), plain)
+    assert same(open_image(file, "exact"), plain)
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "grey and alpha.png", "palette with alpha.png", "rgba.webp"])
 def test_what_is_transparent_is_white_as_seen(name: str) -> None:
     alpha = np.asarray(Image.open(io.BytesIO(FILES[name])).convert("RGBA"))[..., 3]
     assert (alpha == 0).any()
-    assert (np.asarray(open_picture(FILES[name], "seen"))[alpha == 0] == 255).all()
+    assert (np.asarray(open_image(FILES[name], "seen"))[alpha == 0] == 255).all()
 
 
 @pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
@@ -133,34 +133,34 @@ def test_what_is_transparent_is_white_as_seen(name: str) -> None:
 def test_of_an_animation_the_first_frame_counts(look: Look, format: str, options: dict[str, Any]) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     file = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
-    assert same(open_picture(file, look), frames[0])
+    assert same(open_image(file, look), frames[0])
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_told_by_its_content_and_not_by_its_name(format: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.eps"
     path.write_bytes(encode(slope(), format))
-    difference = np.asarray(open_picture(path, "seen"), int) - np.asarray(slope(), int)
+    difference = np.asarray(open_image(path, "seen"), int) - np.asarray(slope(), int)
     assert np.abs(difference).mean() < 12  # of 255: JPEG, AVIF and a GIF's palette lose something
 
 
 def test_a_phones_jpeg_of_several_pictures_opens() -> None:
     file = encode(slope(), "MPO", save_all=True, append_images=[slope()])
-    assert open_picture(file, "seen").size == (40, 24)
+    assert open_image(file, "seen").size == (40, 24)
 
 
 @pytest.mark.parametrize("look", ["seen", "exact"])
 def test_no_warning_of_pillow_gets_out(look: Look) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        open_picture(FILES["palette with alpha.png"], look)
+        open_image(FILES["palette with alpha.png"], look)
         assert "pixels" in refusal(b"P6 12000 12000 255\n").problem  # Pillow would warn of a bomb
 
 
 def test_pictures_opened_in_many_threads_leave_the_warnings_of_the_process_alone() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: open_picture(FILES["cmyk.jpg"], "seen"), range(200)))
+        list(pool.map(lambda _: open_image(FILES["cmyk.jpg"], "seen"), range(200)))
     assert list(warnings.filters) == before
 
 
@@ -205,7 +205,7 @@ def test_damaged_bytes_are_a_picture_or_an_image_error(name: str, data: st.DataO
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     del file[data.draw(st.integers(1, len(file))) :]
     try:
-        outcome = open_picture(bytes(file), "seen").mode
+        outcome = open_image(bytes(file), "seen").mode
     except ImageError as error:
         outcome = str(error)
     assert outcome == "RGB" or len(outcome.splitlines()) == 2

@@ -11,7 +11,7 @@ from spine import EMBEDDED, prompts
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.inference.attention import attention, look
-from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.inference.chat import Chat, Image
 from mlx_llava.inference.generate import StoppedError
 from mlx_llava.inputs import collate
 from mlx_llava.models.llava import Llava
@@ -29,18 +29,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         return open_model(None)
 
 
-def picture(checkpoint: Checkpoint, name: str = "one_shape.png") -> Picture:
-    return Picture.open(EMBEDDED / "examples" / name, name, checkpoint.config.picture, "seen")
+def image(checkpoint: Checkpoint, name: str = "one_shape.png") -> Image:
+    return Image.open(EMBEDDED / "examples" / name, name, checkpoint.config.image, "seen")
 
 
 def asked(checkpoint: Checkpoint) -> tuple[Chat, str]:
     chat = Chat(checkpoint)
-    return chat, "".join(piece.text for piece in chat.ask(QUESTION, [picture(checkpoint)]))
+    return chat, "".join(piece.text for piece in chat.ask(QUESTION, [image(checkpoint)]))
 
 
 def test_looking_changes_no_later_answer_and_no_kept_cache(checkpoint: Checkpoint) -> None:
     (looked_at, first), (other, _) = asked(checkpoint), asked(checkpoint)
-    looks = look(looked_at, [Turn(QUESTION, 1, first)], [picture(checkpoint)])
+    looks = look(looked_at, [Turn(QUESTION, 1, first)], [image(checkpoint)])
     assert looks.as_said
     assert checkpoint.tokenizer.decode(looks.ids) == first
     for chat in (looked_at, other):
@@ -52,8 +52,8 @@ def test_looking_changes_no_later_answer_and_no_kept_cache(checkpoint: Checkpoin
 def test_an_answer_that_is_read_anew_looks_where_it_looked_when_it_was_said(checkpoint: Checkpoint) -> None:
     chat, answer = asked(checkpoint)
     turns = [Turn(QUESTION, 1, answer)]
-    said = look(chat, turns, chat.pictures)
-    anew = look(Chat(checkpoint), turns, chat.pictures)
+    said = look(chat, turns, chat.images)
+    anew = look(Chat(checkpoint), turns, chat.images)
     assert not anew.as_said
     text = checkpoint.tokenizer.decode
     assert text(anew.ids) == text(said.ids)
@@ -62,20 +62,20 @@ def test_an_answer_that_is_read_anew_looks_where_it_looked_when_it_was_said(chec
 
 
 def test_every_picture_has_its_share_and_its_neutral_map(checkpoint: Checkpoint) -> None:
-    pictures = [picture(checkpoint), picture(checkpoint, "three_shapes.png")]
-    looks = look(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], pictures)
+    images = [image(checkpoint), image(checkpoint, "three_shapes.png")]
+    looks = look(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], images)
     side = checkpoint.config.vision.image_size // checkpoint.config.vision.patch_size
     assert looks.shares.shape == (len(looks.ids), 2, side, side)
     assert looks.neutral.shape == (2, side, side)
     assert (looks.shares > 0).all()
     assert (looks.shares.sum((1, 2, 3)) < 1).all()
-    alone = look(Chat(checkpoint), [Turn("What is this?", 1, "red")], pictures[:1])
+    alone = look(Chat(checkpoint), [Turn("What is this?", 1, "red")], images[:1])
     np.testing.assert_allclose(alone.neutral[0], looks.neutral[0], rtol=0, atol=1e-7)
 
 
 def test_nobody_waits_for_a_look_that_was_stopped(checkpoint: Checkpoint) -> None:
     with pytest.raises(StoppedError):
-        look(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [picture(checkpoint)], lambda: True)
+        look(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image(checkpoint)], lambda: True)
 
 
 def packed(model: Llava) -> Llava:
@@ -99,9 +99,9 @@ def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callab
 
 def test_what_ends_an_answer_in_a_template_is_no_token_of_it(embedded: Checkpoint) -> None:
     chat = Chat(embedded, template="llava_v0")
-    picture = Picture.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.picture, "seen")
-    said = "".join(piece.text for piece in chat.ask("What color is the square?", [picture]))
+    image = Image.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.image, "seen")
+    said = "".join(piece.text for piece in chat.ask("What color is the square?", [image]))
     assert said
     for answer in (said, "blue"):  # as it was said, and read anew
-        looks = look(chat, [Turn("What color is the square?", 1, answer)], [picture])
+        looks = look(chat, [Turn("What color is the square?", 1, answer)], [image])
         assert embedded.tokenizer.decode(looks.ids).strip() == answer.strip()

@@ -14,7 +14,7 @@ from spine import EMBEDDED, answer_of, recorded
 from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Picture, StopText
+from mlx_llava.inference.chat import Chat, Image, StopText
 from mlx_llava.inference.generate import CacheOptions, Sampling
 from mlx_llava.models.llama import Vicuna
 from mlx_llava.models.llava import Llava
@@ -24,8 +24,8 @@ COUNT, COLOR, DESCRIBE = "How many things are there?", "What color is the circle
 RED = answer_of("one_shape.png", COLOR)["answer"]
 
 
-def picture(checkpoint: Checkpoint, name: str) -> Picture:
-    return Picture.open(EXAMPLES / name, name, checkpoint.config.picture, "exact")
+def image(checkpoint: Checkpoint, name: str) -> Image:
+    return Image.open(EXAMPLES / name, name, checkpoint.config.image, "exact")
 
 
 def say(chat: Chat, *arguments: Any) -> str:
@@ -34,17 +34,17 @@ def say(chat: Chat, *arguments: Any) -> str:
 
 @pytest.mark.parametrize("record", recorded(), ids=lambda r: f"{r['image']}-{r['kind']}")
 def test_answers_are_those_of_transformers(embedded: Checkpoint, record: dict[str, Any]) -> None:
-    chat, pictures = Chat(embedded), [picture(embedded, record["image"])]
+    chat, images = Chat(embedded), [image(embedded, record["image"])]
     for turn in record["turns"]:
-        assert say(chat, turn["question"], pictures) == turn["answer"]
+        assert say(chat, turn["question"], images) == turn["answer"]
         assert [token.id for token in chat.answer.tokens] == turn["output_ids"]
         assert len(chat.answer.prompt_ids) == turn["prompt_tokens"]
-        pictures = []
+        images = []
 
 
 def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    say(chat, COUNT, [picture(embedded, "one_shape.png")])
+    say(chat, COUNT, [image(embedded, "one_shape.png")])
     first = chat.answer
     assert first.prefilled_tokens == len(first.prompt_ids) == answer_of("one_shape.png", COUNT)["prompt_tokens"]
     say(chat, COLOR)
@@ -59,9 +59,9 @@ def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monke
         Llava, "features", lambda model, crops, look: encoded.append(len(crops)) or encode(model, crops)
     )
     chat = Chat(embedded)
-    say(chat, COUNT, [picture(embedded, "one_shape.png")])
-    say(chat, "And here?", [picture(embedded, "one_shape.png")])  # opened again, equal pixels
-    say(chat, "And here?", [picture(embedded, "three_shapes.png")])
+    say(chat, COUNT, [image(embedded, "one_shape.png")])
+    say(chat, "And here?", [image(embedded, "one_shape.png")])  # opened again, equal pixels
+    say(chat, "And here?", [image(embedded, "three_shapes.png")])
     assert encoded == [1, 1]
 
 
@@ -69,7 +69,7 @@ def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monke
 def test_an_error_in_the_middle_leaves_no_stray_token(
     embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
 ) -> None:
-    shown, calls = [picture(embedded, "three_shapes.png")], 0
+    shown, calls = [image(embedded, "three_shapes.png")], 0
     decode = Vicuna.decode
 
     def failing(model: Vicuna, *arguments: Any, **named: Any) -> Any:
@@ -86,7 +86,7 @@ def test_an_error_in_the_middle_leaves_no_stray_token(
         with pytest.raises(RuntimeError):
             say(chat, DESCRIBE, shown)
     fresh = Chat(embedded, cache=options)
-    fresh.turns, fresh.pictures = chat.turns[:], chat.pictures
+    fresh.turns, fresh.images = chat.turns[:], chat.images
     question = (COUNT, () if chat.turns else shown)
     assert say(chat, *question) == say(fresh, *question)
 
@@ -120,7 +120,7 @@ def test_a_question_stopped_while_it_is_read_leaves_no_trace(
 ) -> None:
     monkeypatch.setattr(generate, "PREFILL_CPU", 32)
     monkeypatch.setattr(generate, "PREFILL", 32)
-    shown = [picture(embedded, "three_shapes.png"), picture(embedded, "one_shape.png")]
+    shown = [image(embedded, "three_shapes.png"), image(embedded, "one_shape.png")]
     expected = said_ids(Chat(embedded, cache=options), DESCRIBE, shown)
     stopped = list(stopped_at_every_look(lambda: Chat(embedded, cache=options), DESCRIBE, shown))
     blocks = 2 * (len(embedded.model.vision_tower.encoder.layers) - 1)  # two pictures; LLaVA needs all but the last
@@ -136,7 +136,7 @@ def test_a_stopped_question_costs_nothing_of_what_was_read_before_it(
 ) -> None:
     monkeypatch.setattr(generate, "PREFILL_CPU", 32)
     monkeypatch.setattr(generate, "PREFILL", 32)
-    first, second = [picture(embedded, "three_shapes.png")], [picture(embedded, "one_shape.png")]
+    first, second = [image(embedded, "three_shapes.png")], [image(embedded, "one_shape.png")]
 
     def begun() -> Chat:
         chat = Chat(embedded)
@@ -163,21 +163,21 @@ def test_two_pictures_of_one_size_are_told_apart_by_the_cache(embedded: Checkpoi
     for names in (["one_shape.png", "three_shapes.png"], ["three_shapes.png"]):
         chat = Chat(embedded)
         for name in names:
-            chat.turns, chat.pictures = [], []  # a new conversation on the kept cache
-            answers.append(say(chat, DESCRIBE, [picture(embedded, name)]))
+            chat.turns, chat.images = [], []  # a new conversation on the kept cache
+            answers.append(say(chat, DESCRIBE, [image(embedded, name)]))
     assert answers[1] == answers[2] != answers[0]
 
 
 def test_packed_keys_and_values_give_the_same_answer(embedded: Checkpoint) -> None:
     plain, chat = Chat(embedded), Chat(embedded, cache=CacheOptions(bits=8))
-    say(plain, COLOR, [picture(embedded, "one_shape.png")])
-    assert say(chat, COLOR, [picture(embedded, "one_shape.png")]) == RED
+    say(plain, COLOR, [image(embedded, "one_shape.png")])
+    assert say(chat, COLOR, [image(embedded, "one_shape.png")]) == RED
     assert say(chat, COUNT) == say(plain, COUNT)
 
 
 def test_a_bounded_cache_holds_no_more_than_it_may(embedded: Checkpoint) -> None:
     chat = Chat(embedded, cache=CacheOptions(max_size=64))
-    say(chat, DESCRIBE, [picture(embedded, "three_shapes.png")])
+    say(chat, DESCRIBE, [image(embedded, "three_shapes.png")])
     assert {layer.keys.shape[2] for layer in chat._cache.layers} == {64}
     say(chat, COUNT)
     assert chat.answer.prefilled_tokens < 64  # it goes on from where it stands
@@ -192,46 +192,46 @@ def test_a_cache_is_bounded_or_packed_but_not_both(embedded: Checkpoint) -> None
 
 
 def test_an_answer_goes_on_from_any_of_its_tokens_to_the_same_end(embedded: Checkpoint) -> None:
-    chat, pictures = Chat(embedded), [picture(embedded, "two_shapes_wide.png")]
-    text = say(chat, DESCRIBE, pictures)
+    chat, images = Chat(embedded), [image(embedded, "two_shapes_wide.png")]
+    text = say(chat, DESCRIBE, images)
     ids, finish = [token.id for token in chat.answer.tokens], chat.answer.finish
     for count in (1, 3, len(ids) - 1, len(ids)):
-        chat.turns, chat.pictures = [], []
-        pieces = list(chat.ask(DESCRIBE, pictures, begin=ids[:count]))
+        chat.turns, chat.images = [], []
+        pieces = list(chat.ask(DESCRIBE, images, begin=ids[:count]))
         assert ("".join(piece.text for piece in pieces), chat.answer.finish) == (text, finish)
         assert [token.id for token in chat.answer.tokens] == ids
         assert chat.answer.prefilled_tokens == 1  # the rest stands in the cache
 
 
 def test_an_answer_goes_on_from_another_token(embedded: Checkpoint) -> None:
-    chat, pictures = Chat(embedded), [picture(embedded, "two_shapes_wide.png")]
-    first = [*chat.ask(DESCRIBE, pictures, Sampling(), 2)]
+    chat, images = Chat(embedded), [image(embedded, "two_shapes_wide.png")]
+    first = [*chat.ask(DESCRIBE, images, Sampling(), 2)]
     begin = [first[0].token.id, first[1].token.top[1][0]]
-    chat.turns, chat.pictures = [], []
-    say(chat, DESCRIBE, pictures, Sampling(max_tokens=5), 0, begin)
+    chat.turns, chat.images = [], []
+    say(chat, DESCRIBE, images, Sampling(max_tokens=5), 0, begin)
     after = [token.id for token in chat.answer.tokens]
     assert (after[:2], len(after) <= 7) == (begin, True)
     fresh = Chat(embedded)
-    say(fresh, DESCRIBE, pictures, Sampling(max_tokens=5), 0, begin)
+    say(fresh, DESCRIBE, images, Sampling(max_tokens=5), 0, begin)
     assert [token.id for token in fresh.answer.tokens] == after
 
 
 def test_a_stopped_answer_is_kept_as_far_as_it_got(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    pieces = chat.ask(DESCRIBE, [picture(embedded, "one_shape.png")])
+    pieces = chat.ask(DESCRIBE, [image(embedded, "one_shape.png")])
     said = next(pieces).text + next(pieces).text
     pieces.close()
     assert chat.answer.finish == "cancelled"
     assert chat.turns[-1].answer == chat.answer.text == said
     kept = say(chat, COLOR)
     fresh = Chat(embedded)
-    fresh.turns, fresh.pictures = chat.turns[:1], chat.pictures
+    fresh.turns, fresh.images = chat.turns[:1], chat.images
     assert say(fresh, COLOR) == kept
 
 
 def test_an_answer_ends_at_max_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    say(chat, DESCRIBE, [picture(embedded, "one_shape.png")], Sampling(max_tokens=3))
+    say(chat, DESCRIBE, [image(embedded, "one_shape.png")], Sampling(max_tokens=3))
     assert (chat.answer.finish, len(chat.answer.tokens)) == ("length", 3)
 
 
@@ -251,7 +251,7 @@ def test_an_answer_never_leaves_the_context(embedded: Checkpoint) -> None:
 
 def test_equal_seeds_give_equal_answers(embedded: Checkpoint) -> None:
     def answer(seed: int) -> str:
-        shown = [picture(embedded, "three_shapes.png")]
+        shown = [image(embedded, "three_shapes.png")]
         return say(Chat(embedded), DESCRIBE, shown, Sampling(temperature=5.0, max_tokens=20, seed=seed))
 
     assert answer(1) == answer(1) != answer(2)
@@ -265,18 +265,18 @@ def test_choosing_among_more_tokens_than_there_are_is_choosing_among_all(embedde
 
 
 def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: Checkpoint) -> None:
-    shown, strong = [picture(embedded, "three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
+    shown, strong = [image(embedded, "three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
     kept = Chat(embedded)
     say(kept, COUNT, shown)
     fresh = Chat(embedded)
-    fresh.turns, fresh.pictures = kept.turns[:], kept.pictures
+    fresh.turns, fresh.images = kept.turns[:], kept.images
     assert say(kept, "Why?", (), strong) == say(fresh, "Why?", (), strong)
     assert kept.answer.prefilled_tokens < 20 < fresh.answer.prefilled_tokens  # fewer than the penalty looks at
 
 
 def test_top_alternatives_are_the_likeliest_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    list(chat.ask(COLOR, [picture(embedded, "one_shape.png")], Sampling(), 5))
+    list(chat.ask(COLOR, [image(embedded, "one_shape.png")], Sampling(), 5))
     for token in chat.answer.tokens:
         likeliest, logprobs = zip(*token.top, strict=True)
         assert (likeliest[0], logprobs[0]) == (token.id, token.logprob)  # greedy
@@ -305,7 +305,7 @@ def test_a_chat_lives_on_the_thread_that_loaded_its_model(embedded: Checkpoint) 
 
     def work() -> None:
         checkpoint = load(embedded.folder)
-        answers.append(say(Chat(checkpoint), COLOR, [picture(checkpoint, "one_shape.png")]))
+        answers.append(say(Chat(checkpoint), COLOR, [image(checkpoint, "one_shape.png")]))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -315,7 +315,7 @@ def test_a_chat_lives_on_the_thread_that_loaded_its_model(embedded: Checkpoint) 
 
 def test_a_loaded_model_answers_on_another_thread(embedded: Checkpoint) -> None:
     chat, answers = Chat(embedded), []
-    shown = [picture(embedded, "one_shape.png")]
+    shown = [image(embedded, "one_shape.png")]
     thread = threading.Thread(target=lambda: answers.append(say(chat, COLOR, shown)))
     thread.start()
     thread.join()

@@ -43,7 +43,7 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-def pictures() -> dict[str, bytes]:
+def image_files() -> dict[str, bytes]:
     """Files of every kind that becomes RGB in a way of its own."""
     grey, rgb, rgba = (Image.fromarray(pattern(61, 47, n).squeeze()) for n in (1, 3, 4))
     palette = rgb.quantize(16)
@@ -98,7 +98,7 @@ def reference(image: Image.Image, side: int, fit: Fit) -> np.ndarray:
 
 def golden() -> Iterator[tuple[str, np.ndarray]]:
     """A file's bytes under its name, and what becomes of it under `name|look|fit`."""
-    for name, file in pictures().items():
+    for name, file in image_files().items():
         yield name, np.frombuffer(file, np.uint8)
         for look in LOOKS:
             if look == "seen" and name.startswith("16-bit"):

@@ -70,22 +70,28 @@ def main() -> None:
     """Ask everything, and write the answers beside the pictures."""
     processor: Any = AutoProcessor.from_pretrained(EMBEDDED)
     model = LlavaForConditionalGeneration.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
-    conversations = [(image, kind, ((asked, truth),)) for image, rows in ASKED.items() for kind, asked, truth in rows]
-    conversations += [(image, "conversation", tuple((asked, None) for asked in turns)) for image, turns in LONGER]
+    conversations = [
+        (file_name, kind, ((asked, truth),)) for file_name, rows in ASKED.items() for kind, asked, truth in rows
+    ]
+    conversations += [
+        (file_name, "conversation", tuple((asked, None) for asked in turns)) for file_name, turns in LONGER
+    ]
     with (EXAMPLES / "questions.jsonl").open("w", encoding="utf-8") as file:
-        for image, kind, turns in conversations:
-            row = {"image": image, "kind": kind, "turns": answered(processor, model, image, turns)}
+        for file_name, kind, turns in conversations:
+            row = {"image": file_name, "kind": kind, "turns": answered(processor, model, file_name, turns)}
             file.write(json.dumps(row) + "\n")
 
 
-def answered(processor: Any, model: Any, image: str, turns: tuple[tuple[str, str | None], ...]) -> list[dict[str, Any]]:
+def answered(
+    processor: Any, model: Any, file_name: str, turns: tuple[tuple[str, str | None], ...]
+) -> list[dict[str, Any]]:
     """The turns of a conversation with their greedy answers."""
     said, rows = [], []
     for number, (question, truth) in enumerate(turns):
-        picture = [] if number else [{"type": "image"}]
-        said.append({"role": "user", "content": [*picture, {"type": "text", "text": question}]})
+        image = [] if number else [{"type": "image"}]
+        said.append({"role": "user", "content": [*image, {"type": "text", "text": question}]})
         text = processor.apply_chat_template(said, add_generation_prompt=True)
-        given = processor(images=Image.open(EXAMPLES / image).convert("RGB"), text=text, return_tensors="pt")
+        given = processor(images=Image.open(EXAMPLES / file_name).convert("RGB"), text=text, return_tensors="pt")
         prompt = given["input_ids"].shape[1]
         with torch.no_grad():
             ids = model.generate(**given, do_sample=False, max_new_tokens=MAX_TOKENS)[0, prompt:].tolist()

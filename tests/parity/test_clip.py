@@ -67,8 +67,8 @@ def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def loss_of(model: Clip, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[mx.array, mx.array]:
     pixels, tokens, ends = map(mx.array, batch)
-    pictures = model.project(model.vision_model(pixels, (-1,))[0][:, 0])
-    similarity = model.similarity(pictures, model.texts(tokens, ends))
+    images = model.project(model.vision_model(pixels, (-1,))[0][:, 0])
+    similarity = model.similarity(images, model.texts(tokens, ends))
     return info_nce(similarity), similarity
 
 

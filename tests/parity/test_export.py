@@ -24,7 +24,7 @@ from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.targets.chat_template import jinja
 from mlx_llava.export import ExportOptions, export
-from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.images.pixels import crop, open_image
 from mlx_llava.prompts.templates import TEMPLATES, Turn, spell
 
 FORMS = ("plain", "class token kept", "two layers", "tied embeddings", "mistral, window 8", "llama3, v5", "mixed 3")
@@ -112,7 +112,7 @@ def test_the_processor_prepares_a_question_as_we_do(fit: str, embedded: Checkpoi
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
     text = processor.apply_chat_template(asked, add_generation_prompt=True)
     given = processor(images=Image.open(path).convert("RGB"), text=text, return_tensors="np")
-    crops = crop(open_picture(path, "exact"), checkpoint.config.picture)[None]
+    crops = crop(open_image(path, "exact"), checkpoint.config.image)[None]
     pieces = TEMPLATES["vicuna_v1"].answering([Turn("What is this?", 1)])
     example = checkpoint.tokenizer.encode(pieces, crops, checkpoint.config.rows_per_crop)
     assert given["input_ids"][0].tolist() == example.tokens.tolist()
@@ -127,11 +127,11 @@ def test_a_chat_template_writes_what_ours_spells(name: str, embedded: Checkpoint
     tokenizer = AutoTokenizer.from_pretrained(exported(embedded.folder, tmp_path / "out"))
     tokenizer.chat_template = jinja(template)
     turns = [Turn('Who\'s "there"?\n{{ 1 }}', 1, "Nobody."), Turn("Sure?", 0, "Yes."), Turn("Why?")]
-    picture = {"type": "image"}
+    image = {"type": "image"}
     messages = []
     for turn in turns:
         text = {"type": "text", "text": turn.question}
-        messages.append({"role": "user", "content": [*[picture] * turn.num_images, text]})
+        messages.append({"role": "user", "content": [*[image] * turn.num_images, text]})
         messages += [{"role": "assistant", "content": turn.answer}] if turn.answer else []
     for system in (None, "Be brief."):
         opened = messages if system is None else [{"role": "system", "content": system}, *messages]

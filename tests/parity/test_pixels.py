@@ -2,19 +2,19 @@ import random
 
 import numpy as np
 import pytest
-from make_pixels_golden import FITS, GOLDEN, Fit, golden, loaded, pattern, pictures, reference
+from make_pixels_golden import FITS, GOLDEN, Fit, golden, image_files, loaded, pattern, reference
 from PIL import Image
 
-from mlx_llava.config import PictureConfig
-from mlx_llava.images.pixels import crop, open_picture
+from mlx_llava.config import ImageConfig
+from mlx_llava.images.pixels import crop, open_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # by Pillow, in `loaded`
 
-FILES = pictures()
+FILES = image_files()
 
 
 def assert_same(image: Image.Image, expected: Image.Image, side: int, fit: Fit) -> None:
-    ours = crop(image, PictureConfig(side=side, fit=fit))
+    ours = crop(image, ImageConfig(side=side, fit=fit))
     np.testing.assert_allclose(ours, reference(expected, side, fit), rtol=0, atol=1e-6)  # fp32
 
 
@@ -22,13 +22,13 @@ def assert_same(image: Image.Image, expected: Image.Image, side: int, fit: Fit) 
 @pytest.mark.parametrize("side", [56, 96, 336])
 @pytest.mark.parametrize("name", FILES)
 def test_exact_is_what_the_processor_makes_of_plain_rgb(name: str, side: int, fit: Fit) -> None:
-    assert_same(open_picture(FILES[name], "exact"), loaded(FILES[name], "exact"), side, fit)
+    assert_same(open_image(FILES[name], "exact"), loaded(FILES[name], "exact"), side, fit)
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("16-bit")])
 def test_seen_is_what_the_processor_makes_of_an_upright_picture(name: str, fit: Fit) -> None:
-    assert_same(open_picture(FILES[name], "seen"), loaded(FILES[name], "seen"), 56, fit)
+    assert_same(open_image(FILES[name], "seen"), loaded(FILES[name], "seen"), 56, fit)
 
 
 @pytest.mark.parametrize("fit", FITS)

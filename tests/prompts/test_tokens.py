@@ -79,12 +79,12 @@ def llama() -> Tokenizer:
     return load_llama()
 
 
-def pictures(pieces: Sequence[Piece]) -> NDArray[np.float32]:
+def images(pieces: Sequence[Piece]) -> NDArray[np.float32]:
     return np.zeros((sum(isinstance(piece, ImageMark) for piece in pieces), 4, 4, 3), np.float32)
 
 
 def encode(tokenizer: Tokenizer, pieces: Sequence[Piece], training: bool = False) -> Example:
-    return tokenizer.encode(pieces, pictures(pieces), ROWS, training=training)
+    return tokenizer.encode(pieces, images(pieces), ROWS, training=training)
 
 
 def ids(tokenizer: Tokenizer, *pieces: Piece) -> list[int]:
@@ -120,7 +120,7 @@ def test_an_original_prompt_has_the_published_ids(llama: Tokenizer, name: str, s
     pieces = template(name).answering([Turn("你好", 1)])
     expected = [somebody if token == 5199 else token for token in LLAVA_V1]
     expected += [3 + byte for byte in "你好".encode()] + [319, 1799, 9047, 13566, 29901]
-    assert llama.encode(pieces, pictures(pieces), rows_per_crop=1).tokens.tolist() == expected
+    assert llama.encode(pieces, images(pieces), rows_per_crop=1).tokens.tolist() == expected
 
 
 def test_text_after_the_end_of_an_answer_goes_on_without_a_space(llama: Tokenizer) -> None:
@@ -165,15 +165,15 @@ def test_prompts_are_as_long_as_those_the_embedded_model_was_asked() -> None:
         for i, asked in enumerate(record["turns"]):
             open_turn = Turn(asked["question"], num_images=int(i == 0))
             pieces = template("vicuna_v1").answering([*turns, open_turn])
-            assert len(tiny.encode(pieces, pictures(pieces), 64).tokens) == asked["prompt_tokens"]
+            assert len(tiny.encode(pieces, images(pieces), 64).tokens) == asked["prompt_tokens"]
             assert tiny.decode(asked["output_ids"]) == asked["answer"]
             turns.append(Turn(open_turn.question, open_turn.num_images, asked["answer"]))
 
 
-@pytest.mark.parametrize("num_pictures", [0, 2])
-def test_pictures_and_marks_are_counted(tiny: Tokenizer, num_pictures: int) -> None:
-    crops = np.zeros((num_pictures, 4, 4, 3), np.float32)
-    with pytest.raises(PromptError, match=f"1 image marks, and {num_pictures} pictures"):
+@pytest.mark.parametrize("num_images", [0, 2])
+def test_pictures_and_marks_are_counted(tiny: Tokenizer, num_images: int) -> None:
+    crops = np.zeros((num_images, 4, 4, 3), np.float32)
+    with pytest.raises(PromptError, match=f"1 image marks, and {num_images} pictures"):
         tiny.encode([IMAGE, Text("a")], crops, ROWS)
 
 

@@ -184,7 +184,7 @@ def test_adapters_are_asked_as_they_were_trained(options: LoraOptions, tmp_path:
     fuse(fused)
     asked = open_model(str(options.model), adapter=tmp_path / "other").config
     for config in (asked, load(tmp_path / "fused").config):
-        assert (config.template, config.picture.fit) == ("llava_v1", "pad")
+        assert (config.template, config.image.fit) == ("llava_v1", "pad")
     assert open_model(str(options.model)).config.template == "vicuna_v1"
 
 

@@ -112,11 +112,11 @@ def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded:
 def test_another_tower_or_another_look_has_another_fingerprint(embedded: Checkpoint) -> None:
     model, config = embedded.model, embedded.config
 
-    def changed(**picture: object) -> LlavaConfig:
-        return replace(config, picture=replace(config.picture, **picture))
+    def changed(**image: object) -> LlavaConfig:
+        return replace(config, image=replace(config.image, **image))
 
     before = tower_fingerprint(model, config)
-    assert tower_fingerprint(model, changed(fit="pad" if config.picture.fit == "crop" else "crop")) != before
+    assert tower_fingerprint(model, changed(fit="pad" if config.image.fit == "crop" else "crop")) != before
     assert tower_fingerprint(model, changed(mean=(0.1, 0.2, 0.3))) != before
     norm = model.vision_tower.pre_layrnorm
     weight = norm.weight
@@ -130,11 +130,11 @@ def test_another_tower_or_another_look_has_another_fingerprint(embedded: Checkpo
 
 def test_a_changed_picture_has_another_key_and_a_missing_one_none(tmp_path: Path) -> None:
     files = FeatureFiles(tmp_path, "tower", (2, 3), "float32")
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"one")
-    first = files.key(picture)
-    picture.write_bytes(b"two")
-    assert files.key(picture) not in (first, None)
+    image = tmp_path / "a.png"
+    image.write_bytes(b"one")
+    first = files.key(image)
+    image.write_bytes(b"two")
+    assert files.key(image) not in (first, None)
     assert files.key(tmp_path / "nowhere.png") is None
 
 

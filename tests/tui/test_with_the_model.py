@@ -68,7 +68,7 @@ def test_a_question_that_is_too_long_is_told_of_and_leaves_the_chat() -> None:
 
     async def test() -> None:
         async with running(ModelWorker, Load(), (SCENE,)) as driver:
-            await driver.until(lambda: driver.session.pictures() and driver.session.model)
+            await driver.until(lambda: driver.session.images() and driver.session.model)
             await driver.type("red " * 600)
             await driver.shows("too long")
             await driver.pilot.press("enter")

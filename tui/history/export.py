@@ -13,16 +13,16 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from mlx_llava.errors import ImageError, RecordError, UsageError
-from mlx_llava.images.pixels import open_picture
+from mlx_llava.images.pixels import open_image
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.prompts.templates import IMAGE
 from mlx_llava.tui.history.database import whole
 from mlx_llava.tui.history.export_page import page
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.history.queries import SavedChat, SavedMessage
 
 Form = Literal["markdown", "html", "json", "llava"]
-Find = Callable[[SavedPicture], bytes]
+Find = Callable[[SavedImage], bytes]
 PAGE_EDGE = 1024  # pixels along the longer edge of a picture on a page
 _UNMARKED = IMAGE.text.replace(
     ">", " >"
@@ -34,7 +34,7 @@ class Exported:
     """What was written."""
 
     file: Path
-    pictures: Path | None = None
+    images: Path | None = None
     """The folder of the pictures, where there is one."""
     gone: tuple[str, ...] = ()
     """What to tell of pictures that are missing from it."""
@@ -47,7 +47,7 @@ class Exchange:
     """A question, the pictures that stand in front of it, and its answer."""
 
     question: str
-    pictures: tuple[SavedPicture, ...]
+    images: tuple[SavedImage, ...]
     answer: str
 
 
@@ -69,7 +69,7 @@ def export(chat: SavedChat, form: Form, file: Path, find: Find) -> Exported:
         _write(file, page(chat, pngs))
         return Exported(file, gone=gone)
     folder = file.with_name(f"{file.stem}_pictures")
-    names = _write_pictures(folder, pngs)
+    names = _write_images(folder, pngs)
     _write(file, markdown(chat, {digest: quote(f"{folder.name}/{name}") for digest, name in names.items()}))
     return Exported(file, folder if names else None, gone)
 
@@ -81,7 +81,7 @@ def markdown(chat: SavedChat, paths: Mapping[str, str]) -> str:
         if message.role == "assistant":
             parts += ["**Answer**" + (" (edited)" if message.edited else ""), clean(message.text)]
             continue
-        parts += ["---", "**Question**", *(_markdown_picture(picture, paths) for picture in message.pictures)]
+        parts += ["---", "**Question**", *(_markdown_image(image, paths) for image in message.images)]
         parts.append("\n".join(f"> {line}" for line in clean(message.text).split("\n")))
     return "\n\n".join(parts) + "\n"
 
@@ -105,7 +105,7 @@ def as_json(chat: SavedChat) -> dict[str, Any]:
                 "edited": message.edited,
                 "created": message.created,
                 "facts": message.facts,
-                "pictures": [_as_json(picture) for picture in message.pictures],
+                "pictures": [_as_json(image) for image in message.images],
             }
             for message in chat.messages.values()
         ],
@@ -117,28 +117,28 @@ def llava_record(chat: SavedChat, names: Mapping[str, str]) -> dict[str, Any]:
 
     Raises RecordError where nothing was answered.
     """
-    said, images = list[dict[str, str]](), list[str]()
+    said, image_names = list[dict[str, str]](), list[str]()
     if system := _text(chat.info.settings.get("system") or ""):
         said.append({"from": "system", "value": system})
     for exchange in exchanges(chat.path()):
-        marks = f"{IMAGE.text}\n" * len(exchange.pictures)
+        marks = f"{IMAGE.text}\n" * len(exchange.images)
         said.append({"from": "human", "value": marks + exchange.question})
         said.append({"from": "gpt", "value": exchange.answer})
-        images += [names[picture.digest] for picture in exchange.pictures]
+        image_names += [names[image.digest] for image in exchange.images]
     if not said or said[-1]["from"] != "gpt":
         raise RecordError("nothing was answered in this chat", "Export one with an answer.")
     record: dict[str, Any] = {"id": f"{chat.info.created:.0f}-{chat.info.key}-{chat.info.tip}"}
-    if images:
-        record["image"] = images[0] if len(images) == 1 else images
+    if image_names:
+        record["image"] = image_names[0] if len(image_names) == 1 else image_names
     return {**record, "conversations": said}
 
 
 def exchanges(path: Sequence[SavedMessage]) -> list[Exchange]:
     """Questions with their answers. One that was never answered is left out; its pictures stand with the next."""
-    found, waiting, question = list[Exchange](), tuple[SavedPicture, ...](), ""
+    found, waiting, question = list[Exchange](), tuple[SavedImage, ...](), ""
     for message in path:
         if message.role == "user":
-            question, waiting = _text(message.text), (*waiting, *(p for p in message.pictures if not p.off))
+            question, waiting = _text(message.text), (*waiting, *(p for p in message.images if not p.off))
         elif (answer := _text(message.text)) and (question or waiting):
             found.append(Exchange(question, waiting, answer))
             question, waiting = "", ()
@@ -147,11 +147,11 @@ def exchanges(path: Sequence[SavedMessage]) -> list[Exchange]:
 
 def _export_llava(chat: SavedChat, file: Path, find: Find) -> Exported:
     records = _records(file)
-    shown = [picture for exchange in exchanges(chat.path()) for picture in exchange.pictures]
-    pngs = {picture.digest: _png(find(picture), None) for picture in shown}
+    shown = [image for exchange in exchanges(chat.path()) for image in exchange.images]
+    pngs = {image.digest: _png(find(image), None) for image in shown}
     folder = file.with_name(f"{file.stem}_images")
     record = llava_record(chat, {digest: _name(digest) for digest in pngs})
-    _write_pictures(folder, pngs)
+    _write_images(folder, pngs)
     others = [other for other in records if other.get("id") != record["id"]]
     _write(file, json.dumps([*others, record], indent=1, ensure_ascii=False) + "\n")
     return Exported(file, folder if pngs or folder.is_dir() else None, records=len(others) + 1)
@@ -171,9 +171,9 @@ def _records(file: Path) -> list[dict[str, Any]]:
 def _pngs(path: Sequence[SavedMessage], find: Find, edge: int | None) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """The pictures of a path by their digests, and what to tell of those that are gone."""
     pngs, gone = dict[str, bytes](), list[str]()
-    for picture in (picture for message in path for picture in message.pictures):
+    for image in (image for message in path for image in message.images):
         try:
-            pngs[picture.digest] = pngs.get(picture.digest) or _png(find(picture), edge)
+            pngs[image.digest] = pngs.get(image.digest) or _png(find(image), edge)
         except ImageError as error:
             gone.append(error.problem)
     return pngs, tuple(dict.fromkeys(gone))
@@ -181,15 +181,15 @@ def _pngs(path: Sequence[SavedMessage], find: Find, edge: int | None) -> tuple[d
 
 def _png(data: bytes, edge: int | None) -> bytes:
     """A picture file as the model saw it, smaller where `edge` says so."""
-    image = open_picture(data, "seen")
+    pil_image = open_image(data, "seen")
     if edge is not None:
-        image.thumbnail((edge, edge))
+        pil_image.thumbnail((edge, edge))
     file = io.BytesIO()
-    image.save(file, "PNG")
+    pil_image.save(file, "PNG")
     return file.getvalue()
 
 
-def _write_pictures(folder: Path, pngs: Mapping[str, bytes]) -> dict[str, str]:
+def _write_images(folder: Path, pngs: Mapping[str, bytes]) -> dict[str, str]:
     """The names of the pictures in a folder, by their digests."""
     names = {digest: _name(digest) for digest in pngs}
     for digest, name in names.items():
@@ -206,19 +206,19 @@ def _write(file: Path, content: str | bytes) -> None:
     unfinished.replace(file)
 
 
-def _markdown_picture(picture: SavedPicture, paths: Mapping[str, str]) -> str:
-    name = "".join(f"\\{c}" if c in "\\`*_[]<>!&#" else c for c in clean_line(picture.name))
-    shown = f"![{name}]({paths[picture.digest]})" if picture.digest in paths else f"({name}: the picture is gone)"
-    return shown + (" (not shown to the model)" if picture.off else "")
+def _markdown_image(image: SavedImage, paths: Mapping[str, str]) -> str:
+    name = "".join(f"\\{c}" if c in "\\`*_[]<>!&#" else c for c in clean_line(image.name))
+    shown = f"![{name}]({paths[image.digest]})" if image.digest in paths else f"({name}: the picture is gone)"
+    return shown + (" (not shown to the model)" if image.off else "")
 
 
-def _as_json(picture: SavedPicture) -> dict[str, Any]:
+def _as_json(image: SavedImage) -> dict[str, Any]:
     return {
-        "name": picture.name,
-        "sha256": picture.digest,
-        "size": list(picture.size),
-        "origin": picture.origin,
-        "shown": not picture.off,
+        "name": image.name,
+        "sha256": image.digest,
+        "size": list(image.size),
+        "origin": image.origin,
+        "shown": not image.off,
     }
 
 

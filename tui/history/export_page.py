@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mlx_llava.program.text import clean, clean_line
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.history.queries import SavedChat, SavedMessage
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def _message(message: SavedMessage, pngs: Mapping[str, bytes], markdown: "Markdo
         note = "<footer>edited</footer>" if message.edited else ""
         yield f'<div class="answer">{markdown.render(clean(message.text))}{note}</div>'
         return
-    yield from (_figure(picture, pngs.get(picture.digest)) for picture in message.pictures)
+    yield from (_figure(image, pngs.get(image.digest)) for image in message.images)
     yield f'<div class="question">{escape(clean(message.text))}</div>'
 
 
-def _figure(picture: SavedPicture, png: bytes | None) -> str:
-    name = escape(clean_line(picture.name))
-    note = (" · not shown to the model" if picture.off else "") + ("" if png else " · the picture is gone")
+def _figure(image: SavedImage, png: bytes | None) -> str:
+    name = escape(clean_line(image.name))
+    note = (" · not shown to the model" if image.off else "") + ("" if png else " · the picture is gone")
     shown = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{name}">' if png else ""
     return f"<figure>{shown}<figcaption>{name}{note}</figcaption></figure>"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava.tui.history.database import FILE, HistoryError, explained, open_database, whole
-from mlx_llava.tui.history.image_copies import Keepsakes, SavedPicture, to_row
+from mlx_llava.tui.history.image_copies import Keepsakes, SavedImage, to_row
 from mlx_llava.tui.history.queries import (
     ChatInfo,
     Found,
@@ -63,7 +63,7 @@ class History:
         role: Role,
         text: str,
         parent: int | None,
-        pictures: Sequence[SavedPicture] = (),
+        images: Sequence[SavedImage] = (),
         facts: Mapping[str, Any] | None = None,
     ) -> int:
         """Put a message behind another, and lead the shown path to it; its key."""
@@ -74,11 +74,9 @@ class History:
                 (chat, parent, role, text, _json(facts), now),
             )
             key = done.lastrowid or 0
-            for place, picture in enumerate(pictures):
-                self._keepsakes.keep(picture)
-                connection.execute(
-                    "INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, place, *to_row(picture))
-                )
+            for place, image in enumerate(images):
+                self._keepsakes.keep(image)
+                connection.execute("INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, place, *to_row(image)))
             title = " ".join(text.split())[:TITLE]
             changed = connection.execute(
                 "UPDATE chat SET tip = ?, updated = ?, title = coalesce(nullif(title, ''), ?) WHERE id = ?",
@@ -146,9 +144,9 @@ class History:
         with self._reading() as connection:
             return load_info(connection, chat)
 
-    def picture(self, picture: SavedPicture) -> bytes:
+    def image(self, image: SavedImage) -> bytes:
         """The file of a picture; ImageError that says where it was, and that it is gone or another one now."""
-        return self._keepsakes.find(picture)
+        return self._keepsakes.find(image)
 
     def chats(self, limit: int = 50, offset: int = 0) -> list[ChatInfo]:
         """Chats: pinned ones first, then those used last."""

@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class SavedPicture:
+class SavedImage:
     """A picture of a message."""
 
     name: str
@@ -35,16 +35,16 @@ class SavedPicture:
     """The file; needed only when the picture is new to the history."""
 
 
-def to_row(picture: SavedPicture) -> tuple[Any, ...]:
+def to_row(image: SavedImage) -> tuple[Any, ...]:
     """Columns of the database; a path may hold bytes that are no text."""
-    origin = os.fsencode(picture.origin) if picture.origin else b""
-    return whole(picture.name), picture.digest, *picture.size, origin, picture.off
+    origin = os.fsencode(image.origin) if image.origin else b""
+    return whole(image.name), image.digest, *image.size, origin, image.off
 
 
-def from_row(row: Sequence[Any]) -> SavedPicture:
+def from_row(row: Sequence[Any]) -> SavedImage:
     """The picture of such columns."""
     name, digest, width, height, origin, off = row
-    return SavedPicture(name, digest, (width, height), os.fsdecode(origin), bool(off))
+    return SavedImage(name, digest, (width, height), os.fsdecode(origin), bool(off))
 
 
 class Keepsakes:
@@ -54,31 +54,31 @@ class Keepsakes:
         self.folder = folder
         self._held: dict[str, bytes] = {}
 
-    def keep(self, picture: SavedPicture) -> None:
+    def keep(self, image: SavedImage) -> None:
         """Copy a picture, unless that was done before or its own file is enough."""
-        data = picture.data
-        if data is None or (len(data) > COPIED and picture.origin):
+        data = image.data
+        if data is None or (len(data) > COPIED and image.origin):
             return
         if self.folder is None:
-            self._held[picture.digest] = data
-        elif not (file := self._file(picture.digest)).exists():
+            self._held[image.digest] = data
+        elif not (file := self._file(image.digest)).exists():
             private_folder(self.folder)
             private_folder(file.parent)
             write_private(file, data)
 
-    def find(self, picture: SavedPicture) -> bytes:
+    def find(self, image: SavedImage) -> bytes:
         """The file of a picture, from its copy or from where it lay; ImageError where neither shows the same."""
-        places = [] if self.folder is None else [self._file(picture.digest)]
-        places += [Path(picture.origin)] if picture.origin else []
-        if picture.digest in self._held:
-            return self._held[picture.digest]
+        places = [] if self.folder is None else [self._file(image.digest)]
+        places += [Path(image.origin)] if image.origin else []
+        if image.digest in self._held:
+            return self._held[image.digest]
         found = [data for place in places if (data := _read(place)) is not None]
         for data in found:
-            if hashlib.sha256(data).hexdigest() == picture.digest:
+            if hashlib.sha256(data).hexdigest() == image.digest:
                 return data
-        where = f" at {picture.origin}" if picture.origin else ""
+        where = f" at {image.origin}" if image.origin else ""
         problem = f"the file{where} is another one now" if found else f"it is no longer there{where}"
-        raise ImageError(f"{picture.name}: {problem}", "Put it back, or attach it again.")
+        raise ImageError(f"{image.name}: {problem}", "Put it back, or attach it again.")
 
     def forget(self, digests: Iterable[str]) -> None:
         """Delete copies."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlx_llava.tui.history.database import HistoryError, whole
-from mlx_llava.tui.history.image_copies import SavedPicture, from_row
+from mlx_llava.tui.history.image_copies import SavedImage, from_row
 
 Role = Literal["user", "assistant"]
 AROUND = 40  # characters of an excerpt on each side of what was searched
@@ -44,7 +44,7 @@ class SavedMessage:
     created: float
     edited: bool = False
     """Whether a person changed an answer."""
-    pictures: tuple[SavedPicture, ...] = ()
+    images: tuple[SavedImage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,20 @@ def load_info(connection: sqlite3.Connection, chat: int) -> ChatInfo:
 def load_chat(connection: sqlite3.Connection, chat: int) -> SavedChat:
     """A chat with all its branches; HistoryError where there is none."""
     info = load_info(connection, chat)
-    pictures = dict[int, tuple[SavedPicture, ...]]()
+    images = dict[int, tuple[SavedImage, ...]]()
     for message, *row in connection.execute(
         """SELECT message, name, digest, width, height, origin, off FROM picture
            WHERE message IN (SELECT id FROM message WHERE chat = ?) ORDER BY message, place""",
         (chat,),
     ):
-        pictures[message] = (*pictures.get(message, ()), from_row(row))
+        images[message] = (*images.get(message, ()), from_row(row))
     rows = connection.execute(
         "SELECT id, parent, role, text, facts, created, edited FROM message WHERE chat = ? ORDER BY id", (chat,)
     )
     return SavedChat(
         info,
         {
-            key: SavedMessage(key, parent, role, text, _facts(facts), created, bool(edited), pictures.get(key, ()))
+            key: SavedMessage(key, parent, role, text, _facts(facts), created, bool(edited), images.get(key, ()))
             for key, parent, role, text, facts, created, edited in rows
         },
     )

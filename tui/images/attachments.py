@@ -53,15 +53,15 @@ def read(path: Path) -> Attachment:
 
 def fetch(url: str) -> Attachment:
     """A picture from the public internet."""
-    from mlx_llava.images.fetch import fetch_picture
+    from mlx_llava.images.fetch import fetch_image
 
-    fetched = fetch_picture(url)
+    fetched = fetch_image(url)
     return attachment(fetched.data, fetched.name)
 
 
 def pasted() -> Attachment:
     """The picture on the clipboard; ImageError where there is none."""
-    data = clipboard.picture()
+    data = clipboard.image()
     if not data:
         raise ImageError("there is no picture on the clipboard", "Copy one, or name its file: /image PATH.")
     return attachment(data, "clipboard.png")
@@ -69,16 +69,16 @@ def pasted() -> Attachment:
 
 def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
     """A picture from the bytes of a file, which lay at `origin`."""
-    from mlx_llava.images.pixels import open_picture
+    from mlx_llava.images.pixels import open_image
 
     try:
-        image = open_picture(data or Path(origin), "seen")
+        pil_image = open_image(data or Path(origin), "seen")
     except ImageError as error:
         problem = error.problem.replace("picture:", f"{origin or name}:", 1)
         raise ImageError(problem, error.advice) from None
-    size = image.size
-    image.thumbnail((PREVIEW, PREVIEW))
-    return Attachment(Shown(name, hashlib.sha256(data).hexdigest(), data), size, image, origin)
+    size = pil_image.size
+    pil_image.thumbnail((PREVIEW, PREVIEW))
+    return Attachment(Shown(name, hashlib.sha256(data).hexdigest(), data), size, pil_image, origin)
 
 
 def gone(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:

@@ -40,7 +40,7 @@ def copy(text: str) -> bool:
     return False
 
 
-def picture() -> bytes | None:
+def image() -> bytes | None:
     """The picture on the clipboard, as PNG; None where there is none, or no program that could tell."""
     if sys.platform == "darwin":
         return _of_macos()

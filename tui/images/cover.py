@@ -56,24 +56,24 @@ class Patches:
         return min(max(ends[0], 0), width), min(max(ends[1], 0), height), min(ends[2], width), min(ends[3], height)
 
 
-def covered(picture: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
+def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
     """The picture with a box of one colour in it, as a picture of its own."""
     from io import BytesIO
 
-    from mlx_llava.images.pixels import open_picture
+    from mlx_llava.images.pixels import open_image
 
-    image = open_picture(picture.shown.data, "seen")
-    fill(image, box, color)
+    pil_image = open_image(image.shown.data, "seen")
+    fill(pil_image, box, color)
     file = BytesIO()
-    image.save(file, "PNG")
-    return attachment(file.getvalue(), f"{picture.name}, covered")
+    pil_image.save(file, "PNG")
+    return attachment(file.getvalue(), f"{image.name}, covered")
 
 
-def fill(image: "Image.Image", box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
+def fill(pil_image: "Image.Image", box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
     """Draw a box, whose right and bottom ends are left out."""
     left, top, right, bottom = box
     if right > left and bottom > top:
-        image.paste(color, (left, top, right, bottom))
+        pil_image.paste(color, (left, top, right, bottom))
 
 
 def neutral(mean: Sequence[float]) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from mlx_llava.program.paths import expanded
 
-PICTURES = frozenset(
+IMAGES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
 )
 MOST = 256  # things in one drop
@@ -63,7 +63,7 @@ def _all(words: Words, meant: Callable[[str], str | None]) -> Dropped | None:
     paths, urls = list[Path](), list[str]()
     for count, word in enumerate(words):
         path = None if word is None or count == MOST else meant(word)
-        if word is not None and path is None and count < MOST and _is_picture_url(word):
+        if word is not None and path is None and count < MOST and _is_image_url(word):
             urls.append(word)
         elif path is None:
             return None
@@ -77,13 +77,13 @@ def _there(word: str, is_file: Callable[[str], bool]) -> str | None:
     path = _absolute(word)
     if path is not None:
         return path if is_file(path) else None
-    return os.path.abspath(word) if _is_picture(word) and is_file(word) else None  # noqa: PTH100 - bears any text
+    return os.path.abspath(word) if _is_image(word) and is_file(word) else None  # noqa: PTH100 - bears any text
 
 
 def _missing(word: str) -> str | None:
     """The path that a word spells, if only a picture can be meant."""
     path = _absolute(word)
-    return path if path is not None and _is_picture(path) else None
+    return path if path is not None and _is_image(path) else None
 
 
 def _absolute(word: str) -> str | None:
@@ -108,11 +108,11 @@ def _from_uri(word: str) -> str:
     return os.fsdecode(unquote_to_bytes(path.encode("utf-8", "surrogatepass")))
 
 
-def _is_picture(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in PICTURES  # noqa: PTH122 - bears any text
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGES  # noqa: PTH122 - bears any text
 
 
-def _is_picture_url(word: str) -> bool:
+def _is_image_url(word: str) -> bool:
     """Whether this is an address, and one that says it is of a picture."""
     if not word.lower().startswith(("http://", "https://")) or any(c in word for c in _SPACE):
         return False
@@ -121,7 +121,7 @@ def _is_picture_url(word: str) -> bool:
     except ValueError:
         return False
     formats = [f".{name.lower()}" for name in _QUERY_FORMAT.findall(f"?{parts.query}")]
-    return bool(parts.hostname) and (_is_picture(parts.path) or any(name in PICTURES for name in formats))
+    return bool(parts.hostname) and (_is_image(parts.path) or any(name in IMAGES for name in formats))
 
 
 def _words(text: str, lenient: bool = False) -> Iterator[str | None]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlx_llava.config import CLIP_STD, PictureConfig
+from mlx_llava.config import CLIP_STD, ImageConfig
 from mlx_llava.engine.messages import Fit, ModelFacts
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def square(image: "Image.Image", model: ModelFacts, fit: Fit | None) -> "Image.I
 
     from mlx_llava.images.pixels import crop
 
-    config = PictureConfig(side=model.side, fit=fit or model.fit, mean=model.mean, std=CLIP_STD)
+    config = ImageConfig(side=model.side, fit=fit or model.fit, mean=model.mean, std=CLIP_STD)
     pixels = crop(image, config) * np.array(config.std) + np.array(config.mean)
     return Image.fromarray(np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8))
 
@@ -35,8 +35,8 @@ def loss(size: tuple[int, int], fit: Fit) -> str:
 
 def tokens(model: ModelFacts, start: int | None) -> str:
     """Where the patches stand in the prompt."""
-    count = f"{model.patches}×{model.patches} patches, {model.picture_tokens} tokens"
-    return count if start is None else f"{count}: {start} to {start + model.picture_tokens - 1}"
+    count = f"{model.patches}×{model.patches} patches, {model.image_tokens} tokens"
+    return count if start is None else f"{count}: {start} to {start + model.image_tokens - 1}"
 
 
 def with_fit(model: ModelFacts, fit: Fit | None) -> ModelFacts:

@@ -128,55 +128,55 @@ class Kitty:
         self._number = random.getrandbits(24)
         self._held: set[int] = set()
 
-    def show(self, image: "Image.Image", columns: int, rows: int) -> tuple[int, list[list[Segment]]]:
+    def show(self, pil_image: "Image.Image", columns: int, rows: int) -> tuple[int, list[list[Segment]]]:
         """Give a picture to the terminal; its number, and the lines in whose place it is seen."""
         self._number += 1
-        picture = picture_id(self._number)
+        image = image_id(self._number)
         file = BytesIO()
-        image.save(file, "PNG", compress_level=1)
-        for sequence in transmit(picture, file.getvalue(), columns, rows):
+        pil_image.save(file, "PNG", compress_level=1)
+        for sequence in transmit(image, file.getvalue(), columns, rows):
             self._write(sequence)
-        self._held.add(picture)
-        return picture, placeholders(picture, columns, rows)
+        self._held.add(image)
+        return image, placeholders(image, columns, rows)
 
-    def forget(self, picture: int) -> None:
+    def forget(self, image: int) -> None:
         """Take a picture back."""
-        if picture in self._held:
-            self._held.remove(picture)
-            self._write(delete(picture))
+        if image in self._held:
+            self._held.remove(image)
+            self._write(delete(image))
 
     def close(self) -> None:
         """Take all pictures back."""
-        for picture in [*self._held]:
-            self.forget(picture)
+        for image in [*self._held]:
+            self.forget(image)
 
 
-def picture_id(number: int) -> int:
+def image_id(number: int) -> int:
     """An id for the picture of that number: 24 bits that are never 0, as a colour carries them."""
     return number % 0xFFFFFF + 1
 
 
-def transmit(picture: int, png: bytes, columns: int, rows: int) -> Iterator[str]:
+def transmit(image: int, png: bytes, columns: int, rows: int) -> Iterator[str]:
     """Sequences that give a PNG to the terminal, to be shown in placeholders of so many cells."""
     columns, rows = min(columns, len(MARKS)), min(rows, len(MARKS))
     data = base64.standard_b64encode(png).decode()
     chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)] or [""]
-    head = f"a=T,U=1,f=100,t=d,q=2,i={picture},c={columns},r={rows},"
+    head = f"a=T,U=1,f=100,t=d,q=2,i={image},c={columns},r={rows},"
     for number, chunk in enumerate(chunks, 1):
         yield f"\x1b_G{head}m={int(number < len(chunks))};{chunk}\x1b\\"
         head = "q=2,"
 
 
-def placeholders(picture: int, columns: int, rows: int) -> list[list[Segment]]:
+def placeholders(image: int, columns: int, rows: int) -> list[list[Segment]]:
     """Lines of text in whose place the terminal shows a picture; every cell tells its own row and column."""
-    style = Style.from_color(Color.from_rgb(picture >> 16 & 0xFF, picture >> 8 & 0xFF, picture & 0xFF))
+    style = Style.from_color(Color.from_rgb(image >> 16 & 0xFF, image >> 8 & 0xFF, image & 0xFF))
     across = MARKS[:columns]
     return [[Segment("".join(PLACEHOLDER + row + column for column in across), style)] for row in MARKS[:rows]]
 
 
-def delete(picture: int) -> str:
+def delete(image: int) -> str:
     """A sequence that makes the terminal forget a picture."""
-    return f"\x1b_Ga=d,d=I,q=2,i={picture}\x1b\\"
+    return f"\x1b_Ga=d,d=I,q=2,i={image}\x1b\\"
 
 
 def _marks() -> str:

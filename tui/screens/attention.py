@@ -17,7 +17,7 @@ from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images import eyes, heat
 from mlx_llava.tui.session import attention
 from mlx_llava.tui.session.session import Session
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 
 WAIT = "a moment: the model reads the answer once more"
 
@@ -39,8 +39,8 @@ class LookScreen(ModalScreen[None]):
     def __init__(self, session: Session, token: int = 0) -> None:
         super().__init__()
         self.session = session
-        self.pictures = attention.seen(session)[1]
-        self.picture = len(self.pictures) - 1
+        self.images = attention.seen(session)[1]
+        self.image = len(self.images) - 1
         self.looked: Looked | None = None
         self.token = token
         self.relative = False
@@ -49,7 +49,7 @@ class LookScreen(ModalScreen[None]):
         """The picture, and the answer below it."""
         with Vertical(classes="dialog look"):
             yield Static("", markup=False, classes="heading")
-            yield PictureView(self.pictures[self.picture].picture.preview)
+            yield ImageView(self.images[self.image].image.preview)
             yield Static("", markup=False, classes="answer")
             yield Static(WAIT, markup=False, classes="facts")
             keys = "← → Home End tokens · r raw or relative · Tab pictures · Esc close"
@@ -82,20 +82,20 @@ class LookScreen(ModalScreen[None]):
     @work(exclusive=True)
     async def draw(self) -> None:
         """Show the picture as the model saw it, lit where the token looked."""
-        shown, model = self.pictures[self.picture], self.session.model
-        name = f"picture {self.picture + 1} of {len(self.pictures)}: {clean_line(shown.picture.name, 50)}"
+        shown, model = self.images[self.image], self.session.model
+        name = f"picture {self.image + 1} of {len(self.images)}: {clean_line(shown.image.name, 50)}"
         self.query_one(".heading", Static).update(f"Where it looked · {name}")
         weights = self._weights()
         if model is not None:
-            square = await asyncio.to_thread(eyes.square, shown.picture.preview, model, self.session.settings.fit)
-            self.query_one(PictureView).show(square, weights=weights)
+            square = await asyncio.to_thread(eyes.square, shown.image.preview, model, self.session.settings.fit)
+            self.query_one(ImageView).show(square, weights=weights)
 
     def _weights(self) -> heat.Weights | None:
         """How bright each patch is; tells what that means."""
         looked = self.looked
         if looked is None:
             return None
-        weights, neutral = looked.shares[self.token, self.picture], looked.neutral[self.picture]
+        weights, neutral = looked.shares[self.token, self.image], looked.neutral[self.image]
         weights = heat.relative(weights, neutral) if self.relative else weights
         facts = heat.relative_facts(weights) if self.relative else heat.raw_facts(weights)
         form = "relative" if self.relative else "raw"
@@ -123,5 +123,5 @@ class LookScreen(ModalScreen[None]):
 
     def action_picture(self, step: int) -> None:
         """Show another picture."""
-        self.picture = (self.picture + step) % len(self.pictures)
+        self.image = (self.image + step) % len(self.images)
         self.draw()

@@ -24,7 +24,7 @@ from mlx_llava.tui.session.comparison import cover
 from mlx_llava.tui.session.conversation import Node, Numbered, code_blocks
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.widgets.composer import Composer
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 from mlx_llava.tui.widgets.log import Log
 from mlx_llava.tui.widgets.prompt import Prompt
 from mlx_llava.tui.widgets.status import Status
@@ -78,7 +78,7 @@ class ChatScreen(Screen[None]):
         self.refresh_state()
         if opening.chat is not None:
             await self.open_chat(opening.chat)
-        self.composer.attach(opening.pictures)
+        self.composer.attach(opening.images)
         if opening.question:
             self.send(opening.question)
 
@@ -243,8 +243,8 @@ class ChatScreen(Screen[None]):
             self._interrupted = time.monotonic()
             self.notify("Press Ctrl+C again to leave.", timeout=TWICE)
 
-    @on(Prompt.PictureWanted)
-    def choose_picture(self) -> None:
+    @on(Prompt.ImageWanted)
+    def choose_image(self) -> None:
         """Let a picture be chosen; where none is, @ is a letter."""
         self.chat_app.open("@")
 
@@ -301,12 +301,12 @@ class ChatScreen(Screen[None]):
         """Ask again with a part of a picture covered."""
         if patches is None:
             return
-        box = patches.box(shown.picture.size, model.fit)
+        box = patches.box(shown.image.size, model.fit)
         try:
             if box[0] >= box[2] or box[1] >= box[3]:
                 raise UsageError("there is only padding", "Move the rectangle onto the picture.")
-            picture = await asyncio.to_thread(covered, shown.picture, box, neutral(model.mean))
-            cover(self.session, shown, picture)
+            image = await asyncio.to_thread(covered, shown.image, box, neutral(model.mean))
+            cover(self.session, shown, image)
         except LlavaError as error:
             self.composer.tell(error)
             return
@@ -352,8 +352,8 @@ class ChatScreen(Screen[None]):
 
     async def redraw(self) -> None:
         """Show the session as it is now."""
-        await self.log_view.show_pictures(self.session.settings.images != "off")
-        for view in self.query(PictureView):
+        await self.log_view.show_images(self.session.settings.images != "off")
+        for view in self.query(ImageView):
             view.refresh()  # they may be drawn otherwise now
         await self.log_view.show(self.session.conversation)
         await self.composer.show()

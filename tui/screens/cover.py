@@ -17,7 +17,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.cover import Patches, fill, neutral
 from mlx_llava.tui.session.conversation import Numbered
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,10 +55,10 @@ class CoverScreen(ModalScreen[Patches | None]):
 
     def compose(self) -> Iterable[Widget]:
         """The picture as the model sees it."""
-        name = clean_line(self.shown.picture.name, 50)
+        name = clean_line(self.shown.image.name, 50)
         with Vertical(classes="dialog eyes"):
             yield Static(f"Picture {self.shown.number}: {name}", markup=False, classes="heading")
-            yield PictureView(self.shown.picture.preview)
+            yield ImageView(self.shown.image.preview)
             keys = "arrows, Shift+arrows or mouse · Enter cover, ask again · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
@@ -69,15 +69,15 @@ class CoverScreen(ModalScreen[Patches | None]):
     @work
     async def begin(self) -> None:
         """Make the square on a thread, then show it."""
-        self._square = await asyncio.to_thread(eyes.square, self.shown.picture.preview, self.model, None)
+        self._square = await asyncio.to_thread(eyes.square, self.shown.image.preview, self.model, None)
         self.draw()
 
     def draw(self) -> None:
         """Show what would be covered."""
         if self._square is not None:
-            image = self._square.copy()
-            fill(image, self.patches.box(image.size, "pad"), neutral(self.model.mean))
-            self.query_one(PictureView).show(image, self.model.patches)
+            pil_image = self._square.copy()
+            fill(pil_image, self.patches.box(pil_image.size, "pad"), neutral(self.model.mean))
+            self.query_one(ImageView).show(pil_image, self.model.patches)
 
     def action_move(self, down: int, right: int) -> None:
         """Move the rectangle."""
@@ -103,7 +103,7 @@ class CoverScreen(ModalScreen[Patches | None]):
         self._corner = None
 
     def _patch(self, event: MouseEvent) -> tuple[int, int] | None:
-        view = self.query_one(PictureView)
+        view = self.query_one(ImageView)
         x, y = event.screen_x - view.content_region.x, event.screen_y - view.content_region.y
         return view.patch_at(int(x), int(y), self.model.patches)
 

@@ -16,7 +16,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.session.conversation import Numbered
 from mlx_llava.tui.session.session import Session
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 
 if TYPE_CHECKING:
     from mlx_llava.tui.app import ChatApp
@@ -33,23 +33,23 @@ class EyesScreen(ModalScreen[None]):
         Binding("c", "cover", "Cover a part and ask again"),
     ]
 
-    def __init__(self, session: Session, model: ModelFacts, pictures: list[Numbered]) -> None:
+    def __init__(self, session: Session, model: ModelFacts, images: list[Numbered]) -> None:
         super().__init__()
         self.session = session
         self.model = eyes.with_fit(model, session.settings.fit)
-        self.pictures = pictures
-        self.at = len(pictures) - 1
+        self.images = images
+        self.at = len(images) - 1
 
     def compose(self) -> Iterable[Widget]:
         """Three views side by side, what they show above and below each."""
-        first = self.pictures[self.at].picture.preview
+        first = self.images[self.at].image.preview
         with Vertical(classes="dialog eyes"):
             yield Static("", markup=False, classes="heading")
             with Horizontal(classes="views"):
                 for name in ("as it is", "as a square", "as patches"):
                     with Vertical():
                         yield Static(name, markup=False, classes="name")
-                        yield PictureView(first)
+                        yield ImageView(first)
                         yield Static("", markup=False, classes="facts")
             keys = "← → pictures · f crop or pad · c cover a part · Esc close"
             yield Static(keys, markup=False, classes="keys")
@@ -61,18 +61,18 @@ class EyesScreen(ModalScreen[None]):
     @work(exclusive=True)
     async def draw(self) -> None:
         """Make the square on a thread, then show all three."""
-        shown = self.pictures[self.at]
-        picture, model = shown.picture, self.model
-        seen = await asyncio.to_thread(eyes.square, picture.preview, model, None)
-        name = f"Picture {shown.number} of {len(self.pictures)}: {clean_line(picture.name, 50)}"
+        shown = self.images[self.at]
+        image, model = shown.image, self.model
+        seen = await asyncio.to_thread(eyes.square, image.preview, model, None)
+        name = f"Picture {shown.number} of {len(self.images)}: {clean_line(image.name, 50)}"
         self.query_one(".heading", Static).update(name if shown.on else f"{name} (off)")
-        views = list(self.query(PictureView))
-        views[0].show(picture.preview)
+        views = list(self.query(ImageView))
+        views[0].show(image.preview)
         views[1].show(seen)
         views[2].show(seen, model.patches)
         facts = (
-            f"{picture.size[0]}×{picture.size[1]} pixels",
-            f"{model.fit}: {model.side}×{model.side}\n{eyes.loss(picture.size, model.fit)}",
+            f"{image.size[0]}×{image.size[1]} pixels",
+            f"{model.fit}: {model.side}×{model.side}\n{eyes.loss(image.size, model.fit)}",
             eyes.tokens(model, self._start(shown)),
         )
         for fact, text in zip(self.query(".facts"), facts, strict=True):
@@ -81,7 +81,7 @@ class EyesScreen(ModalScreen[None]):
 
     def _start(self, shown: Numbered) -> int | None:
         """Where the picture's tokens begin, as far as the last count tells."""
-        on = [other for other in self.pictures if other.on]
+        on = [other for other in self.images if other.on]
         counted = self.session.counted
         if not shown.on or counted is None or len(counted.starts) != len(on):
             return None
@@ -89,13 +89,13 @@ class EyesScreen(ModalScreen[None]):
 
     def action_step(self, step: int) -> None:
         """Show another picture."""
-        self.at = (self.at + step) % len(self.pictures)
+        self.at = (self.at + step) % len(self.images)
         self.draw()
 
     def action_cover(self) -> None:
         """Go on to cover a part of this picture."""
         self.dismiss(None)
-        cast("ChatApp", self.app).chat.action_command(f"/cover {self.pictures[self.at].number}")
+        cast("ChatApp", self.app).chat.action_command(f"/cover {self.images[self.at].number}")
 
     def action_fit(self) -> None:
         """Show what the other way to make a square would do."""

@@ -19,8 +19,8 @@ from mlx_llava.errors import LlavaError
 from mlx_llava.program.paths import expanded
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import read
-from mlx_llava.tui.images.dropped import PICTURES
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.images.dropped import IMAGES
+from mlx_llava.tui.widgets.image_view import ImageView
 
 MOST = 500  # entries in the list
 BELOW = 2  # rows that a picture leaves in its column: its border and its size
@@ -111,12 +111,12 @@ class FilesScreen(ModalScreen[Path | None]):
         if path is None or is_folder(path):
             return
         try:
-            picture = await asyncio.to_thread(read, path)
+            image = await asyncio.to_thread(read, path)
         except LlavaError as error:
             await place.mount(Static(clean_line(error.problem, 200), markup=False))
         else:
-            width, height = picture.size
-            view = PictureView(picture.preview, max_rows=place.size.height - BELOW)
+            width, height = image.size
+            view = ImageView(image.preview, max_rows=place.size.height - BELOW)
             await place.mount(view, Static(f"{width}×{height}", markup=False))
 
     def action_move(self, step: int) -> None:
@@ -132,8 +132,8 @@ def entries(folder: Path, part: str) -> list[Path]:
     except OSError:
         inside = []
     folders = sorted(path for path in inside if is_folder(path))
-    pictures = sorted(path for path in inside if path.suffix.lower() in PICTURES and not is_folder(path))
-    found = [path for path in (*folders, *pictures) if part.lower() in path.name.lower()]
+    images = sorted(path for path in inside if path.suffix.lower() in IMAGES and not is_folder(path))
+    found = [path for path in (*folders, *images) if part.lower() in path.name.lower()]
     return [*([folder.parent] if not part and folder != folder.parent else []), *found][:MOST]
 
 

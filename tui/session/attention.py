@@ -40,11 +40,11 @@ def seen(session: "Session") -> tuple[tuple[Exchange, ...], list[Numbered]]:
         raise UsageError("there is no answer yet", "Ask something.")
     *before, last = session.conversation.exchanges(answer.parent)
     exchanges = (*before, replace(last, answer=answer.text))
-    shown = [shown for exchange in exchanges for shown in exchange.pictures]
+    shown = [shown for exchange in exchanges for shown in exchange.images]
     if not shown:
         raise UsageError("the last answer saw no picture", "/image PATH attaches one.")
-    pictures = session.pictures()
-    return exchanges, [next(p for p in pictures if p.picture.shown is one) for one in shown]
+    images = session.images()
+    return exchanges, [next(p for p in images if p.image.shown is one) for one in shown]
 
 
 def look(session: "Session", tell: Callable[[LookEvent], None]) -> None:

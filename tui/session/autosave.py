@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_llava.errors import ImageError, LlavaError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.history.queries import ChatInfo, SavedChat
 from mlx_llava.tui.images.attachments import Attachment, attachment, gone
 from mlx_llava.tui.session.conversation import Conversation, Node, ancestors
@@ -98,8 +98,8 @@ class Record:
 
     def _add(self, chat: int, node: Node) -> None:
         parent = node.parent.key if node.parent else None
-        pictures = [saved(picture, n in node.off) for n, picture in enumerate(node.pictures)]
-        node.key = self.history.add(chat, node.role, node.text, parent, pictures, node.facts)
+        images = [saved(image, n in node.off) for n, image in enumerate(node.images)]
+        node.key = self.history.add(chat, node.role, node.text, parent, images, node.facts)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -109,10 +109,10 @@ class Record:
             self.trouble.append(f"not saved: {error.problem} — {error.advice}")
 
 
-def saved(picture: Attachment, off: bool) -> SavedPicture:
+def saved(image: Attachment, off: bool) -> SavedImage:
     """A picture as the history keeps it."""
-    shown = picture.shown
-    return SavedPicture(shown.name, shown.digest, picture.size, picture.origin, off, shown.data or None)
+    shown = image.shown
+    return SavedImage(shown.name, shown.digest, image.size, image.origin, off, shown.data or None)
 
 
 def rebuild(chat: SavedChat, history: History) -> Conversation:
@@ -122,9 +122,9 @@ def rebuild(chat: SavedChat, history: History) -> Conversation:
     for key, message in chat.messages.items():
         parent = nodes.get(message.parent or -1, conversation.root)
         node = Node(message.role, message.text, key=key, facts=message.facts)
-        found = [_found(picture, history) for picture in message.pictures]
-        node.pictures = tuple(found)
-        node.off = {n for n, p in enumerate(message.pictures) if p.off or not found[n].shown.data}
+        found = [_found(image, history) for image in message.images]
+        node.images = tuple(found)
+        node.off = {n for n, p in enumerate(message.images) if p.off or not found[n].shown.data}
         nodes[key] = conversation.add(node, parent)
     for message in chat.path():
         node = nodes[message.key]
@@ -133,8 +133,8 @@ def rebuild(chat: SavedChat, history: History) -> Conversation:
     return conversation
 
 
-def _found(picture: SavedPicture, history: History) -> Attachment:
+def _found(image: SavedImage, history: History) -> Attachment:
     try:
-        return attachment(history.picture(picture), picture.name, picture.origin)
+        return attachment(history.image(image), image.name, image.origin)
     except ImageError:
-        return gone(picture.name, picture.digest, picture.size, picture.origin)
+        return gone(image.name, image.digest, image.size, image.origin)

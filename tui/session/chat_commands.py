@@ -83,10 +83,10 @@ def _export(session: Session, argument: str) -> Reply:
     info = session.record.info()
     file = expanded(name.strip() or f"chat-{info.key}.{FORMS[form]}")
     history = session.record.history
-    done = export(history.load(info.key), cast("Form", form), file, history.picture)
+    done = export(history.load(info.key), cast("Form", form), file, history.image)
     parts = [f"written to {done.file}"]
-    if done.pictures:
-        parts.append(f"pictures in {done.pictures}")
+    if done.images:
+        parts.append(f"pictures in {done.images}")
     if done.gone:
         parts.append(f"no longer there: {', '.join(done.gone)}")
     return Reply("; ".join(parts))
@@ -98,10 +98,10 @@ def _tune(session: Session, argument: str) -> Reply:
     info = session.record.info()
     file = expanded(argument or f"chat-{info.key}.json")
     history = session.record.history
-    done = export(history.load(info.key), "llava", file, history.picture)
+    done = export(history.load(info.key), "llava", file, history.image)
     model = ["--model", session.model.name] if session.model and session.model.name != "embedded" else []
     words = ["python", "-m", "mlx_llava.lora", *model, "--data", str(done.file)]
-    words += ["--images", str(done.pictures)] if done.pictures else []
+    words += ["--images", str(done.images)] if done.images else []
     words += ["--adapter-path", "my-adapter"]
     words += SHORT if done.records < MANY else []
     return Reply(

@@ -69,22 +69,20 @@ def _paste(_: Session, __: str) -> Reply:
     return Reply(pasted=True)
 
 
-def _pictures(session: Session, _: str) -> Reply:
-    cost = session.model.picture_tokens if session.model else None
+def _images(session: Session, _: str) -> Reply:
+    cost = session.model.image_tokens if session.model else None
     lines = []
-    for shown in session.pictures():
-        width, height = shown.picture.size
+    for shown in session.images():
+        width, height = shown.image.size
         tokens = f"{cost} tokens" if cost else ""
         where = "draft" if shown.node is session.draft else "asked"
-        lines.append(
-            f"{shown.number}  {shown.picture.name}  {width}×{height}  {tokens if shown.on else 'off'}  {where}"
-        )
+        lines.append(f"{shown.number}  {shown.image.name}  {width}×{height}  {tokens if shown.on else 'off'}  {where}")
     return Reply("\n".join(lines) or "no pictures yet")
 
 
 def _switch(on: bool) -> Callable[[Session, str], Reply]:
     def switch(session: Session, argument: str) -> Reply:
-        shown = session.picture(number(argument))
+        shown = session.image(number(argument))
         if shown.on != on:
             session.switch(shown.number)
         return Reply(f"picture {shown.number} is {'on' if on else 'off'}")
@@ -230,31 +228,31 @@ def _instead(session: Session, argument: str) -> Reply:
 
 
 def _eyes(session: Session, argument: str) -> Reply:
-    if session.model is None or not session.pictures():
+    if session.model is None or not session.images():
         raise UsageError("there is no picture, or no model yet", "/image PATH attaches one.")
     from mlx_llava.tui.images import eyes
 
     model = eyes.with_fit(session.model, session.settings.fit)
     lines = [
-        f"{shown.number}  {clean_line(shown.picture.name, 40)}: {model.fit}, "
-        f"{eyes.loss(shown.picture.size, model.fit)}; {eyes.tokens(model, None)}"
-        for shown in session.pictures()
+        f"{shown.number}  {clean_line(shown.image.name, 40)}: {model.fit}, "
+        f"{eyes.loss(shown.image.size, model.fit)}; {eyes.tokens(model, None)}"
+        for shown in session.images()
     ]
     return Reply("\n".join(lines), screen="eyes")
 
 
 def _cover(session: Session, argument: str) -> Reply:
-    asked = len(session.pictures()) - len(session.draft.pictures)
+    asked = len(session.images()) - len(session.draft.images)
     which, *sides = argument.split() or [str(max(asked, 1))]
-    shown = session.picture(number(which))
+    shown = session.image(number(which))
     if not shown.on:
         raise UsageError(f"picture {shown.number} is off", f"/on {shown.number} shows it again.")
     if session.model is None or shown.node is session.draft:
         raise UsageError("nothing was asked about that picture yet", "Ask first, then cover a part of it.")
     if not sides:
         return Reply("which part? /cover N LEFT TOP RIGHT BOTTOM, in per cent", screen=f"cover {shown.number}")
-    box = rectangle([number(side) for side in sides], shown.picture.size)
-    cover(session, shown, covered(shown.picture, box, neutral(session.model.mean)))
+    box = rectangle([number(side) for side in sides], shown.image.size)
+    cover(session, shown, covered(shown.image, box, neutral(session.model.mean)))
     return Reply(screen="compare")
 
 
@@ -278,7 +276,7 @@ def _quit(_: Session, __: str) -> Reply:
 TABLE = (
     Command("image", "/image PATH|URL …", "attach pictures to the next question", _image),
     Command("paste", "/paste", "attach the picture on the clipboard", _paste),
-    Command("pictures", "/pictures", "list the pictures of this chat", _pictures),
+    Command("pictures", "/pictures", "list the pictures of this chat", _images),
     Command("off", "/off N", "hide a picture from the model, and save its tokens", _switch(False)),
     Command("on", "/on N", "show it again", _switch(True)),
     Command("drop", "/drop N", "take a picture out of the draft", _drop),

@@ -82,7 +82,7 @@ def compare(session: "Session", load: Load) -> None:
     session.send_load(load)
 
 
-def cover(session: "Session", shown: Numbered, picture: Attachment) -> None:
+def cover(session: "Session", shown: Numbered, image: Attachment) -> None:
     """Ask the last question again with another picture in the place of one; the answer becomes a branch."""
     left, node = _answer(session), shown.node
     path = session.conversation.path()[:-1]
@@ -90,10 +90,10 @@ def cover(session: "Session", shown: Numbered, picture: Attachment) -> None:
         raise UsageError("that picture is not in this chat any more", "Open its chat, or show its branch.")
     parent = node.parent
     for old in path[path.index(node) :]:  # what was said since the picture came is said again, to a branch of its own
-        pictures = old.pictures
+        images = old.images
         if old is node:
-            pictures = tuple(picture if n == shown.place else other for n, other in enumerate(pictures))
-        new = Node(old.role, old.text, pictures, set(old.off), facts=dict(old.facts))
+            images = tuple(image if n == shown.place else other for n, other in enumerate(images))
+        new = Node(old.role, old.text, images, set(old.off), facts=dict(old.facts))
         parent = session.conversation.add(new, parent)
         (session.record.question if old.role == "user" else session.record.answer)(parent)
     names = ("as it is", f"picture {shown.number} covered")

@@ -22,7 +22,7 @@ class Node:
 
     role: Role
     text: str = ""
-    pictures: tuple[Attachment, ...] = ()
+    images: tuple[Attachment, ...] = ()
     off: set[int] = field(default_factory=set)
     """Places of pictures that are not shown to the model."""
     parent: "Node | None" = field(default=None, repr=False)
@@ -39,7 +39,7 @@ class Node:
     @property
     def shown(self) -> tuple[Attachment, ...]:
         """The pictures that the model gets."""
-        return tuple(picture for n, picture in enumerate(self.pictures) if n not in self.off)
+        return tuple(image for n, image in enumerate(self.images) if n not in self.off)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -57,9 +57,9 @@ class Numbered:
     place: int
 
     @property
-    def picture(self) -> Attachment:
+    def image(self) -> Attachment:
         """The picture."""
-        return self.node.pictures[self.place]
+        return self.node.images[self.place]
 
     @property
     def on(self) -> bool:
@@ -97,11 +97,11 @@ class Conversation:
         """The answers of the path."""
         return [node for node in self.path() if node.role == "assistant"]
 
-    def pictures(self, draft: Node, before: Node | None = None) -> list[Numbered]:
+    def images(self, draft: Node, before: Node | None = None) -> list[Numbered]:
         """The pictures of the path, as far as the question `before`, and of a draft behind it."""
         questions = self.questions
         nodes = [*(questions[: questions.index(before)] if before in questions else questions), draft]
-        places = [(node, place) for node in nodes for place in range(len(node.pictures))]
+        places = [(node, place) for node in nodes for place in range(len(node.images))]
         return [Numbered(n, *place) for n, place in enumerate(places, 1)]
 
     def add(self, node: Node, parent: Node | None = None) -> Node:
@@ -142,7 +142,7 @@ class Conversation:
         for question in ancestors(upto):
             if question.role != "user":
                 continue
-            shown = (*waiting, *(picture.shown for picture in question.shown))
+            shown = (*waiting, *(image.shown for image in question.shown))
             answer = None if question is upto else answer_on_path(question, upto)
             if question is not upto and not answer:
                 waiting = shown

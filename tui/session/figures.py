@@ -60,7 +60,7 @@ def context_lines(counted: Counted, max_tokens: int) -> list[str]:
     free = counted.context - counted.total
     reserved = max(min(max_tokens, free), 0)
     rows = (
-        ("pictures", counted.pictures),
+        ("pictures", counted.images),
         ("system prompt", counted.system),
         ("history", counted.history),
         ("draft", counted.draft),
@@ -77,7 +77,7 @@ def context_warning(counted: Counted, max_tokens: int) -> str:
     """What is wrong with the size of a prompt, if anything."""
     free = counted.context - counted.total
     if free < 1:
-        enough = ((counted.pictures, "switch a picture off"), (counted.history, "begin a new chat"))
+        enough = ((counted.images, "switch a picture off"), (counted.history, "begin a new chat"))
         advice = next((advice for tokens, advice in enough if tokens + free > 0), "ask in fewer words")
         return f"too long: {counted.total} of {counted.context} tokens — {advice}"
     if free < min(max_tokens, 64):
@@ -93,7 +93,7 @@ def model_lines(model: ModelFacts) -> str:
         ("weights", f"{model.bits}-bit" if model.bits else "not packed"),
         ("memory", f"{memory(model.memory)} on {model.device}"),
         ("context", f"{model.context} tokens"),
-        ("picture", f"{model.picture_tokens} tokens: {model.patches}×{model.patches} patches, {model.fit}"),
+        ("picture", f"{model.image_tokens} tokens: {model.patches}×{model.patches} patches, {model.fit}"),
         ("template", model.template),
         ("loaded in", seconds(model.seconds)),
     )

@@ -47,7 +47,7 @@ class Opening:
 
     load: Load | None = None
     """The model; None where nobody has chosen one yet."""
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     question: str = ""
     chat: int | None = None
     """A chat of the history to go on in."""
@@ -122,36 +122,36 @@ class Session:
         self.loading = load
         self.engine.send(load)
 
-    def attach(self, picture: Attachment) -> None:
+    def attach(self, image: Attachment) -> None:
         """Put a picture beside the next question."""
-        self.draft.pictures += (picture,)
+        self.draft.images += (image,)
 
-    def pictures(self) -> list[Numbered]:
+    def images(self) -> list[Numbered]:
         """All pictures, those of the draft last; while a question is edited, none of it and of what follows it."""
-        return self.conversation.pictures(self.draft, self.editing)
+        return self.conversation.images(self.draft, self.editing)
 
-    def picture(self, number: int) -> Numbered:
+    def image(self, number: int) -> Numbered:
         """A picture by its number; UsageError where there is none."""
-        pictures = self.pictures()
-        if not 1 <= number <= len(pictures):
+        images = self.images()
+        if not 1 <= number <= len(images):
             raise UsageError(f"there is no picture {number}", "/pictures lists them.")
-        return pictures[number - 1]
+        return images[number - 1]
 
     def switch(self, number: int) -> bool:
         """Hide a picture from the model, or show it again; whether it is shown now."""
-        found = self.picture(number)
+        found = self.image(number)
         found.switch()
         self.record.switched(found.node, found.place)
         return found.on
 
     def remove(self, number: int) -> None:
         """Take a picture out of the draft."""
-        found = self.picture(number)
+        found = self.image(number)
         if found.node is not self.draft:
             raise UsageError("that picture belongs to a question already", f"Switch it off: /off {number}")
-        pictures = self.draft.pictures
+        images = self.draft.images
         off = {n - (n > found.place) for n in self.draft.off - {found.place}}
-        self.draft = Node("user", pictures=pictures[: found.place] + pictures[found.place + 1 :], off=off)
+        self.draft = Node("user", images=images[: found.place] + images[found.place + 1 :], off=off)
 
     def edit(self, node: Node | None) -> None:
         """Begin to edit a question, whose pictures are in the draft then, or an answer; None: edit nothing any more."""
@@ -159,7 +159,7 @@ class Session:
             self.draft = self._aside
         self.editing = node
         if node and node.role == "user":
-            self._aside, self.draft = self.draft, Node("user", pictures=node.pictures, off={*node.off})
+            self._aside, self.draft = self.draft, Node("user", images=node.images, off={*node.off})
 
     def ask(self, text: str) -> Node:
         """Ask with the draft's pictures, beside the question that is edited; the node of the answer that is to come."""
@@ -167,10 +167,10 @@ class Session:
         edited = self.editing if self.editing and self.editing.role == "user" else None
         if edited and edited.parent is None:
             raise UsageError("that question is gone", "Ask anew.")
-        pictures = self.draft.shown
+        images = self.draft.shown
         self.draft = Node("user")
         self.edit(None)
-        question = self.conversation.add(Node("user", text, pictures), edited.parent if edited else None)
+        question = self.conversation.add(Node("user", text, images), edited.parent if edited else None)
         self.record.question(question)
         return self.answer(question)
 

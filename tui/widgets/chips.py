@@ -66,17 +66,17 @@ class Chips(HorizontalScroll, can_focus=False):
         super().__init__(id="chips")
         self._now: tuple[object, ...] = ()
 
-    async def show(self, pictures: list[Numbered], draft: Node, tokens: int | None) -> None:
+    async def show(self, images: list[Numbered], draft: Node, tokens: int | None) -> None:
         """Show these pictures, a chip each; those of the draft can be taken away."""
-        now = (tuple((n.number, n.picture.shown.digest, n.on, n.node is draft) for n in pictures), tokens)
+        now = (tuple((n.number, n.image.shown.digest, n.on, n.node is draft) for n in images), tokens)
         if now == self._now:
             return
         self._now = now
         had = next((chip.shown.number for chip in self.query(Chip) if chip.has_focus), None)
         with self.app.batch_update():
             await self.remove_children()
-            await self.mount_all(Chip(shown, tokens, shown.node is draft) for shown in pictures)
-        self.display = bool(pictures)
+            await self.mount_all(Chip(shown, tokens, shown.node is draft) for shown in images)
+        self.display = bool(images)
         for chip in self.query(Chip):
             if chip.shown.number == had:
                 chip.focus()
@@ -84,6 +84,6 @@ class Chips(HorizontalScroll, can_focus=False):
 
 def label(shown: Numbered, tokens: int | None) -> str:
     """What a chip says."""
-    width, height = shown.picture.size
+    width, height = shown.image.size
     cost = "off" if not shown.on else f"{tokens} tok" if tokens else "…"
-    return f"{shown.number} {clean_line(shown.picture.name, NAME)} {width}×{height} · {cost}"
+    return f"{shown.number} {clean_line(shown.image.name, NAME)} {width}×{height} · {cost}"

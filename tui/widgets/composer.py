@@ -80,8 +80,8 @@ class Composer(Vertical):
         session, edited = self.session, self.session.editing
         titles = {"user": "Editing a question: Enter asks it anew", "assistant": "Editing an answer: Enter keeps it"}
         self.prompt.border_title = f"{titles[edited.role]}, Esc leaves it" if edited else ""
-        tokens = session.model.picture_tokens if session.model else None
-        await self.query_one(Chips).show(session.pictures(), session.draft, tokens)
+        tokens = session.model.image_tokens if session.model else None
+        await self.query_one(Chips).show(session.images(), session.draft, tokens)
         self.warn()
         self.count_soon()
 
@@ -187,7 +187,7 @@ class Composer(Vertical):
         await self.show()
 
     @on(Chip.Removed)
-    async def remove_picture(self, event: Chip.Removed) -> None:
+    async def remove_image(self, event: Chip.Removed) -> None:
         """Take a picture out of the draft."""
         try:
             self.session.remove(event.number)

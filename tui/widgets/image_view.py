@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FINE = 768  # pixels along the longer edge of what is drawn over a picture: 32 in each of 24 patches
 
 
-class PictureView(Widget):
+class ImageView(Widget):
     """Shows a picture, as large as it fits."""
 
     def __init__(self, image: "Image.Image", max_columns: int = 0, max_rows: int = 0) -> None:

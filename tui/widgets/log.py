@@ -34,7 +34,7 @@ class Log(VerticalScroll, can_focus=False):
         super().__init__(id="log")
         self.conversation = Conversation()
         self.window = WINDOW
-        self.pictures = True
+        self.images = True
         """Whether questions show their pictures; for those drawn from now on."""
         self._drawing = asyncio.Lock()
 
@@ -52,10 +52,10 @@ class Log(VerticalScroll, can_focus=False):
         """The turn that shows a node."""
         return next((turn for turn in self.turns if turn.node is node), None)
 
-    async def show_pictures(self, pictures: bool) -> None:
+    async def show_images(self, images: bool) -> None:
         """Show pictures from now on, or not."""
-        if pictures != self.pictures:
-            self.pictures = pictures
+        if images != self.images:
+            self.images = images
             async with self._drawing:
                 await self.query(Turn).remove()
 
@@ -105,7 +105,7 @@ class Log(VerticalScroll, can_focus=False):
         if node.role == "assistant":
             return AnswerTurn(node)
         before = path[: path.index(node)]
-        return QuestionTurn(node, 1 + sum(len(n.pictures) for n in before), self.pictures)
+        return QuestionTurn(node, 1 + sum(len(n.images) for n in before), self.images)
 
     def action_page_up(self) -> None:
         """Scroll up; at the top, bring older turns."""

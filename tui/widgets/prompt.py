@@ -40,7 +40,7 @@ class Prompt(TextArea):
     class Recalled(Message):
         """Up was pressed in an empty prompt: an earlier question is wanted."""
 
-    class PictureWanted(Message):
+    class ImageWanted(Message):
         """@ was typed where a word begins."""
 
     @dataclass
@@ -80,7 +80,7 @@ class Prompt(TextArea):
         elif event.character == "@" and self._word_begins():
             event.stop()
             event.prevent_default()
-            self.post_message(self.PictureWanted())
+            self.post_message(self.ImageWanted())
         elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
             event.stop()
             event.prevent_default()

@@ -41,7 +41,7 @@ class Status(Static):
         trouble = colours["error"] if full >= 1 else colours["warning"] if full > FULL else ""
         reserved = max(min(session.settings.max_tokens, counted.context - counted.total), 0)
         parts = (
-            ("▰", counted.pictures, colours["secondary"]),
+            ("▰", counted.images, colours["secondary"]),
             ("▰", counted.system, trouble or colours["success"]),
             ("▰", counted.history, trouble or colours["accent"]),
             ("▰", counted.draft, trouble or colours["primary"]),

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.conversation import Node
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 from mlx_llava.tui.widgets.segments import Segments
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class QuestionTurn(Turn):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "wish('edit')", "Edit")]
     HINT = "e edit · c copy · ← → branch"
 
-    def __init__(self, node: Node, first_number: int, show_pictures: bool) -> None:
+    def __init__(self, node: Node, first_number: int, show_images: bool) -> None:
         super().__init__(node)
-        self.show_pictures = show_pictures
+        self.show_images = show_images
         self.first_number = first_number
         """Number of its first picture in the conversation."""
 
@@ -120,11 +120,11 @@ class QuestionTurn(Turn):
         """The question, its pictures below it."""
         if self.node.text:
             yield Static(clean(self.node.text), markup=False, classes="question")
-        if self.node.pictures and self.show_pictures:
+        if self.node.images and self.show_images:
             with Horizontal(classes="pictures"):
-                for n, picture in enumerate(self.node.pictures):
-                    view = PictureView(picture.preview, max_columns=36, max_rows=10)
-                    view.border_subtitle = f"{self.first_number + n} {clean_line(picture.name, 28)}"
+                for n, image in enumerate(self.node.images):
+                    view = ImageView(image.preview, max_columns=36, max_rows=10)
+                    view.border_subtitle = f"{self.first_number + n} {clean_line(image.name, 28)}"
                     yield view
         yield self.foot()
 

@@ -222,7 +222,7 @@ def test_a_new_projector_joins_a_text_model_and_a_tower(
     assert {name for name in one if (one[name] != other[name]).any()} == {n for n in one if n.startswith("projector.")}
     config = load(tmp_path / "a").config
     assert (config.projector_depth, config.feature_layers, config.template) == (depth, (-2,), "vicuna_v1")
-    assert (config.picture.side, config.picture.fit) == (8, "crop")
+    assert (config.image.side, config.image.fit) == (8, "crop")
     for n, inputs in ((1, 32), (2, 128))[:depth]:  # torch.nn.Linear: uniform within 1/√inputs
         weight, bias = one[f"projector.linear_{n}.weight"], one[f"projector.linear_{n}.bias"]
         assert abs(weight).max() == pytest.approx(inputs**-0.5, rel=0.01)

@@ -8,8 +8,8 @@ import pytest
 from checkpoints import CONFIG
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.config import CLIP_MEAN, PictureConfig
-from mlx_llava.convert.sources.image_processor import with_pictures
+from mlx_llava.config import CLIP_MEAN, ImageConfig
+from mlx_llava.convert.sources.image_processor import with_images
 from mlx_llava.errors import ConfigError
 
 OLD = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 8, "crop_size": 8, "resample": 3}
@@ -23,13 +23,13 @@ NEW = {
 PADS = {**NEW, "image_processor_type": "LlavaImageProcessor", "do_pad": True}
 
 
-def pictures(folder: Path, name: str, values: object) -> PictureConfig:
+def images(folder: Path, name: str, values: object) -> ImageConfig:
     (folder / name).write_text(json.dumps(values))
-    return with_pictures(from_hf(CONFIG), folder).picture
+    return with_images(from_hf(CONFIG), folder).image
 
 
 def test_without_files_of_its_own_a_checkpoint_has_clips_pictures_at_the_towers_size(tmp_path: Path) -> None:
-    assert with_pictures(from_hf(CONFIG), tmp_path).picture == PictureConfig(side=8)
+    assert with_images(from_hf(CONFIG), tmp_path).image == ImageConfig(side=8)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_without_files_of_its_own_a_checkpoint_has_clips_pictures_at_the_towers_
     ],
 )
 def test_all_spellings_of_the_same_settings_are_the_same(name: str, values: object, tmp_path: Path) -> None:
-    assert pictures(tmp_path, name, values) == PictureConfig(side=8)
+    assert images(tmp_path, name, values) == ImageConfig(side=8)
 
 
 def test_padding_and_colours_are_taken_over(tmp_path: Path) -> None:
     values = {**PADS, "image_mean": [0, 0.25, 0.5], "image_std": [1, 2, 3]}
-    picture = pictures(tmp_path, "preprocessor_config.json", values)
-    assert picture == PictureConfig(side=8, fit="pad", mean=(0, 0.25, 0.5), std=(1, 2, 3))
-    assert picture.mean != CLIP_MEAN
+    image = images(tmp_path, "preprocessor_config.json", values)
+    assert image == ImageConfig(side=8, fit="pad", mean=(0, 0.25, 0.5), std=(1, 2, 3))
+    assert image.mean != CLIP_MEAN
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_padding_and_colours_are_taken_over(tmp_path: Path) -> None:
 )
 def test_settings_that_are_not_clips_are_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        pictures(tmp_path, "preprocessor_config.json", {**NEW, **change})
+        images(tmp_path, "preprocessor_config.json", {**NEW, **change})
     assert said in caught.value.problem

@@ -17,32 +17,32 @@ from spine import EMBEDDED
 from mlx_llava.data.dataset import read
 from mlx_llava.data.records import record_of
 from mlx_llava.errors import ImageError, RecordError, UsageError
-from mlx_llava.images.pixels import identity, open_picture
+from mlx_llava.images.pixels import identity, open_image
 from mlx_llava.look import LookOptions, look
 from mlx_llava.prompts.templates import IMAGE
 from mlx_llava.tui.history.export import as_json, export, llava_record, markdown
 from mlx_llava.tui.history.export_page import POLICY, page
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.history.queries import SavedChat
 
 HOSTILE = '<script>alert(1)</script> ![x](http://evil/x.png) [y](javascript:alert(1)) <img src=x onerror="a()"> \x1b[2J'
 
 
-def picture_file(colour: str) -> bytes:
+def image_file(colour: str) -> bytes:
     """A picture that lies on its side, with holes, as phones and designers make them."""
-    image = Image.new("RGBA", (8, 4), colour)
-    image.putpixel((0, 0), (0, 0, 0, 0))
+    pil_image = Image.new("RGBA", (8, 4), colour)
+    pil_image.putpixel((0, 0), (0, 0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
-    image.save(file, "PNG", exif=exif)
+    pil_image.save(file, "PNG", exif=exif)
     return file.getvalue()
 
 
-def picture(colour: str, name: str = "cat.png") -> SavedPicture:
-    data = picture_file(colour)
-    return SavedPicture(name, sha256(data).hexdigest(), (4, 8), data=data)
+def image(colour: str, name: str = "cat.png") -> SavedImage:
+    data = image_file(colour)
+    return SavedImage(name, sha256(data).hexdigest(), (4, 8), data=data)
 
 
 @pytest.fixture
@@ -54,29 +54,29 @@ def history() -> History:
 def chat(history: History) -> SavedChat:
     """Two questions with pictures, one that was never answered, and a branch that is not shown."""
     key = history.begin("llava-1.5", {"system": None, "seed": 3})
-    first = history.add(key, "user", "What is this?\n* a *", None, [picture("red"), replace(picture("lime"), off=True)])
+    first = history.add(key, "user", "What is this?\n* a *", None, [image("red"), replace(image("lime"), off=True)])
     history.add(key, "assistant", "another branch", first)
     answer = history.add(key, "assistant", "A **red** thing", first)
     history.revise(answer, "A *crimson* thing", edited=True)
-    lost = history.add(key, "user", "never answered", answer, [picture("blue", "b|[x](y).png")])
+    lost = history.add(key, "user", "never answered", answer, [image("blue", "b|[x](y).png")])
     nothing = history.add(key, "assistant", "", lost)
-    last = history.add(key, "user", "And <image> now?", nothing, [picture("red")])
+    last = history.add(key, "user", "And <image> now?", nothing, [image("red")])
     history.add(key, "assistant", "It says <image>.", last)
     return history.load(key)
 
 
 def test_llava_json_is_training_data(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "llava", tmp_path / "my data.json", history.picture)
-    dataset = read(done.file, done.pictures)
+    done = export(chat, "llava", tmp_path / "my data.json", history.image)
+    dataset = read(done.file, done.images)
     (record,) = dataset
     assert [turn.answer for turn in record.turns] == ["A *crimson* thing", "It says <image >."]
     assert record.turns[0].parts() == [IMAGE, "\nWhat is this?\n* a *"]
     assert record.turns[1].parts() == [IMAGE, "\n", IMAGE, "\nAnd <image > now?"]  # the lost question's too
     assert record.images[0] == record.images[2] != record.images[1]
-    assert done.pictures
+    assert done.images
     for name, colour in zip(record.images, ("red", "blue", "red"), strict=True):
-        trained = open_picture(done.pictures / name, "exact")
-        assert identity(trained) == identity(open_picture(picture_file(colour), "seen"))
+        trained = open_image(done.images / name, "exact")
+        assert identity(trained) == identity(open_image(image_file(colour), "seen"))
 
 
 def test_look_shows_what_was_exported(
@@ -86,22 +86,22 @@ def test_look_shows_what_was_exported(
     converted: Callable[[Path], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = export(chat, "llava", tmp_path / "train.json", history.picture)
-    look(LookOptions(data=done.file, images=done.pictures, model=str(converted(EMBEDDED))))
+    done = export(chat, "llava", tmp_path / "train.json", history.image)
+    look(LookOptions(data=done.file, images=done.images, model=str(converted(EMBEDDED))))
     assert "【 A *crimson* thing</s>】" in capsys.readouterr().out
 
 
 def test_more_chats_are_added_and_the_same_path_is_replaced(chat: SavedChat, history: History, tmp_path: Path) -> None:
     file = tmp_path / "train.json"
     file.write_text('[{"id": "theirs", "conversations": []}]')
-    export(chat, "llava", file, history.picture)
+    export(chat, "llava", file, history.image)
     history.revise(chat.path()[-1].key, "better", edited=True)
-    export(history.load(chat.info.key), "llava", file, history.picture)
+    export(history.load(chat.info.key), "llava", file, history.image)
     theirs, ours = json.loads(file.read_text())
     assert (theirs["id"], ours["conversations"][-1]["value"]) == ("theirs", "better")
     file.write_text('{"not": "a list"}')
     with pytest.raises(RecordError, match="not a list"):
-        export(chat, "llava", file, history.picture)
+        export(chat, "llava", file, history.image)
     assert file.read_text() == '{"not": "a list"}'
 
 
@@ -109,16 +109,16 @@ def test_a_system_prompt_goes_along(history: History, tmp_path: Path) -> None:
     key = history.begin("m", {"system": "Be brief."})
     question = history.add(key, "user", "How many?", None)
     history.add(key, "assistant", "two", question)
-    done = export(history.load(key), "llava", tmp_path / "a.json", history.picture)
+    done = export(history.load(key), "llava", tmp_path / "a.json", history.image)
     (record,) = read(done.file, None)
-    assert (record.system, record.images, done.pictures) == ("Be brief.", (), None)
+    assert (record.system, record.images, done.images) == ("Be brief.", (), None)
 
 
 def test_nothing_answered_is_nothing_to_train_on(history: History, tmp_path: Path) -> None:
     key = history.begin("m", {"system": "Be brief."})
     history.add(key, "user", "?", None)
     with pytest.raises(RecordError, match="nothing was answered"):
-        export(history.load(key), "llava", tmp_path / "a.json", history.picture)
+        export(history.load(key), "llava", tmp_path / "a.json", history.image)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,9 +126,9 @@ def test_nothing_answered_is_nothing_to_train_on(history: History, tmp_path: Pat
 def test_whatever_was_said_is_a_record_that_our_training_reads(said: list[tuple[str, str, bool]]) -> None:
     history = History(None)
     key, parent = history.begin("m", {}), None
-    for question, answer, with_picture in said:
-        pictures = [SavedPicture("x", "0" * 64, (1, 1))] if with_picture else []
-        parent = history.add(key, "user", question, parent, pictures)
+    for question, answer, with_image in said:
+        images = [SavedImage("x", "0" * 64, (1, 1))] if with_image else []
+        parent = history.add(key, "user", question, parent, images)
         parent = history.add(key, "assistant", answer, parent)
     try:
         record = record_of(json.loads(json.dumps(llava_record(history.load(key), {"0" * 64: "x.png"}))), 1, "here")
@@ -170,7 +170,7 @@ def check_page(text: str) -> Reader:
 
 
 def test_a_page_holds_its_pictures_and_nothing_that_acts(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "html", tmp_path / "chat.html", history.picture)
+    done = export(chat, "html", tmp_path / "chat.html", history.image)
     text = done.file.read_text()
     reader = check_page(text)
     assert text.count("data:image/png;base64,") == 4
@@ -184,7 +184,7 @@ def test_a_page_holds_its_pictures_and_nothing_that_acts(chat: SavedChat, histor
 def test_hostile_text_stays_text_on_a_page(text: str) -> None:
     history = History(None)
     key = history.begin(text, {}, title=text)
-    question = history.add(key, "user", text, None, [SavedPicture(text, "0" * 64, (1, 1))])
+    question = history.add(key, "user", text, None, [SavedImage(text, "0" * 64, (1, 1))])
     history.add(key, "assistant", text, question)
     reader = check_page(page(history.load(key), {}))
     assert "img" not in reader.tags
@@ -193,30 +193,30 @@ def test_hostile_text_stays_text_on_a_page(text: str) -> None:
 
 
 def test_markdown_shows_pictures_that_lie_beside_it(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "markdown", tmp_path / "my chat (1).md", history.picture)
+    done = export(chat, "markdown", tmp_path / "my chat (1).md", history.image)
     text = done.file.read_text()
     assert "# What is this? * a *" in text
     assert "> What is this?\n> * a *" in text
     assert "A *crimson* thing" in text
     assert "![b|\\[x\\](y).png](my%20chat%20%281%29_pictures/" in text
-    assert done.pictures
-    assert len(list(done.pictures.iterdir())) == 3
+    assert done.images
+    assert len(list(done.images.iterdir())) == 3
     assert "(not shown to the model)" in text
 
 
 def test_json_has_every_branch_and_what_was_set(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "json", tmp_path / "chat.json", history.picture)
+    done = export(chat, "json", tmp_path / "chat.json", history.image)
     told = json.loads(done.file.read_text())
     assert told == as_json(chat)
     assert (len(told["messages"]), len(told["shown"]), told["settings"]["seed"]) == (7, 6, 3)
     assert told["messages"][0]["pictures"][1]["shown"] is False
     with pytest.raises(UsageError, match="is there already"):
-        export(chat, "json", tmp_path / "chat.json", history.picture)
+        export(chat, "json", tmp_path / "chat.json", history.image)
 
 
 def test_a_picture_that_is_gone_is_told(chat: SavedChat, tmp_path: Path) -> None:
-    def find(picture: SavedPicture) -> bytes:
-        raise ImageError(f"{picture.name}: it is no longer there", "Attach it again.")
+    def find(image: SavedImage) -> bytes:
+        raise ImageError(f"{image.name}: it is no longer there", "Attach it again.")
 
     assert "cat.png: the picture is gone" in markdown(chat, {})
     done = export(chat, "html", tmp_path / "chat.html", find)

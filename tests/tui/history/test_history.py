@@ -19,7 +19,7 @@ from scripted import ScriptedWorker
 from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.history.database import HistoryError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.session.session import Session
@@ -43,8 +43,8 @@ def history(folder: Path) -> Iterator[History]:
     history.close()
 
 
-def picture(data: bytes, name: str = "cat.png", origin: str = "") -> SavedPicture:
-    return SavedPicture(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
+def image(data: bytes, name: str = "cat.png", origin: str = "") -> SavedImage:
+    return SavedImage(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
 
 
 def talk(history: History, *said: str, title: str = "") -> int:
@@ -57,7 +57,7 @@ def talk(history: History, *said: str, title: str = "") -> int:
 
 def test_a_chat_comes_back_as_it_was(history: History, folder: Path) -> None:
     chat = history.begin("embedded", {"temperature": 0.5, "seed": 3})
-    shown = (picture(b"cat"), replace(picture(b"dog", "dog.png"), off=True))
+    shown = (image(b"cat"), replace(image(b"dog", "dog.png"), off=True))
     question = history.add(chat, "user", "What is\nthis?", None, shown, {"template": "v1"})
     answer = history.add(chat, "assistant", "", question)
     history.revise(answer, "a c")
@@ -66,7 +66,7 @@ def test_a_chat_comes_back_as_it_was(history: History, folder: Path) -> None:
     saved = History(folder).load(chat)
     assert (saved.info.title, saved.info.model, saved.info.settings["seed"]) == ("What is this?", "embedded", 3)
     first, second = saved.path()
-    assert (first.text, first.pictures, first.facts) == ("What is\nthis?", shown, {"template": "v1"})
+    assert (first.text, first.images, first.facts) == ("What is\nthis?", shown, {"template": "v1"})
     assert (second.text, second.facts["finish"], second.edited) == ("a cat", "stop", False)
 
 
@@ -152,10 +152,10 @@ def test_any_text_can_be_kept_and_searched(said: str, searched: str) -> None:
 
 def test_a_deleted_chat_leaves_nothing_in_the_file(history: History, folder: Path) -> None:
     chat = history.begin("embedded", {})
-    history.add(chat, "user", "unforgettable secret", None, [picture(b"private")])
+    history.add(chat, "user", "unforgettable secret", None, [image(b"private")])
     other = history.begin("embedded", {})
-    history.add(other, "user", "kept", None, [picture(b"shared")])
-    history.add(chat, "user", "more", None, [picture(b"shared")])
+    history.add(other, "user", "kept", None, [image(b"shared")])
+    history.add(chat, "user", "more", None, [image(b"shared")])
     history.delete(chat)
     assert history.search("secret") == []
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -173,8 +173,8 @@ def test_a_run_without_history_leaves_no_file(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     history = History(None)
     chat = history.begin("embedded", {})
-    history.add(chat, "user", "find me", None, [picture(b"cat")])
-    assert history.picture(history.load(chat).path()[0].pictures[0]) == b"cat"
+    history.add(chat, "user", "find me", None, [image(b"cat")])
+    assert history.image(history.load(chat).path()[0].images[0]) == b"cat"
     assert len(history.search("find")) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,7 @@ import pytest
 from mlx_llava.errors import ImageError
 from mlx_llava.tui.history import image_copies
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.image_copies import SavedPicture
+from mlx_llava.tui.history.image_copies import SavedImage
 
 
 @pytest.fixture
@@ -26,15 +26,15 @@ def history(folder: Path) -> Iterator[History]:
     history.close()
 
 
-def picture(data: bytes, name: str = "cat.png", origin: str = "") -> SavedPicture:
-    return SavedPicture(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
+def image(data: bytes, name: str = "cat.png", origin: str = "") -> SavedImage:
+    return SavedImage(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
 
 
 def test_only_the_owner_can_read_it(history: History, folder: Path) -> None:
     old = os.umask(0)
     try:
         chat = history.begin("embedded", {})
-        history.add(chat, "user", "?", None, [picture(b"cat")])
+        history.add(chat, "user", "?", None, [image(b"cat")])
     finally:
         os.umask(old)
     for path in (folder, *folder.rglob("*")):
@@ -45,10 +45,10 @@ def test_a_picture_is_shown_again_though_its_file_is_gone(history: History, tmp_
     file = tmp_path / "cat.png"
     file.write_bytes(b"cat")
     chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file))])
+    history.add(chat, "user", "?", None, [image(b"cat", origin=str(file))])
     file.unlink()
     (message,) = history.load(chat).path()
-    assert history.picture(message.pictures[0]) == b"cat"
+    assert history.image(message.images[0]) == b"cat"
 
 
 def test_a_large_picture_is_remembered_by_its_path(
@@ -58,23 +58,23 @@ def test_a_large_picture_is_remembered_by_its_path(
     file = tmp_path / os.fsdecode(b"c\xff\xc3\xa9.png")  # a name that is no text
     file.write_bytes(b"cat")
     chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat", origin=str(file)), picture(b"pasted")])
-    large, pasted = history.load(chat).path()[0].pictures
-    assert (history.picture(large), history.picture(pasted)) == (b"cat", b"pasted")
+    history.add(chat, "user", "?", None, [image(b"cat", origin=str(file)), image(b"pasted")])
+    large, pasted = history.load(chat).path()[0].images
+    assert (history.image(large), history.image(pasted)) == (b"cat", b"pasted")
     assert len(list(folder.glob("pictures/*/*"))) == 1  # what lies nowhere else is copied, whatever its size
     file.write_bytes(b"dog")
     with pytest.raises(ImageError, match=r"cat\.png: the file at .* is another one now"):
-        history.picture(large)
+        history.image(large)
     file.unlink()
     with pytest.raises(ImageError, match=r"cat\.png: it is no longer there"):
-        history.picture(large)
+        history.image(large)
 
 
 def test_a_damaged_copy_is_not_shown(history: History, folder: Path) -> None:
     chat = history.begin("embedded", {})
-    history.add(chat, "user", "?", None, [picture(b"cat")])
+    history.add(chat, "user", "?", None, [image(b"cat")])
     next(iter(folder.glob("pictures/*/*"))).write_bytes(b"dog")
     with pytest.raises(ImageError):
-        history.picture(history.load(chat).path()[0].pictures[0])
+        history.image(history.load(chat).path()[0].images[0])
     with pytest.raises(ImageError, match="not the digest"):
-        history.picture(SavedPicture("x", "../../../etc/passwd", (1, 1)))
+        history.image(SavedImage("x", "../../../etc/passwd", (1, 1)))

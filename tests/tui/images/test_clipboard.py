@@ -35,7 +35,7 @@ PRINTS = f"sys.stdout.buffer.write(pathlib.Path({str(SCENE)!r}).read_bytes())"
 def test_the_first_program_with_a_picture_gives_it(path: Path) -> None:
     program(path, "wl-paste", "sys.exit('no such type')")
     program(path, "xclip", f"assert sys.argv[1:] == {clipboard.READERS[1][1:]}; {PRINTS}")
-    assert clipboard.picture() == SCENE.read_bytes()
+    assert clipboard.image() == SCENE.read_bytes()
     assert pasted().size == (160, 120)
 
 
@@ -43,9 +43,9 @@ def test_on_macos_applescript_writes_it_to_a_file(path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "platform", "darwin")
     script = f"pathlib.Path(sys.argv[-1]).write_bytes(pathlib.Path({str(SCENE)!r}).read_bytes())"
     program(path, "osascript", f"assert 'PNGf' in ' '.join(sys.argv); {script}")
-    assert clipboard.picture() == SCENE.read_bytes()
+    assert clipboard.image() == SCENE.read_bytes()
     program(path, "osascript", "sys.exit(1)")
-    assert clipboard.picture() is None
+    assert clipboard.image() is None
 
 
 @pytest.mark.parametrize("script", ["sys.exit(1)", "print(end='')", None])

@@ -26,8 +26,8 @@ from mlx_llava.tui.images.kitty import (
     Reply,
     ask,
     delete,
+    image_id,
     parse_reply,
-    picture_id,
     placeholders,
     transmit,
 )
@@ -82,8 +82,8 @@ def test_the_marks_are_those_of_the_protocol() -> None:
 
 @given(st.integers(0, 2**40))
 def test_an_id_fits_into_a_colour_and_is_never_none(number: int) -> None:
-    assert 0 < picture_id(number) < 2**24
-    assert commands(delete(picture_id(number)))[0][0]["i"] == str(picture_id(number))
+    assert 0 < image_id(number) < 2**24
+    assert commands(delete(image_id(number)))[0][0]["i"] == str(image_id(number))
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_the_terminal_is_asked_and_what_was_typed_meanwhile_is_kept() -> None:
 def test_a_terminal_holds_a_picture_until_it_is_taken_back() -> None:
     written: list[str] = []
     kitty = Kitty(written.append)
-    image = Image.new("RGB", (40, 30), "#123456")
-    first, drawn = kitty.show(image, 4, 2)
-    second, _ = kitty.show(image, 4, 2)
+    pil_image = Image.new("RGB", (40, 30), "#123456")
+    first, drawn = kitty.show(pil_image, 4, 2)
+    second, _ = kitty.show(pil_image, 4, 2)
     assert first != second
     assert drawn == placeholders(first, 4, 2)
     sent = commands("".join(written))
     assert [keys["i"] for keys, _ in sent] == [str(first), str(second)]
-    assert Image.open(BytesIO(base64.b64decode(sent[0][1]))).tobytes() == image.tobytes()
+    assert Image.open(BytesIO(base64.b64decode(sent[0][1]))).tobytes() == pil_image.tobytes()
     written.clear()
     kitty.forget(first)
     kitty.forget(first)
@@ -162,7 +162,7 @@ async def test_pictures_of_the_chat_go_to_a_terminal_that_shows_them() -> None:
         written: list[str] = []
         driver.app.use_kitty(Kitty(written.append))
         driver.app.chat.composer.attach([SCENE])
-        await driver.until(lambda: driver.session.counted and driver.session.counted.pictures)
+        await driver.until(lambda: driver.session.counted and driver.session.counted.images)
         await driver.ask("What?")
         await driver.until(lambda: PLACEHOLDER in driver.text())
         ((keys, _),) = commands("".join(written))

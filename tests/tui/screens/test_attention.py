@@ -11,7 +11,7 @@ from spine import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.tui.images.heat import NOW, answer_line, digits, light, relative
 from mlx_llava.tui.screens.attention import LookScreen
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 
 SCENE = EMBEDDED / "examples" / "one_shape.png"
 OTHER = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -45,7 +45,7 @@ def test_the_token_that_is_looked_at_stands_out_in_a_long_answer() -> None:
 
 
 def shown_light(driver: Driver) -> np.ndarray:
-    weights = driver.app.screen.query_one(PictureView).weights
+    weights = driver.app.screen.query_one(ImageView).weights
     assert weights is not None
     return weights.copy()
 
@@ -134,7 +134,7 @@ def test_without_an_answer_or_a_picture_there_is_nothing_to_look_at() -> None:
 def test_a_look_that_fails_says_so_on_its_screen() -> None:
     async def test() -> None:
         worker = ScriptedWorker()
-        async with running(worker, pictures=(SCENE,)) as driver:
+        async with running(worker, images=(SCENE,)) as driver:
             await driver.until(lambda: driver.session.counted and driver.session.counted.total > 500)
             await driver.ask("Hm?")
             worker.refusal = "too long"

@@ -73,12 +73,12 @@ async def test_answering_again_makes_a_branch_and_branches_can_be_changed() -> N
 @on_loop
 async def test_pictures_come_by_argument_and_by_paste() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE,)) as driver:
+    async with running(worker, images=(SCENE,)) as driver:
         await driver.shows("1 two_shapes_wide.png 160×120 · 576 tok")
         driver.app.chat.composer.prompt.post_message(events.Paste(f"'{OTHER}'"))
         await driver.shows("2 three_shapes.png")
         await driver.ask("What is the difference?")
-        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name, OTHER.name]
+        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name, OTHER.name]
 
 
 @on_loop
@@ -93,41 +93,41 @@ async def test_pasted_text_is_text() -> None:
 async def test_a_picture_that_is_none_is_told_of_and_leaves_the_question(tmp_path: Path) -> None:
     fake = tmp_path / "fake.png"
     fake.write_text("no picture")
-    async with running(ScriptedWorker(), pictures=(fake,)) as driver:
+    async with running(ScriptedWorker(), images=(fake,)) as driver:
         await driver.shows("not a picture that we can read")
-        assert not driver.session.pictures()
+        assert not driver.session.images()
 
 
 @on_loop
 async def test_a_picture_can_be_switched_off_and_its_tokens_are_saved() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE, OTHER)) as driver:
+    async with running(worker, images=(SCENE, OTHER)) as driver:
         await driver.ask("What is the difference?")
         await driver.shows("/2048")
         await driver.type("/off 1", "enter")
         await driver.shows("1 two_shapes_wide.png 160×120 · off")
         await driver.ask("And now?")
-        assert [p.name for e in worker.asked[-1].exchanges for p in e.pictures] == [OTHER.name]
+        assert [p.name for e in worker.asked[-1].exchanges for p in e.images] == [OTHER.name]
         chip = driver.app.chat.query(Chip).first()
         chip.focus()
         await driver.pilot.press("space", "escape")
         await driver.ask("And with both?")
-        assert len(worker.asked[-1].exchanges[0].pictures) == 2
+        assert len(worker.asked[-1].exchanges[0].images) == 2
 
 
 @on_loop
 async def test_a_picture_can_be_removed_from_the_draft() -> None:
-    async with running(ScriptedWorker(), pictures=(SCENE, OTHER)) as driver:
+    async with running(ScriptedWorker(), images=(SCENE, OTHER)) as driver:
         await driver.shows("2 three_shapes.png")
         driver.app.chat.query(Chip).first().focus()
         await driver.pilot.press("delete")
         await driver.until(lambda: len(driver.app.chat.query(Chip)) == 1)
-        assert [shown.picture.name for shown in driver.session.pictures()] == [OTHER.name]
+        assert [shown.image.name for shown in driver.session.images()] == [OTHER.name]
 
 
 @on_loop
 async def test_a_prompt_that_is_too_long_is_warned_of_before_it_is_sent() -> None:
-    async with running(ScriptedWorker(), pictures=(SCENE,) * 4) as driver:
+    async with running(ScriptedWorker(), images=(SCENE,) * 4) as driver:
         await driver.shows("too long: 2339 of 2048 tokens")
         await driver.type("/drop 4", "enter")
         await driver.until(lambda: "too long" not in driver.text())
@@ -286,7 +286,7 @@ async def test_a_long_chat_shows_its_end_and_brings_the_rest_when_asked() -> Non
 
 @on_loop
 async def test_it_bears_any_size() -> None:
-    async with running(ScriptedWorker("word " * 300), pictures=(SCENE,)) as driver:
+    async with running(ScriptedWorker("word " * 300), images=(SCENE,)) as driver:
         await driver.ask("Much?")
         for size in ((1, 1), (3, 200), (200, 3), (40, 12), (160, 50)):
             await driver.pilot.resize_terminal(*size)
@@ -312,14 +312,14 @@ async def test_links_of_a_model_are_never_opened(monkeypatch: pytest.MonkeyPatch
 @on_loop
 async def test_a_question_that_failed_is_left_out_and_its_pictures_stand_with_the_next() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE,)) as driver:
+    async with running(worker, images=(SCENE,)) as driver:
         worker.refusal = "too long"
         await driver.type("Why?", "enter")
         await driver.shows("too long")
         worker.refusal = ""
         await driver.ask("And now?")
         (exchange,) = worker.asked[-1].exchanges
-        assert (exchange.question, len(exchange.pictures)) == ("And now?", 1)
+        assert (exchange.question, len(exchange.images)) == ("And now?", 1)
 
 
 @on_loop

@@ -4,25 +4,25 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
-from PIL import Image
 from screen import on_loop, running
 from scripted import FACTS, ScriptedWorker
 from spine import EMBEDDED
 
-from mlx_llava.config import CLIP_MEAN, CLIP_STD, PictureConfig
+from mlx_llava.config import CLIP_MEAN, CLIP_STD, ImageConfig
 from mlx_llava.embedded import load_embedded
 from mlx_llava.engine.messages import Fit, Load
 from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
 from mlx_llava.images.pixels import crop
-from mlx_llava.inference.chat import Chat, Picture
+from mlx_llava.inference.chat import Chat
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.attachments import attachment
 from mlx_llava.tui.images.cover import Patches, covered, neutral
 from mlx_llava.tui.screens.cover import CoverScreen
 from mlx_llava.tui.session import commands
-from mlx_llava.tui.widgets.image_view import PictureView
+from mlx_llava.tui.widgets.image_view import ImageView
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 OTHER = EMBEDDED / "examples" / "three_shapes.png"
@@ -30,18 +30,18 @@ OTHER = EMBEDDED / "examples" / "three_shapes.png"
 
 def plain(size: tuple[int, int]) -> bytes:
     file = BytesIO()
-    Image.new("RGB", size, "#ff0000").save(file, "PNG")
+    PIL.Image.new("RGB", size, "#ff0000").save(file, "PNG")
     return file.getvalue()
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop"])
 @pytest.mark.parametrize("size", [(96, 96), (240, 96), (96, 240)])
 def test_the_tower_sees_nothing_in_the_covered_patches_and_the_rest_as_before(size: tuple[int, int], fit: Fit) -> None:
-    picture, patches = attachment(plain(size), "red"), Patches(6, 1, 2, 4, 5)
-    config = PictureConfig(side=96, fit=fit, mean=CLIP_MEAN, std=CLIP_STD)
-    before = crop(picture.preview, config)
-    other = covered(picture, patches.box(size, fit), neutral(CLIP_MEAN))
-    after = crop(Image.open(BytesIO(other.shown.data)), config)
+    image, patches = attachment(plain(size), "red"), Patches(6, 1, 2, 4, 5)
+    config = ImageConfig(side=96, fit=fit, mean=CLIP_MEAN, std=CLIP_STD)
+    before = crop(image.preview, config)
+    other = covered(image, patches.box(size, fit), neutral(CLIP_MEAN))
+    after = crop(PIL.Image.open(BytesIO(other.shown.data)), config)
     inside = np.zeros((96, 96), bool)
     inside[16:64, 32:80] = True
     padding = np.abs(before).max(axis=-1) < 0.02  # of the mean's colour in whole numbers; there is nothing to cover
@@ -63,7 +63,7 @@ def test_a_rectangle_stays_in_the_square_and_keeps_a_patch() -> None:
 @on_loop
 async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
     worker = ScriptedWorker(lambda ask: f"answer {ask.number} in words")
-    async with running(worker, pictures=(SCENE,), size=(100, 30)) as driver:
+    async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
         await driver.until(lambda: driver.session.counted)
         with pytest.raises(UsageError, match="nothing was asked"):
             commands.run(driver.session, "/cover 1")
@@ -80,9 +80,9 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
             assert told in driver.text()
         asked = worker.asked[-1].exchanges[-1]
         assert asked.question == "What?"
-        image = Image.open(BytesIO(asked.pictures[0].data))
-        assert image.size == Image.open(SCENE).size
-        assert image.getpixel((80, 60)) == neutral(FACTS.mean)
+        pil_image = PIL.Image.open(BytesIO(asked.images[0].data))
+        assert pil_image.size == PIL.Image.open(SCENE).size
+        assert pil_image.getpixel((80, 60)) == neutral(FACTS.mean)
         await driver.pilot.press("escape")
         await driver.shows("‹1/2›")  # the other question is a branch
         assert driver.session.conversation.tip is first
@@ -90,14 +90,14 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
 
 @on_loop
 async def test_a_rectangle_is_marked_with_the_mouse() -> None:
-    async with running(ScriptedWorker(), pictures=(SCENE,), size=(100, 40)) as driver:
+    async with running(ScriptedWorker(), images=(SCENE,), size=(100, 40)) as driver:
         await driver.until(lambda: driver.session.counted)
         await driver.ask("What?")
         await driver.type("/cover", "enter")
         await driver.shows("Enter cover, ask again")
         screen = driver.app.screen
         assert isinstance(screen, CoverScreen)
-        view = screen.query_one(PictureView)
+        view = screen.query_one(ImageView)
         columns, rows = view.content_region.size
         left, high = (columns - 2 * rows) // 2, rows  # a square is twice as many columns as rows
         for moved, place in (("down", (left + 3 * high // 2, high // 4)), ("move", (left + high // 2, high // 2))):
@@ -115,11 +115,11 @@ async def test_a_rectangle_is_marked_with_the_mouse() -> None:
 @on_loop
 async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
     worker = ScriptedWorker(lambda ask: f"answer to {ask.exchanges[-1].question}")
-    async with running(worker, pictures=(SCENE,), size=(100, 30)) as driver:
+    async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
         await driver.until(lambda: driver.session.counted)
         await driver.ask("one?")
         driver.app.chat.composer.attach([OTHER])
-        await driver.until(lambda: len(driver.session.pictures()) == 2)
+        await driver.until(lambda: len(driver.session.images()) == 2)
         await driver.ask("two?")
         last = driver.session.conversation.tip
         await driver.type("/cover 1", "enter")
@@ -130,7 +130,7 @@ async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
         assert [e.question for e in after] == [e.question for e in before] == ["one?", "two?"]
         assert after[0].answer == before[0].answer
         assert after[1] == before[1]
-        assert after[0].pictures[0].name == "two_shapes_wide.png, covered"
+        assert after[0].images[0].name == "two_shapes_wide.png, covered"
         assert driver.session.conversation.tip is last
         chat = driver.session.record.open(driver.session.record.chat or 0)
         assert [node.text for node in chat.path()] == [node.text for node in driver.session.conversation.path()]
@@ -140,7 +140,7 @@ async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
 @on_loop
 async def test_what_cannot_be_covered_is_told_of() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE,), size=(100, 30)) as driver:
+    async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
         await driver.until(lambda: driver.session.counted)
         await driver.ask("What?")
         await driver.type("/off 1", "enter")
@@ -151,7 +151,7 @@ async def test_what_cannot_be_covered_is_told_of() -> None:
         await driver.shows("Enter cover, ask again")
         await driver.pilot.press(*["up"] * 12, *["K"] * 10, "enter")
         await driver.shows("there is only padding")
-        shown, model = driver.session.picture(1), driver.session.model
+        shown, model = driver.session.image(1), driver.session.model
         assert model is not None
         await driver.type("/new", "enter")
         await driver.ask("Something else?")
@@ -168,13 +168,13 @@ async def test_a_real_model_sees_nothing_of_what_is_covered(home: Path, monkeypa
         await driver.ask("Describe the picture.")
         model = driver.session.model
         assert model is not None
-        shown, whole = driver.session.picture(1), Patches(model.patches, 0, 0, model.patches, model.patches)
+        shown, whole = driver.session.image(1), Patches(model.patches, 0, 0, model.patches, model.patches)
         driver.app.chat.cover_and_ask(shown, eyes.with_fit(model, None), whole)
         await driver.until(lambda: driver.session.comparison and not driver.session.comparing)
         comparison = driver.session.comparison
         assert comparison is not None
         chat, nothing = Chat(load_embedded()), BytesIO()
-        Image.new("RGB", shown.picture.size, neutral(model.mean)).save(nothing, "PNG")
-        picture = Picture.open(nothing.getvalue(), "nothing", chat.checkpoint.config.picture, "seen")
-        said = "".join(piece.text for piece in chat.ask("Describe the picture.", [picture]))
+        PIL.Image.new("RGB", shown.image.size, neutral(model.mean)).save(nothing, "PNG")
+        image = Image.open(nothing.getvalue(), "nothing", chat.checkpoint.config.image, "seen")
+        said = "".join(piece.text for piece in chat.ask("Describe the picture.", [image]))
         assert comparison.right.text == said != comparison.left.text

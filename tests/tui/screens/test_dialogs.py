@@ -18,7 +18,7 @@ OTHER = EMBEDDED / "examples" / "three_shapes.png"
 
 @on_loop
 async def test_pictures_are_seen_through_the_model_s_eyes() -> None:
-    async with running(ScriptedWorker(), pictures=(SCENE, OTHER), size=(120, 36)) as driver:
+    async with running(ScriptedWorker(), images=(SCENE, OTHER), size=(120, 36)) as driver:
         await driver.until(lambda: driver.session.counted and driver.session.counted.total > 1000)
         await driver.pilot.press("f3")
         await driver.shows("Picture 2 of 2: three_shapes.png")
@@ -110,7 +110,7 @@ async def test_the_small_model_comes_with_a_picture_and_a_question() -> None:
 
 @on_loop
 async def test_what_is_typed_over_the_first_screen_stands_in_the_prompt() -> None:
-    async with running(ScriptedWorker("blue"), None, pictures=(SCENE,)) as driver:
+    async with running(ScriptedWorker("blue"), None, images=(SCENE,)) as driver:
         await driver.shows("Chat about pictures, on this machine")
         await driver.pilot.press(*"Why", "space", "not", "enter")
         await driver.until(lambda: driver.app.screen is driver.app.chat)

@@ -32,34 +32,34 @@ async def test_an_earlier_question_can_be_edited() -> None:
 @on_loop
 async def test_an_edited_question_keeps_its_pictures() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE,)) as driver:
+    async with running(worker, images=(SCENE,)) as driver:
         await driver.ask("What is this?")
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
         await driver.type(" now", "enter")
         await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
         (exchange,) = worker.asked[-1].exchanges
-        assert (exchange.question, exchange.pictures[0].name) == ("What is this? now", SCENE.name)
+        assert (exchange.question, exchange.images[0].name) == ("What is this? now", SCENE.name)
 
 
 @on_loop
 async def test_an_edited_question_can_have_other_pictures_and_the_one_before_keeps_its_own() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE, OTHER)) as driver:
+    async with running(worker, images=(SCENE, OTHER)) as driver:
         await driver.ask("What is this?")
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
-        await driver.until(lambda: len(driver.session.draft.pictures) == 2)
-        assert len(driver.session.pictures()) == 2
+        await driver.until(lambda: len(driver.session.draft.images) == 2)
+        assert len(driver.session.images()) == 2
         driver.session.remove(2)
         await driver.type(" now", "enter")
         await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
-        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name]
+        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name]
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
         driver.session.switch(1)
         await driver.pilot.press("escape")
-        assert not driver.session.draft.pictures
+        assert not driver.session.draft.images
         first, second = driver.session.conversation.root.children
         assert (len(first.shown), len(second.shown)) == (2, 1)
 
@@ -67,7 +67,7 @@ async def test_an_edited_question_can_have_other_pictures_and_the_one_before_kee
 @on_loop
 async def test_what_the_draft_was_comes_back_after_editing() -> None:
     worker = ScriptedWorker()
-    async with running(worker, pictures=(SCENE,)) as driver:
+    async with running(worker, images=(SCENE,)) as driver:
         await driver.ask("What is this?")
         driver.app.chat.composer.attach([OTHER])
         await driver.shows("2 three_shapes.png")
@@ -75,8 +75,8 @@ async def test_what_the_draft_was_comes_back_after_editing() -> None:
         await driver.shows("Editing a question")
         await driver.type(" now", "enter")
         await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
-        assert [p.name for p in worker.asked[-1].exchanges[0].pictures] == [SCENE.name]
-        assert [p.name for p in driver.session.draft.pictures] == [OTHER.name]
+        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name]
+        assert [p.name for p in driver.session.draft.images] == [OTHER.name]
 
 
 @on_loop
@@ -92,7 +92,7 @@ async def test_an_answer_that_was_not_changed_is_not_called_edited() -> None:
 
 @on_loop
 async def test_a_click_on_a_turn_leaves_the_keys_to_the_prompt() -> None:
-    async with running(ScriptedWorker(), pictures=(SCENE,)) as driver:
+    async with running(ScriptedWorker(), images=(SCENE,)) as driver:
         await driver.ask("Why?")
         for what in (AnswerTurn, QuestionTurn, Chip):
             await driver.pilot.click(what)

@@ -15,11 +15,11 @@ SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 
 
 def test_a_folder_is_no_picture_whatever_it_is_called(tmp_path: Path) -> None:
-    folder, picture = tmp_path / "folder.png", tmp_path / "a.PNG"
+    folder, image = tmp_path / "folder.png", tmp_path / "a.PNG"
     folder.mkdir()
-    picture.touch()
-    assert entries(tmp_path, "") == [tmp_path.parent, folder, picture]
-    assert entries(tmp_path, "PNG") == [folder, picture]
+    image.touch()
+    assert entries(tmp_path, "") == [tmp_path.parent, folder, image]
+    assert entries(tmp_path, "PNG") == [folder, image]
 
 
 def test_what_one_may_not_look_at_hides_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_training_data_of_a_chat_can_be_tuned_on_as_it_says(tmp_path: Path, monk
 
     @on_loop
     async def ask() -> None:
-        async with running(ScriptedWorker("A square."), pictures=(SCENE,), history=History(tmp_path)) as driver:
+        async with running(ScriptedWorker("A square."), images=(SCENE,), history=History(tmp_path)) as driver:
             await driver.ask("What is this?")
             driver.session.model = None  # the scripted one is no folder
             told = commands.run(driver.session, "/tune my data/chats.json").text
