@@ -6,7 +6,7 @@ from mlx_llava.inference.chat import Chat, Image
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)
-image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "seen")
+image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "display")
 
 for piece in chat.ask("Describe the image.", [image]):
     print(piece.text, end="", flush=True)

@@ -8,7 +8,7 @@ from mlx_llava.prompts.templates import Turn
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)
-image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "exact")
+image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "training")
 
 rows = [
     chat.encode([Turn("What color is the square?", num_images=1)], [image]),

@@ -47,7 +47,7 @@ class AskOptions:
     """Branch, tag or commit of the repository."""
     image: Annotated[tuple[str, ...], optional("PICTURE", "-a")] = ()
     """A picture; give it again for several."""
-    look: Literal["seen", "exact"] = "seen"
+    decoding: Literal["display", "training"] = "display"
     """How files are read: as a viewer shows them, or exactly as LLaVA was trained and evaluated."""
     system: Annotated[str | None, optional("TEXT", "-s")] = None
     """System prompt, instead of the template's."""
@@ -105,14 +105,14 @@ def ask(options: AskOptions) -> int:
     from mlx_llava.inference.chat import Chat, Image
     from mlx_llava.inference.generate import CacheOptions
 
-    images = [Image.open(Path(name), name, checkpoint.config.image, options.look) for name in names]
+    images = [Image.open(Path(name), name, checkpoint.config.image, options.decoding) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
     code = _answer(options, chat, question, images, sampling)
     facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
-        print(json.dumps({**facts, "images": report.images(images, options.look), **more}))
+        print(json.dumps({**facts, "images": report.images(images, options.decoding), **more}))
     if options.stats:
         print(printable(report.stats_line(facts)), file=sys.stderr)
     return code
@@ -122,7 +122,7 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     from mlx_llava.inference.question_file import QuestionFile, answer_rows, waiting_rows
 
     folder = options.image_folder or questions.parent
-    files = QuestionFile(questions, answers, folder, options.look, options.batch_size or BATCH_SIZE)
+    files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
     rows = waiting_rows(files)  # before the model: a wrong file is told at once
     checkpoint, _ = _load(options)
     from mlx_llava.inference.chat import Chat

@@ -70,7 +70,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Vicuna, LLaMA or Mistral."""
+    """Llama, LLaMA or Mistral."""
 
     model_type: str
     vocab_size: int

@@ -16,7 +16,7 @@ from mlx_llava.program.options import optional, parse
 from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
-    from mlx_llava.data.examples import Maker
+    from mlx_llava.data.examples import ExampleBuilder
     from mlx_llava.data.records import Record
     from mlx_llava.inputs import Example
 
@@ -67,21 +67,21 @@ def look(options: LookOptions) -> None:
     shown = list(records.records(numbers))
     if options.first < 1 or options.batch_size < 1 or not shown:
         raise UsageError(f"--first {options.first}: there are {len(records)} records", "Give a smaller number.")
-    maker = _maker(options)
-    examples = [maker.example(record) for record in shown]
+    builder = _maker(options)
+    examples = [builder.example(record) for record in shown]
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(batch_lines(shown, examples, maker, colour)))
+    print("\n".join(batch_lines(shown, examples, builder, colour)))
     if options.html:
         from mlx_llava.data.preview_page import page
 
-        options.html.write_text(page(shown, examples, maker), encoding="utf-8")
+        options.html.write_text(page(shown, examples, builder), encoding="utf-8")
         print(f"written to {printable(str(options.html))}", file=sys.stderr)
 
 
-def _maker(options: LookOptions) -> "Maker":
+def _maker(options: LookOptions) -> "ExampleBuilder":
     from mlx_llava.checkpoint.config_json import from_hf
     from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
-    from mlx_llava.data.examples import Maker
+    from mlx_llava.data.examples import ExampleBuilder
     from mlx_llava.prompts.templates import template
 
     if options.model is None:
@@ -93,7 +93,7 @@ def _maker(options: LookOptions) -> "Maker":
 
         folder = fetch(options.model)
     config = from_hf(converted_config(folder, options.model or "embedded"))
-    return Maker(
+    return ExampleBuilder(
         template=template(options.template or config.template),
         tokenizer=load_tokenizer(folder, config),
         image=config.image,
@@ -104,7 +104,7 @@ def _maker(options: LookOptions) -> "Maker":
 
 
 def batch_lines(
-    records: "Sequence[Record]", examples: "Sequence[Example]", maker: "Maker", colour: bool
+    records: "Sequence[Record]", examples: "Sequence[Example]", builder: "ExampleBuilder", colour: bool
 ) -> Iterator[str]:
     """A batch as lines of text: what is trained is green, pictures are shown; without colour it stands in 【】."""
     from mlx_llava.data.spans import spans
@@ -126,9 +126,9 @@ def batch_lines(
             f"{record.id}: {length} tokens, {count} trained, {rows} of pictures: {', '.join(record.images)}"
         )
         for crop in example.crops if colour else ():
-            yield from thumbnail(seen(crop, maker.image), COLUMNS)
+            yield from thumbnail(seen(crop, builder.image), COLUMNS)
         text = ""
-        for span in spans(example, maker.tokenizer, max(rows // max(len(example.crops), 1), 1)):
+        for span in spans(example, builder.tokenizer, max(rows // max(len(example.crops), 1), 1)):
             shown = printable(span.text).replace("\n", "⏎\n")
             if span.kind == "image":
                 shown = f"[{shown}: {span.num_tokens} tokens]"

@@ -31,7 +31,7 @@ def tiny(case: str = "plain") -> Llava:
         value = values[released_name(name)]
         loaded.append((name, mx.array(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value)))
     model.load_weights(loaded)
-    backend.suit(model)
+    backend.adapt_to_device(model)
     mx.eval(model.parameters())
     return model
 

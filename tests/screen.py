@@ -61,7 +61,7 @@ class Driver:
         return "\n".join(self.lines())
 
 
-def maker(worker: Worker | type[Worker]) -> Callable[[], Worker]:
+def builder(worker: Worker | type[Worker]) -> Callable[[], Worker]:
     """Makes a worker of a class, or hands out the one that there is."""
     return worker if isinstance(worker, type) else lambda: worker
 
@@ -85,7 +85,7 @@ async def running(
 ) -> AsyncIterator[Driver]:
     """The application, running."""
     session = Session(
-        lambda: Engine(maker(worker)),
+        lambda: Engine(builder(worker)),
         settings or Settings(),
         Record(history or kept_for_this_run()),
     )

@@ -147,7 +147,7 @@ def test_a_file_of_questions_gets_each_picture_s_own_answer(run: Run, tmp_path: 
     ]
     write_questions(tmp_path / "q.jsonl", rows)
     files = ("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / "a.jsonl")
-    code, out, _ = run(*files, "--image-folder", EMBEDDED / "examples", "--look", "exact", "--batch-size", "5")
+    code, out, _ = run(*files, "--image-folder", EMBEDDED / "examples", "--decoding", "training", "--batch-size", "5")
     assert (code, out) == (0, "")
     answers = read_answers(tmp_path / "a.jsonl")
     assert [answers[n]["text"] for n in range(len(rows))] == [record["turns"][0]["answer"] for record in SINGLE]

@@ -87,7 +87,7 @@ def second_question(folder: str, image: str, questions: list[str], tokens: int) 
     chat, asked = Chat(checkpoint), []
     for question in questions:
         began = clock()
-        images = [] if asked else [Image.open(Path(image), image, checkpoint.config.image, "seen")]
+        images = [] if asked else [Image.open(Path(image), image, checkpoint.config.image, "display")]
         first = stamps(chat.ask(question, images, Sampling(max_tokens=tokens)), tokens)[0] - began
         asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
     return {"seconds": asked[-1]["first"], "asked": asked}

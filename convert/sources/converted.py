@@ -14,9 +14,9 @@ from mlx_llava.checkpoint.folder import (
     Quantization,
     check_coverage,
     converted_config,
+    empty_model,
     parameter_shapes,
     read_quantization,
-    skeleton,
 )
 from mlx_llava.checkpoint.safetensors import read_index
 from mlx_llava.checkpoint.strict_json import read_json
@@ -100,7 +100,7 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
     config = from_hf(values)
     quantized = read_quantization(values.get("quantization", {}))
     tensors = read_index(folder)
-    model = skeleton(config, quantized)
+    model = empty_model(config, quantized)
     check_coverage(parameter_shapes(model), tensors, str(folder))
     tuned = None if adapter is None else _tuned(adapter, model, adapters.fingerprint(folder))
     parts: dict[str, Weight] = {tensor: Stored(place) for tensor, place in tensors.items()}

@@ -103,7 +103,7 @@ def load_all(folder: Path, pictures: list[coco.Picture]) -> np.ndarray:
     """Every picture as the tower sees it, in half precision: [N, side, side, 3]."""
 
     def load(picture: coco.Picture) -> np.ndarray:
-        return crop(open_image(folder / coco.PICTURES / picture.file_name, "exact"), PICTURE).astype(np.float16)
+        return crop(open_image(folder / coco.PICTURES / picture.file_name, "training"), PICTURE).astype(np.float16)
 
     with ThreadPoolExecutor(2) as pool:
         return np.stack(list(pool.map(load, pictures)))

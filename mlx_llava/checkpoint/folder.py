@@ -71,11 +71,11 @@ def load(folder: Path) -> Checkpoint:
     quantized = read_quantization(values.get("quantization", {}))
     tokenizer = load_tokenizer(folder, config)
     tensors = read_index(folder)
-    model = skeleton(config, quantized)
+    model = empty_model(config, quantized)
     check_coverage(parameter_shapes(model), tensors, str(folder))
     check_memory(tensors.values(), str(folder))
     model.load_weights(list(_weights(tensors.values())))
-    backend.suit(model)
+    backend.adapt_to_device(model)
     mx.eval(model.parameters())
     model.eval()
     return Checkpoint(folder, config, model, tokenizer, quantized)
@@ -103,7 +103,7 @@ def _weights(tensors: Collection[Tensor]) -> Iterator[tuple[str, mx.array]]:
         try:
             held: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore
             for name in list(held):
-                array = backend.widened(held.pop(name))
+                array = backend.to_compute_dtype(held.pop(name))
                 mx.eval(array)
                 yield name, array
         except (RuntimeError, ValueError):
@@ -122,7 +122,7 @@ def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:
     )
 
 
-def skeleton(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llava:
+def empty_model(config: LlavaConfig, quantized: Mapping[str, Quantization]) -> Llava:
     """A model of the right form whose weights are not computed yet; ConfigError for a layer that cannot be packed."""
     model = Llava(config)
     layers = packable(model)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlx_llava.config import ImageConfig
 from mlx_llava.data.dataset import Dataset, refusal
-from mlx_llava.data.feature_files import FeatureFiles, read_all, seen_batch
+from mlx_llava.data.feature_files import FeatureFiles, feature_batch, read_all
 from mlx_llava.data.lengths import Lengths
 from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record
@@ -27,7 +27,7 @@ CHUNK = 1000  # records that are checked together
 
 
 @dataclass(frozen=True)
-class Maker:
+class ExampleBuilder:
     """Makes examples as one model wants them."""
 
     template: Template
@@ -81,7 +81,7 @@ class Maker:
         return self.tokenizer.encode(pieces, crops, self.rows_per_crop, training=True)
 
     def _crops(self, record: Record) -> NDArray[np.float32]:
-        crops = [crop(open_image(path, "exact"), self.image, str(path)) for path in self.image_paths(record)]
+        crops = [crop(open_image(path, "training"), self.image, str(path)) for path in self.image_paths(record)]
         return np.stack(crops) if crops else no_crops()
 
     def image_paths(self, record: Record) -> list[Path]:
@@ -102,7 +102,7 @@ class Examples:
     """The examples of a dataset, made when they are asked for; can be sent to a worker."""
 
     dataset: Dataset
-    maker: Maker
+    builder: ExampleBuilder
     features: FeatureFiles | None = None
     """Where the tower's features of pictures are kept."""
 
@@ -110,23 +110,23 @@ class Examples:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Example:
-        return self.maker.example(self.dataset[index])
+        return self.builder.example(self.dataset[index])
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The batch of some records; where features are kept and all of its pictures are known, none is opened."""
         records = list(self.dataset.records(indices))
         if self.features is None:
             return self._batch(records)
-        keys = [self.features.key(path) for record in records for path in self.maker.image_paths(record)]
+        keys = [self.features.key(path) for record in records for path in self.builder.image_paths(record)]
         seen = read_all(self.features, keys)
-        return seen_batch(self._batch(records, blind=seen is not None), keys, seen)
+        return feature_batch(self._batch(records, blind=seen is not None), keys, seen)
 
     def _batch(self, records: Sequence[Record], *, blind: bool = False) -> Batch:
-        return collate([self.maker.example(record, blind=blind) for record in records], self.maker.rows_per_crop)
+        return collate([self.builder.example(record, blind=blind) for record in records], self.builder.rows_per_crop)
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """What is wrong with those of some records that no example can be made of."""
-        told = zip(indices, map(self.maker.fault, self.dataset.records(indices)), strict=True)
+        told = zip(indices, map(self.builder.fault, self.dataset.records(indices)), strict=True)
         return {index: fault for index, fault in told if fault}
 
     def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":

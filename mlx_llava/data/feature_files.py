@@ -69,19 +69,19 @@ class FeatureFiles:
 
 
 @dataclass(frozen=True)
-class SeenBatch(Batch):
+class FeatureBatch(Batch):
     """A batch whose pictures have names, and features where all of them are known; then it has no crops."""
 
     keys: tuple[str | None, ...] = ()
     seen: NDArray[Any] | None = None  # [N, rows, width]
 
 
-def seen_batch(batch: Batch, keys: Sequence[str | None], seen: NDArray[Any] | None) -> SeenBatch:
+def feature_batch(batch: Batch, keys: Sequence[str | None], seen: NDArray[Any] | None) -> FeatureBatch:
     """A batch, with what is known of its pictures."""
     values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
     if seen is not None:
         values["crops"] = no_crops()
-    return SeenBatch(**values, keys=tuple(keys), seen=seen)
+    return FeatureBatch(**values, keys=tuple(keys), seen=seen)
 
 
 def read_all(files: FeatureFiles, keys: Sequence[str | None]) -> NDArray[Any] | None:

@@ -46,8 +46,8 @@ def _in_order(workers: Sequence[Worker], jobs: Iterable[tuple[K, A]]) -> Iterato
     waiting: deque[tuple[K, Worker]] = deque()
     for (name, argument), worker in zip(jobs, cycle(workers), strict=False):
         if len(waiting) == AHEAD * len(workers):
-            oldest, maker = waiting.popleft()
-            yield oldest, maker.result()
+            oldest, builder = waiting.popleft()
+            yield oldest, builder.result()
         worker.send(pickle.dumps(argument))
         waiting.append((name, worker))
     for name, worker in waiting:

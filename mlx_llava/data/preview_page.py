@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from mlx_llava.data.examples import Maker
+from mlx_llava.data.examples import ExampleBuilder
 from mlx_llava.data.records import Record
 from mlx_llava.data.spans import spans
 from mlx_llava.images.pixels import png
@@ -25,11 +25,11 @@ img { image-rendering: pixelated; height: 168px; margin-right: .5rem; border: 1p
 """
 
 
-def page(records: Sequence[Record], examples: Sequence[Example], maker: Maker) -> str:
+def page(records: Sequence[Record], examples: Sequence[Example], builder: ExampleBuilder) -> str:
     """The page; a bar under each heading shows how much of the padded row is filled."""
     longest = max(len(example.tokens) for example in examples)
     articles = "".join(
-        _article(record, example, maker, longest) for record, example in zip(records, examples, strict=True)
+        _article(record, example, builder, longest) for record, example in zip(records, examples, strict=True)
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>A batch as the model sees it</title>'
@@ -38,23 +38,23 @@ def page(records: Sequence[Record], examples: Sequence[Example], maker: Maker) -
     )
 
 
-def _article(record: Record, example: Example, maker: Maker, longest: int) -> str:
+def _article(record: Record, example: Example, builder: ExampleBuilder, longest: int) -> str:
     length, trained = len(example.tokens), int(example.label_mask.sum())
-    images = "".join(_images(record, example, maker))
+    images = "".join(_images(record, example, builder))
     return (
         f"<article><h2>{escape(record.id)}: {length} tokens, {trained} trained</h2>"
         f'<div class="bar"><i style="width: {100 * length / longest:.1f}%"></i></div>'
-        f"<p>{''.join(_text(example, maker))}</p>{images}</article>"
+        f"<p>{''.join(_text(example, builder))}</p>{images}</article>"
     )
 
 
-def _text(example: Example, maker: Maker) -> Iterator[str]:
-    for span in spans(example, maker.tokenizer, maker.rows_per_crop):
+def _text(example: Example, builder: ExampleBuilder) -> Iterator[str]:
+    for span in spans(example, builder.tokenizer, builder.rows_per_crop):
         text = f"{span.text} · {span.num_tokens} tokens" if span.kind == "image" else span.text
         yield f'<span class="{span.kind}">{escape(text)}</span>'
 
 
-def _images(record: Record, example: Example, maker: Maker) -> Iterator[str]:
+def _images(record: Record, example: Example, builder: ExampleBuilder) -> Iterator[str]:
     for name, crop in zip(record.images, example.crops, strict=True):
-        data = base64.b64encode(png(crop, maker.image)).decode()
+        data = base64.b64encode(png(crop, builder.image)).decode()
         yield f'<img src="data:image/png;base64,{data}" alt="{escape(name)}" title="{escape(name)}">'

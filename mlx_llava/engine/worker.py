@@ -37,7 +37,7 @@ from mlx_llava.engine.messages import (
 from mlx_llava.errors import LlavaError
 from mlx_llava.inference.attention import look
 from mlx_llava.inference.chat import Chat, Image, Piece
-from mlx_llava.inference.generate import Sampling, StoppedError
+from mlx_llava.inference.generate import CancelledError, Sampling
 from mlx_llava.inputs import TEXT
 from mlx_llava.models import backend
 from mlx_llava.program.run import explain
@@ -113,7 +113,7 @@ class ModelWorker:
         if shown.digest not in self._images:
             config = chat.checkpoint.config.image
             config = replace(config, fit=fit or config.fit)
-            self._images[shown.digest] = Image.open(shown.data, shown.name, config, "seen")
+            self._images[shown.digest] = Image.open(shown.data, shown.name, config, "display")
         return self._images[shown.digest]
 
     def _conversation(
@@ -169,7 +169,7 @@ class ModelWorker:
         turns, images = self._conversation(request.exchanges, chat, request.manner.fit)
         try:
             looks = look(chat, turns, images, stopped)
-        except StoppedError:
+        except CancelledError:
             return
         tokens = tuple(map(chat.checkpoint.tokenizer.piece, looks.ids))
         yield Looked(request.number, tokens, looks.as_said, looks.shares, looks.neutral)

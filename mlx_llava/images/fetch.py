@@ -148,7 +148,7 @@ def _unreachable(parts: SplitResult, error: Exception, limits: Limits, deadline:
 def _image(data: bytes, parts: SplitResult) -> bytes:
     """The bytes, once they are known to be a picture."""
     try:
-        open_image(data, "seen")
+        open_image(data, "display")
     except ImageError as error:
         raise ImageError(error.problem.replace("picture:", f"{_shown(parts)}:", 1), error.advice) from None
     return data

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
 
-Look = Literal["seen", "exact"]
+Decoding = Literal["display", "training"]
 """`seen`: as a viewer shows it: upright, on white, all 16 bits; for chats. `exact`: as LLaVA was trained and
 evaluated, which is Pillow's plain `convert("RGB")`."""
 
@@ -46,7 +46,7 @@ SMALLER = f"Make it smaller: at most {MAX_PIXELS // 10**6} million pixels, {MAX_
 _one_at_a_time = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 
-def open_image(source: Path | bytes, look: Look) -> Image.Image:
+def open_image(source: Path | bytes, decoding: Decoding) -> Image.Image:
     """The first frame of a file, decoded to RGB; ImageError if it is missing, damaged or too large."""
     name = "picture" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(source)
@@ -60,16 +60,16 @@ def open_image(source: Path | bytes, look: Look) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_header(image, name)
             image.load()
-            return to_rgb(image, look)
+            return to_rgb(image, decoding)
         except ImageError:
             raise
         except Exception as error:  # Pillow's parsers raise whatever they stumble over
             raise _explain(error, data, name) from error
 
 
-def to_rgb(image: Image.Image, look: Look) -> Image.Image:
+def to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
     """An RGB copy of a picture of any mode."""
-    if look == "exact":
+    if decoding == "training":
         return image.convert("RGB")
     image = _upright(image)
     if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow itself does for colour

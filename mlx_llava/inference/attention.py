@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.inference.chat import Chat, Image, followed
-from mlx_llava.inference.generate import StoppedError
+from mlx_llava.inference.generate import CancelledError
 from mlx_llava.inputs import TEXT, Example
-from mlx_llava.models.llama import Attention, Vicuna, causal_mask
+from mlx_llava.models.llama import Attention, Llama, causal_mask
 from mlx_llava.prompts.templates import Turn
 
 # Zhang et al. 2025, "MLLMs Know Where to Look": what a question draws to a patch, over what a general instruction does
@@ -45,7 +45,7 @@ def look(
 
 
 def attention(
-    model: Vicuna, x: mx.array, count: int, columns: mx.array, stopped: Callable[[], bool] = lambda: False
+    model: Llama, x: mx.array, count: int, columns: mx.array, stopped: Callable[[], bool] = lambda: False
 ) -> mx.array:
     """What the last `count` positions give to the positions `columns`: `[count, columns]`, float32.
 
@@ -55,7 +55,7 @@ def attention(
     mask, total = causal_mask(x.shape[1], model.sliding_window, None), mx.zeros((count, len(columns)))
     for layer in model.layers:
         if stopped():
-            raise StoppedError
+            raise CancelledError
         total = total + _weights(layer.self_attn, layer.input_layernorm(x), count, columns, model.sliding_window)
         x = layer(x, mask, None)
         mx.eval(total, x)

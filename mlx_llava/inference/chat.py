@@ -17,9 +17,9 @@ import numpy as np
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.config import ImageConfig
 from mlx_llava.errors import LimitError
-from mlx_llava.images.pixels import Look, crop, identity, open_image
+from mlx_llava.images.pixels import Decoding, crop, identity, open_image
 from mlx_llava.inference import generate
-from mlx_llava.inference.generate import CacheOptions, KeptCache, Sampling, StoppedError, Token, compute_unless
+from mlx_llava.inference.generate import CacheOptions, CancelledError, KeptCache, Sampling, Token, compute_unless
 from mlx_llava.inputs import TEXT, Example, no_crops
 from mlx_llava.prompts.templates import Turn
 from mlx_llava.prompts.templates import template as prompt_template
@@ -40,9 +40,9 @@ class Image:
     crop: np.ndarray  # [side, side, 3] float32
 
     @classmethod
-    def open(cls, source: Path | bytes, name: str, config: ImageConfig, look: Look) -> "Image":
+    def open(cls, source: Path | bytes, name: str, config: ImageConfig, decoding: Decoding) -> "Image":
         """Read a picture file; ImageError where that cannot be done."""
-        pil_image = open_image(source, look)
+        pil_image = open_image(source, decoding)
         return cls(name, identity(pil_image), pil_image.size, crop(pil_image, config, name))
 
 
@@ -153,7 +153,7 @@ class Chat:
         answer.prefilled_tokens = len(keys) - start
         started = time.perf_counter()
         try:
-            with suppress(StoppedError):
+            with suppress(CancelledError):
                 embeddings = self.embed(fed, shown, start, stopped)
                 answer.vision = time.perf_counter() - started
                 yield from self._pieces(fed.tokens, embeddings, sampling, num_top, started, stopped)

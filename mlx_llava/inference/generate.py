@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from mlx_llava.errors import UsageError
 from mlx_llava.models.backend import on_cpu
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.llama import Llama
 
 # Positions that go through a block at once, between two looks at who waits. More gain nothing measurable. On the CPU,
 # 128 are as fast; but packed layers unpack for each lot, and 640 positions would take half as long again.
 PREFILL, PREFILL_CPU = 512, 128
 
 
-class StoppedError(Exception):
+class CancelledError(Exception):
     """Nobody waits for it any more."""
 
 
@@ -36,7 +36,7 @@ def compute_unless(stopped: Callable[[], bool]) -> Callable[[mx.array], None]:
     def compute(x: mx.array) -> None:
         mx.eval(x)
         if stopped():
-            raise StoppedError
+            raise CancelledError
 
     return compute
 
@@ -85,7 +85,7 @@ class KeptCache:
     computed only from where it differs.
     """
 
-    def __init__(self, model: Vicuna, options: CacheOptions) -> None:
+    def __init__(self, model: Llama, options: CacheOptions) -> None:
         if options.max_size is not None and options.bits is not None:
             raise UsageError("--max-kv-size and --kv-bits exclude each other", "Leave one out.")
         if options.bits is not None and not _group_size(model):
@@ -129,7 +129,7 @@ class KeptCache:
 
 
 def stream(
-    model: Vicuna,
+    model: Llama,
     tokens: mx.array,
     embeddings: mx.array,
     cache: KeptCache,
@@ -149,7 +149,7 @@ def stream(
     compute = compute_unless(stopped)
     try:
         _prefill(model, embeddings[:-1], cache.layers, cache.options.bits, compute)
-    except StoppedError:
+    except CancelledError:
         cache.level()
         raise
     compute(embeddings)
@@ -172,7 +172,7 @@ def stream(
 
 
 def batch(
-    model: Vicuna,
+    model: Llama,
     prompts: Sequence[Prompt],
     sampling: Sampling,
     stop: Collection[int],
@@ -202,7 +202,7 @@ def batch(
 
 
 def _prefill(
-    model: Vicuna,
+    model: Llama,
     embeddings: mx.array,
     layers: list[Any],
     bits: int | None = None,
@@ -217,11 +217,11 @@ def _prefill(
         mx.clear_cache()
 
 
-def _packed(model: Vicuna) -> bool:
+def _packed(model: Llama) -> bool:
     return any(isinstance(module, nn.QuantizedLinear) for module in model.modules())
 
 
-def _sampler(sampling: Sampling, model: Vicuna) -> Sampler:
+def _sampler(sampling: Sampling, model: Llama) -> Sampler:
     top_k = sampling.top_k if sampling.top_k < model.vocab_size else 0  # all of them is no choice at all
     return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=top_k)
 
@@ -237,7 +237,7 @@ def _processors(sampling: Sampling, before: mx.array | None = None) -> list[Logi
     return [lambda ids, logits: penalty(mx.concatenate([earlier, ids]), logits)]
 
 
-def _group_size(model: Vicuna) -> int:
+def _group_size(model: Llama) -> int:
     dim = model.layers[0].self_attn.head_dim
     return next((size for size in (64, 32) if dim % size == 0), 0)
 

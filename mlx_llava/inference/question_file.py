@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava.errors import LlavaError, PromptError, UsageError
-from mlx_llava.images.pixels import Look
+from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference import generate
 from mlx_llava.inference.chat import Chat, Image, StopText
 from mlx_llava.inference.generate import Prompt, Sampling, Token
@@ -29,7 +29,7 @@ class QuestionFile:
     questions: Path
     answers: Path
     image_folder: Path
-    look: Look
+    decoding: Decoding
     batch_size: int
 
 
@@ -109,7 +109,7 @@ def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sam
     if not isinstance(text, str) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise PromptError("text or image is not text", "Give text a string, and image a file name.")
     config = chat.checkpoint.config
-    images = [Image.open(files.image_folder / name, name, config.image, files.look) for name in names]
+    images = [Image.open(files.image_folder / name, name, config.image, files.decoding) for name in names]
     example = chat.encode([Turn(text, len(images))], images)
     room = chat.room(example, sampling.max_tokens)
     return Prompt(example.tokens.tolist(), chat.embed(example, images), room)

@@ -5,7 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.images.pixels import Look
+from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.chat import Answer, Image
 from mlx_llava.inference.generate import Sampling
 from mlx_llava.prompts.tokens import Tokenizer
@@ -36,9 +36,9 @@ def report(answer: Answer, sampling: Sampling, load_seconds: float, model: str) 
     }
 
 
-def images(images: Sequence[Image], look: Look) -> list[dict[str, Any]]:
+def images(images: Sequence[Image], decoding: Decoding) -> list[dict[str, Any]]:
     """Which pictures were shown, and how they were read."""
-    return [{"path": p.name, "sha256": p.identity, "size": list(p.size), "look": look} for p in images]
+    return [{"path": p.name, "sha256": p.identity, "size": list(p.size), "look": decoding} for p in images]
 
 
 def probabilities(answer: Answer, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -72,12 +72,12 @@ class CPUQuantizedLinear(nn.QuantizedLinear):
         return mx.dequantize(packed, self.scales, self.get("biases"), *packing, dtype=dtype)
 
 
-def widened(x: mx.array) -> mx.array:
+def to_compute_dtype(x: mx.array) -> mx.array:
     """A weight in the dtype that the device computes in: on the CPU float32, elsewhere its own."""
     return x.astype(mx.float32) if on_cpu() and mx.issubdtype(x.dtype, mx.floating) else x
 
 
-def suit(model: nn.Module) -> None:
+def adapt_to_device(model: nn.Module) -> None:
     """Make a loaded model fit the device: on the CPU, quantized layers that unpack, and no compilation.
 
     Compilation is switched off for the whole process: each fused kernel would first cost a second of g++.

@@ -1,4 +1,4 @@
-"""Vicuna, that is LLaMA, and Mistral: a decoder over hidden states.
+"""Llama, that is LLaMA, and Mistral: a decoder over hidden states.
 
 Meets the contract of mlx-lm's `generate_step`: `model(ids, cache=…, input_embeddings=…)` and `model.layers`.
 """
@@ -146,7 +146,7 @@ def chance_now() -> int:
     return high << 32 | low
 
 
-class Vicuna(nn.Module):
+class Llama(nn.Module):
     """The decoder with its embedding and its language head."""
 
     recompute = False

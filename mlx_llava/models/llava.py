@@ -12,7 +12,7 @@ import numpy as np
 from mlx_llava.config import LlavaConfig
 from mlx_llava.inputs import TEXT, Batch
 from mlx_llava.models.clip import VisionTower
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.llama import Llama
 from mlx_llava.models.projector import Projector
 
 
@@ -43,7 +43,7 @@ class Llava(nn.Module):
             config.projector_act,
             config.projector_bias,
         )
-        self.language_model = Vicuna(config.text)
+        self.language_model = Llama(config.text)
 
     def vision_features(self, crops: mx.array, before_block: Callable[[mx.array], None] | None = None) -> mx.array:
         """What the projector sees of crops `[N, H, W, 3]`: `[N, rows, hidden_size · feature layers]`."""

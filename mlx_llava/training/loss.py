@@ -8,10 +8,10 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from mlx_llava.data.feature_files import SeenBatch
+from mlx_llava.data.feature_files import FeatureBatch
 from mlx_llava.errors import RecordError
 from mlx_llava.inputs import Batch
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.llama import Llama
 from mlx_llava.models.llava import Llava
 
 BUCKET = 64  # rows of the language head come in multiples of it, so that few shapes occur
@@ -48,7 +48,7 @@ def targets(batch: Batch) -> Targets:
 def embeddings(model: Llava, batch: Batch) -> mx.array:
     """The decoder's input `[B, T, D]`; the tower is a constant, and does not run for text or what it saw before."""
     features = None
-    if isinstance(batch, SeenBatch) and batch.seen is not None:
+    if isinstance(batch, FeatureBatch) and batch.seen is not None:
         features = model.projector(mx.array(batch.seen).view(model.vision_dtype)).flatten(0, 1)
     elif len(batch.crops):
         seen = mx.stop_gradient(model.vision_features(model.on_device(batch.crops)))
@@ -56,7 +56,7 @@ def embeddings(model: Llava, batch: Batch) -> mx.array:
     return model.embed(mx.array(batch.tokens), mx.array(batch.slots), features)
 
 
-def summed_loss(vicuna: Vicuna, x: mx.array, wanted: Targets) -> mx.array:
+def summed_loss(vicuna: Llama, x: mx.array, wanted: Targets) -> mx.array:
     """Cross entropy in float32, summed over the targets; only their rows of `x [B, T, D]` reach the language head.
 
     No mask but causality: batches are padded on the right, and padding is nobody's target.

@@ -46,8 +46,8 @@ def plan(run: Run) -> str:
 def largest_step(checkpoint: Checkpoint, examples: Examples, batch_size: int, *, recompute: bool) -> int:
     """Bytes of activations for a batch of conversations as long as the one with the most words, about."""
     words = examples.dataset.lengths
-    longest = int(np.argmax(np.abs(words) + (words > 0) * examples.maker.rows_per_crop))
-    example = examples.maker.example(examples.dataset[longest], blind=True)
+    longest = int(np.argmax(np.abs(words) + (words > 0) * examples.builder.rows_per_crop))
+    example = examples.builder.example(examples.dataset[longest], blind=True)
     sizes = Sizes(min(batch_size, len(examples)), len(example.tokens), int(example.label_mask.sum()))
     num_bytes = checkpoint.model.language_model.norm.weight.dtype.size
     return step_memory(checkpoint.config.text, sizes, num_bytes, recompute=recompute)

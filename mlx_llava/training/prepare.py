@@ -187,11 +187,11 @@ def prepare(options: TuningOptions, base: Base, folder: Path, *parts: "Part", pr
 def read_examples(options: TuningOptions, checkpoint: "Checkpoint", split: str) -> "Examples":
     """All examples of a split of the data, known to be whole, and with the folder of features that is named."""
     from mlx_llava.data.dataset import read
-    from mlx_llava.data.examples import Examples, Maker
+    from mlx_llava.data.examples import ExampleBuilder, Examples
     from mlx_llava.prompts.templates import template
 
     config = config_of(options, checkpoint.config)
-    maker = Maker(
+    builder = ExampleBuilder(
         template=template(config.template),
         tokenizer=checkpoint.tokenizer,
         image=config.image,
@@ -201,7 +201,7 @@ def read_examples(options: TuningOptions, checkpoint: "Checkpoint", split: str) 
         images_first=not options.as_written,
     )
     dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
-    examples = Examples(dataset, maker).fitting(leave_out=options.leave_out, num_workers=options.workers)
+    examples = Examples(dataset, builder).fitting(leave_out=options.leave_out, num_workers=options.workers)
     left_out = examples.dataset.left_out
     say(
         f"{len(examples)} conversations{' to validate' * (split == 'valid')}"

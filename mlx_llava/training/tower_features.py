@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from mlx_llava.config import LlavaConfig
-from mlx_llava.data.feature_files import HALF, FeatureFiles, SeenBatch
+from mlx_llava.data.feature_files import HALF, FeatureBatch, FeatureFiles
 from mlx_llava.inputs import Batch, no_crops
 from mlx_llava.models.llava import Llava
 
@@ -44,7 +44,7 @@ def tower_fingerprint(model: Llava, config: LlavaConfig) -> str:
 
 def with_features(model: Llava, files: FeatureFiles, batch: Batch) -> Batch:
     """The batch with features for its pictures; those that were not known are made, and kept for the next time."""
-    if not isinstance(batch, SeenBatch) or batch.seen is not None or not len(batch.crops):
+    if not isinstance(batch, FeatureBatch) or batch.seen is not None or not len(batch.crops):
         return batch
     seen = []
     for key, crop in zip(batch.keys, batch.crops, strict=True):

@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "not finite",
         lambda f: rewrite(f / PROJECTOR, lambda t: t.update({"projector.linear_2.bias": mx.full((64,), mx.nan)})),
     ),
-    "Vicuna in the projector's file": (
+    "Llama in the projector's file": (
         "not part",
         lambda f: rewrite(f / PROJECTOR, lambda t: t.update({"language_model.norm.weight": mx.ones(64)})),
     ),

@@ -195,7 +195,7 @@ def replace_file(file: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(
     edit: Callable[[Path], object], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, reads = backend.widened, iter(range(5))
+    real, reads = backend.to_compute_dtype, iter(range(5))
 
     def read_and_change(x: mx.array) -> mx.array:
         if next(reads, None) == 3:

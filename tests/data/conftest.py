@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mlx_llava.config import ImageConfig
-from mlx_llava.data.examples import Maker
+from mlx_llava.data.examples import ExampleBuilder
 from mlx_llava.prompts.templates import template
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -42,7 +42,7 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def maker(images: Path) -> Maker:
+def builder(images: Path) -> ExampleBuilder:
     """Makes examples of small pictures, four rows each."""
     tokenizer = Tokenizer.load(TINY / "tokenizer.json", num_rows=576, image_id=530, restart_after_image=False)
-    return Maker(template("v1"), tokenizer, ImageConfig(side=28), 4, images, max_tokens=200)
+    return ExampleBuilder(template("v1"), tokenizer, ImageConfig(side=28), 4, images, max_tokens=200)

@@ -13,7 +13,7 @@ import pytest
 
 from mlx_llava.data.batches import Order, Position
 from mlx_llava.data.dataset import read
-from mlx_llava.data.examples import Examples, Maker
+from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.data.loader import loader
 from mlx_llava.errors import ImageError, LlavaError
 
@@ -44,9 +44,9 @@ def test_results_come_in_order_with_their_names(num_workers: int, count: int) ->
         assert list(results) == [(i, i) for i in range(count)]
 
 
-def test_a_worker_never_imports_mlx_and_is_another_process(maker: Maker, write: Write) -> None:
+def test_a_worker_never_imports_mlx_and_is_another_process(builder: ExampleBuilder, write: Write) -> None:
     rows = [{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]
-    examples = Examples(read(write(rows), None), maker)
+    examples = Examples(read(write(rows), None), builder)
     probe = InWorker("(argument.batch([0]), sorted(__import__('sys').modules))[1]")
     with loader(probe, [(0, examples)], 1) as results:
         modules = next(results)[1]
@@ -54,10 +54,10 @@ def test_a_worker_never_imports_mlx_and_is_another_process(maker: Maker, write: 
     assert {"mlx", "mlx.core", "mlx_lm", "torch"}.isdisjoint(modules)
 
 
-def test_batches_are_the_same_from_workers_and_from_any_position(maker: Maker, write: Write) -> None:
+def test_batches_are_the_same_from_workers_and_from_any_position(builder: ExampleBuilder, write: Write) -> None:
     people = ({"from": "human", "value": "<image>Hi"}, {"from": "gpt", "value": "Ho"})
     rows = [{"conversations": [people[0], people[1]] * 1, "image": "red.png", "id": i} for i in range(7)]
-    examples = Examples(read(write(rows), maker.images), maker)
+    examples = Examples(read(write(rows), builder.images), builder)
     order = Order(examples.dataset.lengths, batch_size=2)
     with loader(examples.batch, order.jobs(2), 0) as here:
         expected = list(here)
@@ -70,12 +70,14 @@ def test_batches_are_the_same_from_workers_and_from_any_position(maker: Maker, w
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_error_comes_at_its_place_with_the_name_of_the_record(maker: Maker, write: Write, num_workers: int) -> None:
+def test_an_error_comes_at_its_place_with_the_name_of_the_record(
+    builder: ExampleBuilder, write: Write, num_workers: int
+) -> None:
     said = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Ho"}]
     rows = [{"conversations": said, "image": name} for name in ("red.png", "coco/blue.png")]
-    examples = Examples(read(write("\n".join(map(json.dumps, rows))), maker.images), maker)
-    assert maker.images is not None
-    (maker.images / "coco" / "blue.png").unlink()
+    examples = Examples(read(write("\n".join(map(json.dumps, rows))), builder.images), builder)
+    assert builder.images is not None
+    (builder.images / "coco" / "blue.png").unlink()
     with loader(examples.batch, [(0, [0]), (1, [1]), (2, [0])], num_workers) as results:
         assert next(results)[0] == 0
         with pytest.raises(ImageError, match=r"record 2, line 2: .*blue\.png: there is no such file") as raised:

@@ -17,10 +17,11 @@ from PIL import ExifTags, Image, ImageOps
 
 from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
-from mlx_llava.images.pixels import FORMATS, Look, crop, identity, open_image
+from mlx_llava.images.pixels import FORMATS, Decoding, crop, identity, open_image
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = dict(np.load(ROOT / "tests" / "golden" / "pixels.npz"))  # by tests/parity/make_pixels_golden.py
+DECODINGS: dict[str, Decoding] = {"exact": "training", "seen": "display"}  # by their names in the golden file
 FILES = {name: array.tobytes() for name, array in GOLDEN.items() if "|" not in name}
 
 
@@ -39,9 +40,9 @@ def same(a: Image.Image, b: Image.Image) -> bool:
     return (a.mode, a.size, a.tobytes()) == (b.mode, b.size, b.tobytes())
 
 
-def refusal(source: Path | bytes, look: Look = "seen") -> ImageError:
+def refusal(source: Path | bytes, decoding: Decoding = "display") -> ImageError:
     with pytest.raises(ImageError) as caught:
-        open_image(source, look)
+        open_image(source, decoding)
     return caught.value
 
 
@@ -50,9 +51,10 @@ def refusal(source: Path | bytes, look: Look = "seen") -> ImageError:
 
 @pytest.mark.parametrize("key", [key for key in GOLDEN if "|" in key])
 def test_a_file_becomes_the_numbers_that_transformers_makes_of_it(key: str) -> None:
-    name, look, fit = cast("tuple[str, Look, Any]", key.split("|"))
+    name, recorded, fit = cast("tuple[str, str, Any]", key.split("|"))
+    decoding = DECODINGS[recorded]
     config = ImageConfig(side=len(GOLDEN[key]), fit=fit)
-    ours = crop(open_image(FILES[name], look), config)
+    ours = crop(open_image(FILES[name], decoding), config)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, GOLDEN[key], rtol=0, atol=1e-6)  # a step of 8 bits is 1.4e-2
 
@@ -81,20 +83,20 @@ def test_a_picture_too_long_to_pad_is_refused() -> None:
 def test_the_identity_tells_pixels_and_shapes_apart_and_nothing_else() -> None:
     wide, tall, other = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4)), Image.new("RGB", (4, 2), "red")
     assert len({identity(wide), identity(tall), identity(other)}) == 3
-    assert identity(slope()) == identity(open_image(encode(slope(), "PNG", dpi=(72, 72)), "seen"))
+    assert identity(slope()) == identity(open_image(encode(slope(), "PNG", dpi=(72, 72)), "display"))
 
 
 # What a person sees
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("look", ["seen", "exact"])
-def test_a_picture_is_turned_upright_as_seen_and_left_alone_as_exact(look: Look, orientation: int) -> None:
+@pytest.mark.parametrize("decoding", ["display", "training"])
+def test_a_picture_is_turned_upright_as_seen_and_left_alone_as_exact(decoding: Decoding, orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     file = encode(slope(), "PNG", exif=exif)
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file))) if look == "seen" else slope()
-    assert same(open_image(file, look), expected)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file))) if decoding == "display" else slope()
+    assert same(open_image(file, decoding), expected)
 
 
 def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
@@ -105,62 +107,62 @@ def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
     file = encode(slope(), "PNG", exif=damaged)
     with pytest.raises(TypeError):
         ImageOps.exif_transpose(Image.open(io.BytesIO(file)))  # why we do not use Pillow's own
-    assert open_image(file, "seen").size == (24, 40)
+    assert open_image(file, "display").size == (24, 40)
 
 
 def test_exif_data_that_is_no_exif_data_is_overlooked() -> None:
-    assert same(open_image(encode(slope(), "PNG", exif=b"Exif\0\0not at all"), "seen"), slope())
+    assert same(open_image(encode(slope(), "PNG", exif=b"Exif\0\0not at all"), "display"), slope())
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])  # modes I;16, I;16 and I
 def test_sixteen_bits_of_grey_keep_their_brightness_as_seen(format: str) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     file = encode(Image.fromarray(ramp), format)
-    assert abs(np.asarray(open_image(file, "seen")).mean() - 127.5) < 0.5  # less than one of 256 levels
+    assert abs(np.asarray(open_image(file, "display")).mean() - 127.5) < 0.5  # less than one of 256 levels
     plain = Image.open(io.BytesIO(file)).convert("RGB")
-    assert same(open_image(file, "exact"), plain)
+    assert same(open_image(file, "training"), plain)
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "grey and alpha.png", "palette with alpha.png", "rgba.webp"])
 def test_what_is_transparent_is_white_as_seen(name: str) -> None:
     alpha = np.asarray(Image.open(io.BytesIO(FILES[name])).convert("RGBA"))[..., 3]
     assert (alpha == 0).any()
-    assert (np.asarray(open_image(FILES[name], "seen"))[alpha == 0] == 255).all()
+    assert (np.asarray(open_image(FILES[name], "display"))[alpha == 0] == 255).all()
 
 
 @pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
-@pytest.mark.parametrize("look", ["seen", "exact"])
-def test_of_an_animation_the_first_frame_counts(look: Look, format: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("decoding", ["display", "training"])
+def test_of_an_animation_the_first_frame_counts(decoding: Decoding, format: str, options: dict[str, Any]) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     file = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
-    assert same(open_image(file, look), frames[0])
+    assert same(open_image(file, decoding), frames[0])
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_told_by_its_content_and_not_by_its_name(format: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.eps"
     path.write_bytes(encode(slope(), format))
-    difference = np.asarray(open_image(path, "seen"), int) - np.asarray(slope(), int)
+    difference = np.asarray(open_image(path, "display"), int) - np.asarray(slope(), int)
     assert np.abs(difference).mean() < 12  # of 255: JPEG, AVIF and a GIF's palette lose something
 
 
 def test_a_phones_jpeg_of_several_pictures_opens() -> None:
     file = encode(slope(), "MPO", save_all=True, append_images=[slope()])
-    assert open_image(file, "seen").size == (40, 24)
+    assert open_image(file, "display").size == (40, 24)
 
 
-@pytest.mark.parametrize("look", ["seen", "exact"])
-def test_no_warning_of_pillow_gets_out(look: Look) -> None:
+@pytest.mark.parametrize("decoding", ["display", "training"])
+def test_no_warning_of_pillow_gets_out(decoding: Decoding) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        open_image(FILES["palette with alpha.png"], look)
+        open_image(FILES["palette with alpha.png"], decoding)
         assert "pixels" in refusal(b"P6 12000 12000 255\n").problem  # Pillow would warn of a bomb
 
 
 def test_pictures_opened_in_many_threads_leave_the_warnings_of_the_process_alone() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: open_image(FILES["cmyk.jpg"], "seen"), range(200)))
+        list(pool.map(lambda _: open_image(FILES["cmyk.jpg"], "display"), range(200)))
     assert list(warnings.filters) == before
 
 
@@ -205,7 +207,7 @@ def test_damaged_bytes_are_a_picture_or_an_image_error(name: str, data: st.DataO
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     del file[data.draw(st.integers(1, len(file))) :]
     try:
-        outcome = open_image(bytes(file), "seen").mode
+        outcome = open_image(bytes(file), "display").mode
     except ImageError as error:
         outcome = str(error)
     assert outcome == "RGB" or len(outcome.splitlines()) == 2
@@ -235,14 +237,14 @@ def peak():  # in MB; ru_maxrss counts bytes on macOS and KiB on Linux
 for format in FORMATS:  # whatever Pillow loads once
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, format)
-    open_picture(file.getvalue(), "seen")
+    open_image(file.getvalue(), "display")
 before = peak()
 """
 
 REFUSE = """
 for path in map(Path, sys.argv[1:]):
     try:
-        open_picture(path, "seen")
+        open_image(path, "display")
     except ImageError:
         print(f"{path.name}: {peak() - before:.0f}", flush=True)
 """
@@ -309,7 +311,7 @@ from mlx_llava.images.pixels import open_picture
 STARTS = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
 started = []
 sys.addaudithook(lambda event, arguments: started.append(event) if event in STARTS else None)
-for program in (lambda path: open_picture(path, "seen"), lambda path: Image.open(path).load()):
+for program in (lambda path: open_image(path, "display"), lambda path: Image.open(path).load()):
     started.clear()
     try:
         program(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from spine import EMBEDDED, prompts
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.inference.attention import attention, look
 from mlx_llava.inference.chat import Chat, Image
-from mlx_llava.inference.generate import StoppedError
+from mlx_llava.inference.generate import CancelledError
 from mlx_llava.inputs import collate
 from mlx_llava.models.llava import Llava
 from mlx_llava.prompts.templates import Turn
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def image(checkpoint: Checkpoint, name: str = "one_shape.png") -> Image:
-    return Image.open(EMBEDDED / "examples" / name, name, checkpoint.config.image, "seen")
+    return Image.open(EMBEDDED / "examples" / name, name, checkpoint.config.image, "display")
 
 
 def asked(checkpoint: Checkpoint) -> tuple[Chat, str]:
@@ -74,7 +74,7 @@ def test_every_picture_has_its_share_and_its_neutral_map(checkpoint: Checkpoint)
 
 
 def test_nobody_waits_for_a_look_that_was_stopped(checkpoint: Checkpoint) -> None:
-    with pytest.raises(StoppedError):
+    with pytest.raises(CancelledError):
         look(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image(checkpoint)], lambda: True)
 
 
@@ -99,7 +99,7 @@ def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callab
 
 def test_what_ends_an_answer_in_a_template_is_no_token_of_it(embedded: Checkpoint) -> None:
     chat = Chat(embedded, template="llava_v0")
-    image = Image.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.image, "seen")
+    image = Image.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.image, "display")
     said = "".join(piece.text for piece in chat.ask("What color is the square?", [image]))
     assert said
     for answer in (said, "blue"):  # as it was said, and read anew

@@ -16,7 +16,7 @@ from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.inference import generate
 from mlx_llava.inference.chat import Chat, Image, StopText
 from mlx_llava.inference.generate import CacheOptions, Sampling
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.llama import Llama
 from mlx_llava.models.llava import Llava
 
 EXAMPLES = EMBEDDED / "examples"
@@ -25,7 +25,7 @@ RED = answer_of("one_shape.png", COLOR)["answer"]
 
 
 def image(checkpoint: Checkpoint, name: str) -> Image:
-    return Image.open(EXAMPLES / name, name, checkpoint.config.image, "exact")
+    return Image.open(EXAMPLES / name, name, checkpoint.config.image, "training")
 
 
 def say(chat: Chat, *arguments: Any) -> str:
@@ -70,9 +70,9 @@ def test_an_error_in_the_middle_leaves_no_stray_token(
     embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
 ) -> None:
     shown, calls = [image(embedded, "three_shapes.png")], 0
-    decode = Vicuna.decode
+    decode = Llama.decode
 
-    def failing(model: Vicuna, *arguments: Any, **named: Any) -> Any:
+    def failing(model: Llama, *arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
         states = decode(model, *arguments, **named)
@@ -82,7 +82,7 @@ def test_an_error_in_the_middle_leaves_no_stray_token(
 
     chat = Chat(embedded, cache=options)
     with monkeypatch.context() as patch:
-        patch.setattr(Vicuna, "decode", failing)
+        patch.setattr(Llama, "decode", failing)
         with pytest.raises(RuntimeError):
             say(chat, DESCRIBE, shown)
     fresh = Chat(embedded, cache=options)

@@ -10,21 +10,21 @@ from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.inference.generate import CacheOptions, KeptCache, Sampling, stream
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.llama import Llama
 
 TEXT = from_hf(CASES["plain"].config()).text
 
 
 @pytest.fixture(scope="module")
-def model() -> Vicuna:
+def model() -> Llama:
     mx.random.seed(0)
-    model = Vicuna(TEXT)
+    model = Llama(TEXT)
     mx.eval(model.parameters())
     return model
 
 
 def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> None:
-    model = Vicuna(replace(TEXT, vocab_size=60_000, num_hidden_layers=1))
+    model = Llama(replace(TEXT, vocab_size=60_000, num_hidden_layers=1))
     tokens = mx.arange(480)
     embeddings = model.embed(tokens)
     cache = KeptCache(model, CacheOptions())
@@ -40,7 +40,7 @@ def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> No
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
-def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Vicuna, prompts: list[list[int]]) -> None:
+def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Llama, prompts: list[list[int]]) -> None:
     cache, last = KeptCache(model, CacheOptions()), []
     for ids in prompts:
         start = cache.resume(ids)

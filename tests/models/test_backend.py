@@ -11,8 +11,15 @@ from mlx_lm.models.cache import KVCache
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.models.backend import FEW_ROWS, CPUQuantizedLinear, memory_limit, on_cpu, suit, widened
-from mlx_llava.models.llama import Vicuna
+from mlx_llava.models.backend import (
+    FEW_ROWS,
+    CPUQuantizedLinear,
+    adapt_to_device,
+    memory_limit,
+    on_cpu,
+    to_compute_dtype,
+)
+from mlx_llava.models.llama import Llama
 
 
 @pytest.mark.parametrize("settings", [(64, 4, "affine"), (32, 8, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4")])
@@ -44,8 +51,8 @@ def test_unpacked_weights_are_not_kept_for_the_gradient() -> None:
 def test_on_the_cpu_a_model_computes_in_float32() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.QuantizedLinear(64, 64))
     model.set_dtype(mx.float16)
-    model.update(tree_map(widened, model.parameters()))
-    suit(model)
+    model.update(tree_map(to_compute_dtype, model.parameters()))
+    adapt_to_device(model)
     assert [type(layer) for layer in model.layers] == [nn.Linear, CPUQuantizedLinear]
     assert model(mx.zeros((1, 64))).dtype == mx.float32
     assert model.layers[0].weight.dtype == mx.float32
@@ -56,7 +63,7 @@ def test_on_the_cpu_a_model_computes_in_float32() -> None:
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_a_half_precision_model_stays_in_its_dtype(mode: str, dtype: mx.Dtype) -> None:
     """As on a GPU, where nothing is widened: the cache would otherwise take twice its memory."""
-    model = Vicuna(from_hf(CASES["plain"].config()).text)
+    model = Llama(from_hf(CASES["plain"].config()).text)
     model.set_dtype(dtype)
     nn.quantize(model, mode=mode)
     cache: list[Any] = [KVCache() for _ in model.layers]

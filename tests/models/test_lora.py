@@ -32,7 +32,7 @@ def packed(packing: Packing) -> Llava:
         mode=mode,
         class_predicate=lambda path, layer: "language" in path and hasattr(layer, "to_quantized"),
     )
-    backend.suit(model)
+    backend.adapt_to_device(model)
     return model
 
 

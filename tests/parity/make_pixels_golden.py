@@ -13,11 +13,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mlx_llava.images.pixels import Look
+from mlx_llava.images.pixels import Decoding
 
 Fit = Literal["crop", "pad"]
 FITS: tuple[Fit, ...] = ("crop", "pad")
-LOOKS: tuple[Look, ...] = ("exact", "seen")
+DECODINGS: dict[str, Decoding] = {"exact": "training", "seen": "display"}  # by their names in the recorded file
 GOLDEN = Path(__file__).parents[1] / "golden" / "pixels.npz"
 SIDE = 21
 
@@ -69,10 +69,10 @@ def image_files() -> dict[str, bytes]:
     }
 
 
-def loaded(file: bytes, look: Look) -> Image.Image:
+def loaded(file: bytes, decoding: Decoding) -> Image.Image:
     """A picture as LLaVA's scripts open it, or turned upright and its transparency left to the processor."""
     image = Image.open(io.BytesIO(file))
-    if look == "seen":
+    if decoding == "display":
         return ImageOps.exif_transpose(image)
     image = image.convert("RGB")
     image.info.pop("transparency", None)  # this processor would put it on white; LLaVA's, of 2023, did not
@@ -100,11 +100,11 @@ def golden() -> Iterator[tuple[str, np.ndarray]]:
     """A file's bytes under its name, and what becomes of it under `name|look|fit`."""
     for name, file in image_files().items():
         yield name, np.frombuffer(file, np.uint8)
-        for look in LOOKS:
-            if look == "seen" and name.startswith("16-bit"):
+        for recorded, decoding in DECODINGS.items():
+            if decoding == "display" and name.startswith("16-bit"):
                 continue  # transformers clips what `seen` keeps
             for fit in FITS:
-                yield f"{name}|{look}|{fit}", reference(loaded(file, look), SIDE, fit)
+                yield f"{name}|{recorded}|{fit}", reference(loaded(file, decoding), SIDE, fit)
 
 
 if __name__ == "__main__":

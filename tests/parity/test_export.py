@@ -112,7 +112,7 @@ def test_the_processor_prepares_a_question_as_we_do(fit: str, embedded: Checkpoi
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
     text = processor.apply_chat_template(asked, add_generation_prompt=True)
     given = processor(images=Image.open(path).convert("RGB"), text=text, return_tensors="np")
-    crops = crop(open_image(path, "exact"), checkpoint.config.image)[None]
+    crops = crop(open_image(path, "training"), checkpoint.config.image)[None]
     pieces = TEMPLATES["vicuna_v1"].answering([Turn("What is this?", 1)])
     example = checkpoint.tokenizer.encode(pieces, crops, checkpoint.config.rows_per_crop)
     assert given["input_ids"][0].tolist() == example.tokens.tolist()

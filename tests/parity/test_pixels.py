@@ -22,13 +22,13 @@ def assert_same(image: Image.Image, expected: Image.Image, side: int, fit: Fit) 
 @pytest.mark.parametrize("side", [56, 96, 336])
 @pytest.mark.parametrize("name", FILES)
 def test_exact_is_what_the_processor_makes_of_plain_rgb(name: str, side: int, fit: Fit) -> None:
-    assert_same(open_image(FILES[name], "exact"), loaded(FILES[name], "exact"), side, fit)
+    assert_same(open_image(FILES[name], "training"), loaded(FILES[name], "training"), side, fit)
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("16-bit")])
 def test_seen_is_what_the_processor_makes_of_an_upright_picture(name: str, fit: Fit) -> None:
-    assert_same(open_image(FILES[name], "seen"), loaded(FILES[name], "seen"), 56, fit)
+    assert_same(open_image(FILES[name], "display"), loaded(FILES[name], "display"), 56, fit)
 
 
 @pytest.mark.parametrize("fit", FITS)

@@ -112,7 +112,7 @@ def test_stage_1_sees_the_middle_of_a_picture_and_its_caption(stage1: PretrainOp
     checkpoint = load(Path(str(stage1.model)))
     padding = replace(checkpoint.config, image=replace(checkpoint.config.image, fit="pad"))
     seen = prepare.read_examples(stage1, replace(checkpoint, config=padding), "train")
-    assert seen.maker.image.fit == "crop"
+    assert seen.builder.image.fit == "crop"
     assert checkpoint.tokenizer.decode(seen[0].tokens[seen[0].label_mask].tolist()) == "blue circle\n"
 
 

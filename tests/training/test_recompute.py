@@ -8,7 +8,7 @@ from lessons import LORA, adapted, batch, lessons, tiny
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.models.llama import Vicuna, chance_now
+from mlx_llava.models.llama import Llama, chance_now
 from mlx_llava.models.llava import Llava
 from mlx_llava.training.optimizer import Arrays
 from mlx_llava.training.step import loss_and_gradients, train_only
@@ -45,7 +45,7 @@ def test_a_window_and_whole_layers_have_the_same_gradients_too() -> None:
     assert all(mx.array_equal(kept[name], again[name]) for name in kept)
 
 
-def peak(vicuna: Vicuna, recompute: bool) -> int:
+def peak(vicuna: Llama, recompute: bool) -> int:
     """Bytes above what was there, for the gradient of the hidden states."""
     vicuna.recompute = recompute
     x = mx.random.normal((2, 128, vicuna.norm.weight.size))
@@ -57,7 +57,7 @@ def peak(vicuna: Vicuna, recompute: bool) -> int:
 
 
 def test_twelve_blocks_take_less_than_a_third_of_the_memory() -> None:
-    vicuna = Vicuna(replace(from_hf(CASES["plain"].config()).text, num_hidden_layers=DEPTH))
+    vicuna = Llama(replace(from_hf(CASES["plain"].config()).text, num_hidden_layers=DEPTH))
     vicuna.freeze()
     vicuna.train()
     mx.eval(vicuna.parameters())

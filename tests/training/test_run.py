@@ -170,7 +170,7 @@ def test_adapters_answer_in_the_form_they_were_taught(
     options: LoraOptions, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (str(EXAMPLES / "one_shape.png"), "What color is the circle?")
-    asked = AskOptions(words=words, model=options.model, adapter_path=undisturbed, look="exact")
+    asked = AskOptions(words=words, model=options.model, adapter_path=undisturbed, decoding="training")
     assert ask_program(asked) == 0
     assert capsys.readouterr().out.endswith(" circle\n")
     assert ask_program(replace(asked, adapter_path=None)) == 0
@@ -192,7 +192,7 @@ def test_adapters_answer_a_file_of_questions(options: LoraOptions, undisturbed: 
     questions, answers = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     row = {"question_id": 1, "image": "one_shape.png", "text": "What color is the circle?"}
     questions.write_text(json.dumps(row))
-    asked = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, look="exact")
+    asked = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, decoding="training")
     assert ask_program(replace(asked, questions=questions, answers=answers)) == 0
     assert json.loads(answers.read_text())["text"].endswith(" circle")
 

@@ -12,7 +12,7 @@ from spine import EMBEDDED
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.config import LlavaConfig
-from mlx_llava.data.feature_files import DIGEST, FeatureFiles, SeenBatch
+from mlx_llava.data.feature_files import DIGEST, FeatureBatch, FeatureFiles
 from mlx_llava.inputs import Batch
 from mlx_llava.lora import LoraOptions, lora
 from mlx_llava.models.clip import VisionTower
@@ -62,11 +62,11 @@ def test_a_known_batch_has_no_pixels_and_the_same_loss(options: LoraOptions, emb
     model, files = embedded.model, files_of(options, embedded)
     plain = batch_of(replace(options, cache_features=None), embedded)
     first = batch_of(options, embedded)
-    assert isinstance(first, SeenBatch)
+    assert isinstance(first, FeatureBatch)
     assert first.seen is None
     made = with_features(model, files, first)
     known = batch_of(options, embedded)
-    assert isinstance(known, SeenBatch)
+    assert isinstance(known, FeatureBatch)
     assert known.seen is not None
     assert not len(known.crops)
     assert with_features(model, files, known) is known
@@ -92,7 +92,7 @@ def test_a_run_ends_with_the_same_bits_and_its_second_epoch_never_runs_the_tower
 def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded: Checkpoint, damage: str) -> None:
     files = files_of(options, embedded)
     made = with_features(embedded.model, files, batch_of(options, embedded))
-    assert isinstance(made, SeenBatch)
+    assert isinstance(made, FeatureBatch)
     key, other = (str(files.key(EXAMPLES / name)) for name in NAMES[:2])
     path = files.folder / key[:2] / key
     data = path.read_bytes()
@@ -102,7 +102,7 @@ def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded:
     path.unlink() if damage == "gone" else path.write_bytes(wrong[damage])
     assert files.read(key) is None
     again = with_features(embedded.model, files, batch_of(options, embedded))
-    assert isinstance(again, SeenBatch)
+    assert isinstance(again, FeatureBatch)
     assert made.seen is not None
     assert again.seen is not None
     np.testing.assert_array_equal(again.seen, made.seen)
@@ -145,10 +145,10 @@ def test_features_in_half_precision_keep_their_bits(options: LoraOptions, embedd
         model.set_dtype(mx.bfloat16)
         first = with_features(model, files_of(options, embedded), batch_of(options, embedded))
         known = batch_of(options, embedded)
-        assert isinstance(known, SeenBatch)
+        assert isinstance(known, FeatureBatch)
         assert known.seen is not None
         assert known.seen.dtype == np.uint16
-        assert isinstance(first, SeenBatch)
+        assert isinstance(first, FeatureBatch)
         np.testing.assert_array_equal(known.seen, first.seen)
         seen = model.vision_features(model.on_device(plain.crops))
         assert mx.abs(mx.array(known.seen).view(mx.bfloat16) - seen).max() < 0.1  # batched, in eight bits

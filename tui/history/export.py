@@ -181,7 +181,7 @@ def _pngs(path: Sequence[SavedMessage], find: Find, edge: int | None) -> tuple[d
 
 def _png(data: bytes, edge: int | None) -> bytes:
     """A picture file as the model saw it, smaller where `edge` says so."""
-    pil_image = open_image(data, "seen")
+    pil_image = open_image(data, "display")
     if edge is not None:
         pil_image.thumbnail((edge, edge))
     file = io.BytesIO()

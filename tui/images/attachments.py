@@ -72,7 +72,7 @@ def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
     from mlx_llava.images.pixels import open_image
 
     try:
-        pil_image = open_image(data or Path(origin), "seen")
+        pil_image = open_image(data or Path(origin), "display")
     except ImageError as error:
         problem = error.problem.replace("picture:", f"{origin or name}:", 1)
         raise ImageError(problem, error.advice) from None

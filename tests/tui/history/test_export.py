@@ -75,8 +75,8 @@ def test_llava_json_is_training_data(chat: SavedChat, history: History, tmp_path
     assert record.images[0] == record.images[2] != record.images[1]
     assert done.images
     for name, colour in zip(record.images, ("red", "blue", "red"), strict=True):
-        trained = open_image(done.images / name, "exact")
-        assert identity(trained) == identity(open_image(image_file(colour), "seen"))
+        trained = open_image(done.images / name, "training")
+        assert identity(trained) == identity(open_image(image_file(colour), "display"))
 
 
 def test_look_shows_what_was_exported(
