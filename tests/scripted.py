@@ -5,22 +5,22 @@ import time
 from collections.abc import Callable, Iterator
 
 from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    AnswerStarted,
     Ask,
-    Began,
     Choice,
     Count,
     Counted,
     Event,
     Exchange,
     Failed,
-    Finished,
     Load,
     Loaded,
     Loading,
-    Look,
+    MapAttention,
     ModelFacts,
     Request,
-    Said,
 )
 
 FACTS = ModelFacts(
@@ -63,7 +63,7 @@ class ScriptedWorker:
         match request:
             case Load():
                 yield from self._load(request)
-            case Ask() | Look() if self.refusal:
+            case Ask() | MapAttention() if self.refusal:
                 yield Failed(request, self.refusal, "Ask otherwise.")
             case Ask():
                 yield from self._ask(request, stopped)
@@ -89,10 +89,10 @@ class ScriptedWorker:
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
         text = self.answer if isinstance(self.answer, str) else self.answer(request)
         images = sum(len(exchange.images) for exchange in request.exchanges)
-        yield Began(request.number, 40 + 576 * images, 576 * images, 40, 0.12, 0.34, 0.46)
+        yield AnswerStarted(request.number, 40 + 576 * images, 576 * images, 40, 0.12, 0.34, 0.46)
         said = 0
         for word in pieces(text):
-            yield Said(
+            yield AnswerPiece(
                 request.number, word, Choice(word, 0.9, said), (Choice(word, 0.9, said), Choice(" dog", 0.05, 999))
             )
             said += 1
@@ -100,9 +100,9 @@ class ScriptedWorker:
             while not (self.gate.wait(0.005) or stopped()):
                 pass
             if stopped():
-                yield Finished(request.number, "cancelled", said, 100.0, 4_200_000_000, 4_900_000_000)
+                yield AnswerFinished(request.number, "cancelled", said, 100.0, 4_200_000_000, 4_900_000_000)
                 return
-        yield Finished(request.number, "stop", said, 100.0, 4_200_000_000, 4_900_000_000)
+        yield AnswerFinished(request.number, "stop", said, 100.0, 4_200_000_000, 4_900_000_000)
 
 
 def pieces(text: str) -> list[str]:

@@ -194,9 +194,9 @@ class ChatApp(App[int]):
             case "cover":
                 self._open_cover(int(argument))
             case "look":
-                from mlx_llava.tui.screens.attention import LookScreen
+                from mlx_llava.tui.screens.attention import AttentionScreen
 
-                self.push_screen(LookScreen(session, int(argument or 1) - 1))
+                self.push_screen(AttentionScreen(session, int(argument or 1) - 1))
             case "tokens":
                 from mlx_llava.tui.screens.tokens import TokensScreen
 

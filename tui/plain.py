@@ -9,7 +9,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlx_llava.engine.messages import Crashed, Event, Failed, Finished, Load, Loaded, Loading, Looked, Said
+from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    AttentionMapped,
+    Crashed,
+    Event,
+    Failed,
+    Load,
+    Loaded,
+    Loading,
+)
 from mlx_llava.errors import LlavaError, ModelError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import fetch, read
@@ -72,7 +82,7 @@ class Talk:
         names = [shown.image.name for shown in attention.seen(self.session)[1]]
 
         def told(event: attention.LookEvent) -> None:
-            if isinstance(event, Looked):
+            if isinstance(event, AttentionMapped):
                 self.say("\n".join(number_lines(event, names, token)))
 
         attention.look(self.session, told)
@@ -115,9 +125,9 @@ class Talk:
                 self.say(f"loading {clean_line(event.name)}")
             case Loaded():
                 self.say(f"ready: {clean_line(figures.model_name(event.model))}")
-            case Said():
+            case AnswerPiece():
                 print(clean(event.text), end="", flush=True)
-            case Finished():
+            case AnswerFinished():
                 print(flush=True)
                 self.session.count("")
                 if self.interactive:

@@ -34,7 +34,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Manner:
+class AnswerSettings:
     """How to answer; None takes what the model was converted with."""
 
     system: str | None = None
@@ -63,7 +63,7 @@ class Ask:
 
     number: int
     exchanges: tuple[Exchange, ...]
-    manner: Manner
+    answer_settings: AnswerSettings
     begin: tuple[int, ...] = ()
     """Ids of the tokens that the answer begins with."""
 
@@ -74,19 +74,19 @@ class Count:
 
     number: int
     exchanges: tuple[Exchange, ...]
-    manner: Manner
+    answer_settings: AnswerSettings
 
 
 @dataclass(frozen=True)
-class Look:
+class MapAttention:
     """Tell where the answer of the last exchange looked."""
 
     number: int
     exchanges: tuple[Exchange, ...]
-    manner: Manner
+    answer_settings: AnswerSettings
 
 
-Request = Load | Ask | Count | Look
+Request = Load | Ask | Count | MapAttention
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Began:
+class AnswerStarted:
     """The first token of an answer is there; seconds."""
 
     number: int
@@ -175,7 +175,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerPiece:
     """A piece of an answer: one token, and the text that is certain with it."""
 
     number: int
@@ -186,7 +186,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Finished:
+class AnswerFinished:
     """An answer has ended."""
 
     number: int
@@ -198,7 +198,7 @@ class Finished:
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class AttentionMapped:
     """Where an answer looked: shares of attention, from 0 to 1."""
 
     number: int
@@ -226,4 +226,4 @@ class Crashed:
     problem: str
 
 
-Event = Loading | Loaded | Counted | Began | Said | Finished | Looked | Failed | Crashed
+Event = Loading | Loaded | Counted | AnswerStarted | AnswerPiece | AnswerFinished | AttentionMapped | Failed | Crashed

@@ -11,7 +11,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import Protocol
 
-from mlx_llava.engine.messages import Ask, Crashed, Event, Look, Request
+from mlx_llava.engine.messages import Ask, Crashed, Event, MapAttention, Request
 
 JOIN = 5.0  # seconds to wait for the thread at the end; what is computed is cut short between blocks, a load is not
 
@@ -80,7 +80,7 @@ class Engine:
             self._emit(Crashed(f"{type(error).__name__}: {error}"))
 
     def _fulfil(self, worker: Worker, request: Request) -> None:
-        number = request.number if isinstance(request, Ask | Look) else None
+        number = request.number if isinstance(request, Ask | MapAttention) else None
 
         def stopped() -> bool:
             return self._ending or (number is not None and number <= self._stopped)

@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    AnswerSettings,
+    AnswerStarted,
     Ask,
-    Began,
+    AttentionMapped,
     Choice,
     Count,
     Counted,
     Event,
     Exchange,
     Failed,
-    Finished,
     Fit,
     Load,
     Loaded,
     Loading,
-    Look,
-    Looked,
-    Manner,
+    MapAttention,
     ModelFacts,
     Request,
-    Said,
     Shown,
 )
 from mlx_llava.errors import LlavaError
-from mlx_llava.inference.attention import look
+from mlx_llava.inference.attention import attention_maps
 from mlx_llava.inference.chat import Chat, Image, Piece
 from mlx_llava.inference.generate import CancelledError, Sampling
 from mlx_llava.inputs import TEXT
@@ -55,7 +55,7 @@ class ModelWorker:
 
     def __init__(self) -> None:
         self.chat: Chat | None = None
-        self._manner = Manner()
+        self._manner = AnswerSettings()
         self._fit: Fit | None = None
         self._images: dict[str, Image] = {}  # by the digest of their file
 
@@ -69,7 +69,7 @@ class ModelWorker:
                     yield from self._ask(request, stopped)
                 case Count():
                     yield self._count(request)
-                case Look():
+                case MapAttention():
                     yield from self._look(request, stopped)
         except (LlavaError, OSError, MemoryError, RuntimeError, ValueError) as error:
             known = explain(error)
@@ -95,18 +95,18 @@ class ModelWorker:
         self._begin(checkpoint, self._manner)
         yield Loaded(request, facts(checkpoint, request, time.perf_counter() - started))
 
-    def _begin(self, checkpoint: Checkpoint, manner: Manner) -> Chat:
-        self.chat = Chat(checkpoint, manner.template, manner.system)
-        self._manner, self._images = manner, {}
+    def _begin(self, checkpoint: Checkpoint, settings: AnswerSettings) -> Chat:
+        self.chat = Chat(checkpoint, settings.template, settings.system)
+        self._manner, self._images = settings, {}
         return self.chat
 
-    def _chat(self, manner: Manner) -> Chat:
+    def _chat(self, settings: AnswerSettings) -> Chat:
         """The chat, made anew where its template or the form of its pictures is another."""
         if self.chat is None:
             raise LlavaError("there is no model yet", "Load one with /model.")
-        if (manner.template, manner.fit) != (self._manner.template, self._manner.fit):
-            return self._begin(self.chat.checkpoint, manner)
-        self.chat.system = manner.system
+        if (settings.template, settings.fit) != (self._manner.template, self._manner.fit):
+            return self._begin(self.chat.checkpoint, settings)
+        self.chat.system = settings.system
         return self.chat
 
     def _image(self, shown: Shown, chat: Chat, fit: Fit | None) -> Image:
@@ -123,15 +123,15 @@ class ModelWorker:
         return turns, [self._image(shown, chat, fit) for e in exchanges for shown in e.images]
 
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
-        manner = request.manner
-        chat = self._chat(manner)
-        turns, images = self._conversation(request.exchanges, chat, manner.fit)
+        settings = request.answer_settings
+        chat = self._chat(settings)
+        turns, images = self._conversation(request.exchanges, chat, settings.fit)
         new = turns[-1].num_images
         known, asked = images[: len(images) - new], images[len(images) - new :]
         chat.turns, chat.images = turns[:-1], known
         mx.reset_peak_memory()
-        question, chosen = request.exchanges[-1].question, sampling(manner)
-        pieces = chat.ask(question, asked, chosen, manner.num_top, request.begin, stopped)
+        question, chosen = request.exchanges[-1].question, sampling(settings)
+        pieces = chat.ask(question, asked, chosen, settings.num_top, request.begin, stopped)
         with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.begin) + 1:
@@ -139,16 +139,16 @@ class ModelWorker:
                 yield self._said(request.number, piece, chat)
         yield finished(request.number, chat)
 
-    def _said(self, number: int, piece: Piece, chat: Chat) -> Said:
+    def _said(self, number: int, piece: Piece, chat: Chat) -> AnswerPiece:
         token, spell = piece.token, chat.checkpoint.tokenizer.piece
         if token.logprob is None:
-            return Said(number, piece.text)
+            return AnswerPiece(number, piece.text)
         others = tuple(Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
-        return Said(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
+        return AnswerPiece(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
 
     def _count(self, request: Count) -> Counted:
-        chat = self._chat(request.manner)
-        turns, images = self._conversation(request.exchanges, chat, request.manner.fit)
+        chat = self._chat(request.answer_settings)
+        turns, images = self._conversation(request.exchanges, chat, request.answer_settings.fit)
         draft_images = turns[-1].num_images
         empty = len(chat.encode([Turn("")], ()).tokens)
         before = chat.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
@@ -164,15 +164,15 @@ class ModelWorker:
             starts=tuple(np.flatnonzero(beginnings(whole.slots, chat.checkpoint.config.rows_per_crop)).tolist()),
         )
 
-    def _look(self, request: Look, stopped: Callable[[], bool]) -> Iterator[Looked]:
-        chat = self._chat(request.manner)
-        turns, images = self._conversation(request.exchanges, chat, request.manner.fit)
+    def _look(self, request: MapAttention, stopped: Callable[[], bool]) -> Iterator[AttentionMapped]:
+        chat = self._chat(request.answer_settings)
+        turns, images = self._conversation(request.exchanges, chat, request.answer_settings.fit)
         try:
-            looks = look(chat, turns, images, stopped)
+            maps = attention_maps(chat, turns, images, stopped)
         except CancelledError:
             return
-        tokens = tuple(map(chat.checkpoint.tokenizer.piece, looks.ids))
-        yield Looked(request.number, tokens, looks.as_said, looks.shares, looks.neutral)
+        tokens = tuple(map(chat.checkpoint.tokenizer.piece, maps.ids))
+        yield AttentionMapped(request.number, tokens, maps.as_said, maps.shares, maps.neutral)
 
 
 def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_]:
@@ -180,15 +180,15 @@ def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_
     return (slots != TEXT) & (slots % rows_per_crop == 0)
 
 
-def sampling(manner: Manner) -> Sampling:
+def sampling(settings: AnswerSettings) -> Sampling:
     """How tokens are chosen."""
-    return Sampling(manner.max_tokens, manner.temperature, manner.top_p, seed=manner.seed)
+    return Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
 
 
-def began(number: int, chat: Chat) -> Began:
+def began(number: int, chat: Chat) -> AnswerStarted:
     """What is known with the first token."""
     answer = chat.answer
-    return Began(
+    return AnswerStarted(
         number,
         len(answer.prompt_ids),
         answer.image_tokens,
@@ -199,11 +199,11 @@ def began(number: int, chat: Chat) -> Began:
     )
 
 
-def finished(number: int, chat: Chat) -> Finished:
+def finished(number: int, chat: Chat) -> AnswerFinished:
     """What is known at the end."""
     answer = chat.answer
     memory, peak = mx.get_active_memory(), mx.get_peak_memory()
-    return Finished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
+    return AnswerFinished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
 
 
 def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:

@@ -23,7 +23,7 @@ ROWS = 64  # positions whose weights are there at once: 34 MB with 32 heads and 
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class AttentionMaps:
     """Shares of attention: means over heads and layers."""
 
     ids: list[int]
@@ -34,14 +34,14 @@ class Looks:
     neutral: NDArray[np.float32]  # [pictures, side, side] what each picture gets when it is to be described
 
 
-def look(
+def attention_maps(
     chat: Chat, turns: Sequence[Turn], images: Sequence[Image], stopped: Callable[[], bool] = lambda: False
-) -> Looks:
+) -> AttentionMaps:
     """Where the answer of the last turn looked; StoppedError where `stopped` turned true."""
     prompt, ids, as_said = _answered(chat, turns, images)
     shares = _shares(chat, prompt, ids, images, stopped)
     neutral = [_neutral(chat, image, stopped) for image in images]
-    return Looks(ids, as_said, shares, np.stack(neutral))
+    return AttentionMaps(ids, as_said, shares, np.stack(neutral))
 
 
 def attention(

@@ -11,20 +11,20 @@ from scripted import ScriptedWorker
 from spine import EMBEDDED, answer_of, conversation_of
 
 from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    AnswerSettings,
+    AnswerStarted,
     Ask,
-    Began,
     Count,
     Counted,
     Crashed,
     Event,
     Exchange,
     Failed,
-    Finished,
     Load,
     Loaded,
-    Manner,
     Request,
-    Said,
 )
 from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.images.attachments import read
@@ -49,7 +49,7 @@ def until(engine: Engine, kind: type[Event]) -> list[Event]:
 
 
 def text(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Said))
+    return "".join(event.text for event in events if isinstance(event, AnswerPiece))
 
 
 @pytest.fixture
@@ -65,23 +65,23 @@ def running() -> Iterator[Callable[..., Engine]]:
     assert all(engine.end() for engine in engines)
 
 
-def ask(number: int, *questions: str, images: tuple = (), **manner: object) -> Ask:
+def ask(number: int, *questions: str, images: tuple = (), **answer_settings: object) -> Ask:
     """A conversation whose earlier answers are those that were recorded."""
     earlier = [Exchange(q, images if n == 0 else (), ANSWERS[q]) for n, q in enumerate(questions[:-1])]
     last = Exchange(questions[-1], () if earlier else images)
-    return Ask(number, (*earlier, last), Manner(**manner))  # pyright: ignore[reportArgumentType]
+    return Ask(number, (*earlier, last), AnswerSettings(**answer_settings))  # pyright: ignore[reportArgumentType]
 
 
 def test_events_come_in_the_order_of_requests(running: Callable[..., Engine]) -> None:
     engine = running(ScriptedWorker)
     engine.send(Load("a"))
     engine.send(ask(1, "What is this?"))
-    events = until(engine, Finished)
-    assert [type(event).__name__ for event in events if not isinstance(event, Said)] == [
+    events = until(engine, AnswerFinished)
+    assert [type(event).__name__ for event in events if not isinstance(event, AnswerPiece)] == [
         "Loading",
         "Loaded",
-        "Began",
-        "Finished",
+        "AnswerStarted",
+        "AnswerFinished",
     ]
     assert text(events) == "It is a **cat**."
 
@@ -91,9 +91,9 @@ def test_a_stopped_answer_ends_at_the_next_token(running: Callable[..., Engine])
     worker.gate.clear()
     engine = running(lambda: worker)
     engine.send(ask(1, "Count."))
-    events = until(engine, Said)
+    events = until(engine, AnswerPiece)
     engine.stop(1)
-    events += until(engine, Finished)
+    events += until(engine, AnswerFinished)
     assert text(events) == "one"
 
 
@@ -103,9 +103,9 @@ def test_a_question_stopped_before_its_turn_is_never_answered(running: Callable[
     engine.stop(7)
     engine.send(ask(7, "Count."))
     engine.send(ask(8, "Count."))
-    events = until(engine, Finished)
-    events += until(engine, Finished) if sum(isinstance(e, Finished) for e in events) < 2 else []
-    assert [event.finish for event in events if isinstance(event, Finished)] == ["cancelled", "stop"]
+    events = until(engine, AnswerFinished)
+    events += until(engine, AnswerFinished) if sum(isinstance(e, AnswerFinished) for e in events) < 2 else []
+    assert [event.finish for event in events if isinstance(event, AnswerFinished)] == ["cancelled", "stop"]
 
 
 def test_a_crash_is_told_and_ends_the_thread(running: Callable[..., Engine]) -> None:
@@ -145,15 +145,15 @@ def model(running: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, home:
 
 def test_the_embedded_model_answers_about_a_scene(model: Engine) -> None:
     model.send(ask(1, SQUARE, images=(SCENE,)))
-    assert text(until(model, Finished)) == ANSWERS[SQUARE]
+    assert text(until(model, AnswerFinished)) == ANSWERS[SQUARE]
 
 
 def test_a_second_question_prefills_only_what_is_new(model: Engine) -> None:
     model.send(ask(1, TALK[0]["question"], images=(SCENE,)))
-    until(model, Finished)
+    until(model, AnswerFinished)
     model.send(ask(2, TALK[0]["question"], TALK[1]["question"], images=(SCENE,)))
-    events = until(model, Finished)
-    began = next(event for event in events if isinstance(event, Began))
+    events = until(model, AnswerFinished)
+    began = next(event for event in events if isinstance(event, AnswerStarted))
     assert began.prefilled_tokens < 20 < began.prompt_tokens
     assert text(events) == TALK[1]["answer"]
 
@@ -174,18 +174,18 @@ def test_an_answer_stopped_while_it_is_read_says_nothing(
     engine.send(Load())
     until(engine, Loaded)
     engine.send(ask(1, SQUARE, images=(SCENE,)))
-    (only,) = until(engine, Finished)
-    assert isinstance(only, Finished)
+    (only,) = until(engine, AnswerFinished)
+    assert isinstance(only, AnswerFinished)
     assert (only.finish, only.tokens) == ("cancelled", 0)
     engine.send(ask(2, SQUARE, images=(SCENE,)))
-    assert text(until(engine, Finished)) == ANSWERS[SQUARE]
+    assert text(until(engine, AnswerFinished)) == ANSWERS[SQUARE]
 
 
 def test_answering_again_prefills_one_token(model: Engine) -> None:
     for number in (1, 2):
         model.send(ask(number, SQUARE, images=(SCENE,)))
-        events = until(model, Finished)
-    assert next(event for event in events if isinstance(event, Began)).prefilled_tokens == 1
+        events = until(model, AnswerFinished)
+    assert next(event for event in events if isinstance(event, AnswerStarted)).prefilled_tokens == 1
     assert text(events) == ANSWERS[SQUARE]
 
 
@@ -193,16 +193,16 @@ def test_equal_seeds_give_equal_answers_whatever_came_between(model: Engine) -> 
     answers = []
     for number, seed in enumerate((1, 2, 1)):
         model.send(ask(number, "Describe the image.", images=(SCENE,), temperature=5.0, seed=seed, max_tokens=12))
-        answers.append(text(until(model, Finished)))
+        answers.append(text(until(model, AnswerFinished)))
     assert answers[0] == answers[2] != answers[1]
 
 
 def test_tokens_are_counted_by_what_they_show(model: Engine) -> None:
     asked = ask(1, SQUARE, "How many shapes are there?", images=(SCENE,))
-    model.send(Count(1, asked.exchanges, asked.manner))
+    model.send(Count(1, asked.exchanges, asked.answer_settings))
     counted = next(event for event in until(model, Counted) if isinstance(event, Counted))
     model.send(asked)
-    began = next(event for event in until(model, Finished) if isinstance(event, Began))
+    began = next(event for event in until(model, AnswerFinished) if isinstance(event, AnswerStarted))
     assert counted.total == began.prompt_tokens
     assert counted.images == began.image_tokens == 64
     assert min(counted.system, counted.history, counted.draft) > 0
@@ -210,7 +210,7 @@ def test_tokens_are_counted_by_what_they_show(model: Engine) -> None:
 
 def test_tokens_come_with_alternatives_when_asked_for(model: Engine) -> None:
     model.send(ask(1, SQUARE, images=(SCENE,), num_top=5))
-    said = [event for event in until(model, Finished) if isinstance(event, Said)]
+    said = [event for event in until(model, AnswerFinished) if isinstance(event, AnswerPiece)]
     assert said[0].token is not None
     assert said[0].others[0] == said[0].token  # greedy
     assert len(said[0].others) == 5
@@ -226,10 +226,10 @@ def test_what_is_wrong_with_a_request_leaves_the_engine_alive(model: Engine) -> 
     assert isinstance(failed, Failed)
     assert "the limit 512" in failed.problem
     model.send(ask(2, SQUARE, images=(SCENE,)))
-    assert text(until(model, Finished)) == ANSWERS[SQUARE]
+    assert text(until(model, AnswerFinished)) == ANSWERS[SQUARE]
 
 
 def test_the_form_of_pictures_can_change_between_questions(model: Engine) -> None:
     for number, fit in enumerate(("crop", "pad", None)):
         model.send(ask(number, SQUARE, images=(SCENE,), fit=fit))
-        assert any(isinstance(event, Began) for event in until(model, Finished))
+        assert any(isinstance(event, AnswerStarted) for event in until(model, AnswerFinished))

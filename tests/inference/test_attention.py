@@ -10,7 +10,7 @@ from lessons import adapted, tiny
 from spine import EMBEDDED, prompts
 
 from mlx_llava.checkpoint.folder import Checkpoint
-from mlx_llava.inference.attention import attention, look
+from mlx_llava.inference.attention import attention, attention_maps
 from mlx_llava.inference.chat import Chat, Image
 from mlx_llava.inference.generate import CancelledError
 from mlx_llava.inputs import collate
@@ -40,9 +40,9 @@ def asked(checkpoint: Checkpoint) -> tuple[Chat, str]:
 
 def test_looking_changes_no_later_answer_and_no_kept_cache(checkpoint: Checkpoint) -> None:
     (looked_at, first), (other, _) = asked(checkpoint), asked(checkpoint)
-    looks = look(looked_at, [Turn(QUESTION, 1, first)], [image(checkpoint)])
-    assert looks.as_said
-    assert checkpoint.tokenizer.decode(looks.ids) == first
+    maps = attention_maps(looked_at, [Turn(QUESTION, 1, first)], [image(checkpoint)])
+    assert maps.as_said
+    assert checkpoint.tokenizer.decode(maps.ids) == first
     for chat in (looked_at, other):
         list(chat.ask("How many circles are there?"))
     assert looked_at.answer.tokens == other.answer.tokens
@@ -52,8 +52,8 @@ def test_looking_changes_no_later_answer_and_no_kept_cache(checkpoint: Checkpoin
 def test_an_answer_that_is_read_anew_looks_where_it_looked_when_it_was_said(checkpoint: Checkpoint) -> None:
     chat, answer = asked(checkpoint)
     turns = [Turn(QUESTION, 1, answer)]
-    said = look(chat, turns, chat.images)
-    anew = look(Chat(checkpoint), turns, chat.images)
+    said = attention_maps(chat, turns, chat.images)
+    anew = attention_maps(Chat(checkpoint), turns, chat.images)
     assert not anew.as_said
     text = checkpoint.tokenizer.decode
     assert text(anew.ids) == text(said.ids)
@@ -63,19 +63,19 @@ def test_an_answer_that_is_read_anew_looks_where_it_looked_when_it_was_said(chec
 
 def test_every_picture_has_its_share_and_its_neutral_map(checkpoint: Checkpoint) -> None:
     images = [image(checkpoint), image(checkpoint, "three_shapes.png")]
-    looks = look(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], images)
+    maps = attention_maps(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], images)
     side = checkpoint.config.vision.image_size // checkpoint.config.vision.patch_size
-    assert looks.shares.shape == (len(looks.ids), 2, side, side)
-    assert looks.neutral.shape == (2, side, side)
-    assert (looks.shares > 0).all()
-    assert (looks.shares.sum((1, 2, 3)) < 1).all()
-    alone = look(Chat(checkpoint), [Turn("What is this?", 1, "red")], images[:1])
-    np.testing.assert_allclose(alone.neutral[0], looks.neutral[0], rtol=0, atol=1e-7)
+    assert maps.shares.shape == (len(maps.ids), 2, side, side)
+    assert maps.neutral.shape == (2, side, side)
+    assert (maps.shares > 0).all()
+    assert (maps.shares.sum((1, 2, 3)) < 1).all()
+    alone = attention_maps(Chat(checkpoint), [Turn("What is this?", 1, "red")], images[:1])
+    np.testing.assert_allclose(alone.neutral[0], maps.neutral[0], rtol=0, atol=1e-7)
 
 
 def test_nobody_waits_for_a_look_that_was_stopped(checkpoint: Checkpoint) -> None:
     with pytest.raises(CancelledError):
-        look(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image(checkpoint)], lambda: True)
+        attention_maps(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image(checkpoint)], lambda: True)
 
 
 def packed(model: Llava) -> Llava:
@@ -103,5 +103,5 @@ def test_what_ends_an_answer_in_a_template_is_no_token_of_it(embedded: Checkpoin
     said = "".join(piece.text for piece in chat.ask("What color is the square?", [image]))
     assert said
     for answer in (said, "blue"):  # as it was said, and read anew
-        looks = look(chat, [Turn("What color is the square?", 1, answer)], [image])
-        assert embedded.tokenizer.decode(looks.ids).strip() == answer.strip()
+        maps = attention_maps(chat, [Turn("What color is the square?", 1, answer)], [image])
+        assert embedded.tokenizer.decode(maps.ids).strip() == answer.strip()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from mlx_llava.engine.messages import Looked
+from mlx_llava.engine.messages import AttentionMapped
 from mlx_llava.program.text import clean_line
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
@@ -32,7 +32,7 @@ def digits(weights: Weights) -> list[str]:
     return ["".join(map(str, row)) for row in levels.astype(int).tolist()]
 
 
-def number_lines(looked: Looked, names: Sequence[str], token: int | None) -> list[str]:
+def number_lines(looked: AttentionMapped, names: Sequence[str], token: int | None) -> list[str]:
     """Where a token looked, or all of them on average, in the pictures of these names: facts, and rows of digits."""
     if token is not None and not 0 <= token < len(looked.tokens):
         return [f"there is no token {token + 1}: {len(looked.tokens)} were said"]

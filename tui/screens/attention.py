@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.engine.messages import Failed, Looked
+from mlx_llava.engine.messages import AttentionMapped, Failed
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images import eyes, heat
@@ -22,7 +22,7 @@ from mlx_llava.tui.widgets.image_view import ImageView
 WAIT = "a moment: the model reads the answer once more"
 
 
-class LookScreen(ModalScreen[None]):
+class AttentionScreen(ModalScreen[None]):
     """Shows where the last answer looked, once the engine has told."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,7 +41,7 @@ class LookScreen(ModalScreen[None]):
         self.session = session
         self.images = attention.seen(session)[1]
         self.image = len(self.images) - 1
-        self.looked: Looked | None = None
+        self.looked: AttentionMapped | None = None
         self.token = token
         self.relative = False
 
@@ -69,7 +69,7 @@ class LookScreen(ModalScreen[None]):
 
     def told(self, event: attention.LookEvent) -> None:
         """The engine has an answer, or none."""
-        if isinstance(event, Looked):
+        if isinstance(event, AttentionMapped):
             self.looked = event
             self.action_step(0)
         else:

@@ -15,7 +15,18 @@ from textual.screen import Screen
 from textual.widget import MountError, Widget
 from textual.widgets import Static
 
-from mlx_llava.engine.messages import Ask, Choice, Crashed, Event, Failed, Finished, Loaded, Look, ModelFacts, Said
+from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    Ask,
+    Choice,
+    Crashed,
+    Event,
+    Failed,
+    Loaded,
+    MapAttention,
+    ModelFacts,
+)
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.cover import Patches, covered, neutral
@@ -121,7 +132,7 @@ class ChatScreen(Screen[None]):
     async def _listen(self) -> None:
         writing = self.session.answering
         events = self.session.receive()
-        if writing and any(isinstance(event, Said) for event in events):
+        if writing and any(isinstance(event, AnswerPiece) for event in events):
             await self._grow(writing.node)
         for event in events:
             await self._show(event, writing.node if writing else None)
@@ -136,7 +147,7 @@ class ChatScreen(Screen[None]):
 
     async def _show(self, event: Event, answer: Node | None) -> None:
         match event:
-            case Finished() if answer:
+            case AnswerFinished() if answer:
                 turn = self.log_view.turn(answer)
                 if isinstance(turn, AnswerTurn) and answer.text:
                     await turn.finish()
@@ -144,7 +155,7 @@ class ChatScreen(Screen[None]):
             case Failed(request=Ask()):
                 await self.redraw()
                 await self.note(f"{event.problem}\n{event.advice}", error=True)
-            case Failed(request=request) if not isinstance(request, Look):  # which its own screen tells of
+            case Failed(request=request) if not isinstance(request, MapAttention):  # which its own screen tells of
                 self.composer.tell(LlavaError(event.problem, event.advice))
             case Crashed():
                 await self.redraw()

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlx_llava.engine.messages import Crashed, Event, Exchange, Failed, Look, Looked
+from mlx_llava.engine.messages import AttentionMapped, Crashed, Event, Exchange, Failed, MapAttention
 from mlx_llava.errors import UsageError
 from mlx_llava.tui.session.conversation import Numbered
 
 if TYPE_CHECKING:
     from mlx_llava.tui.session.session import Session
 
-LookEvent = Looked | Failed | Crashed
+LookEvent = AttentionMapped | Failed | Crashed
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Looking:
     def told(self, event: Event) -> bool:
         """Pass on what came of it, if this is that; whether it was."""
         match event:
-            case Looked(number=number) | Failed(request=Look(number=number)) if number == self.number:
+            case AttentionMapped(number=number) | Failed(request=MapAttention(number=number)) if number == self.number:
                 self.tell(event)
             case Crashed():
                 self.tell(event)
@@ -52,7 +52,7 @@ def look(session: "Session", tell: Callable[[LookEvent], None]) -> None:
     session.check_free()
     exchanges, _ = seen(session)
     session.looking = Looking(session.next_number(), tell)
-    session.engine.send(Look(session.looking.number, exchanges, session.manner()))
+    session.engine.send(MapAttention(session.looking.number, exchanges, session.answer_settings()))
 
 
 def look_away(session: "Session") -> None:

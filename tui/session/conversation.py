@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlx_llava.engine.messages import Exchange, Said
+from mlx_llava.engine.messages import AnswerPiece, Exchange
 from mlx_llava.tui.images.attachments import Attachment
 
 CODE = re.compile(r"^(```|~~~)[^\n]*\n(.*?)^\1", re.DOTALL | re.MULTILINE)
@@ -33,7 +33,7 @@ class Node:
     """Its number in the history, once it is there."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What an answer took."""
-    tokens: list[Said] = field(default_factory=list)
+    tokens: list[AnswerPiece] = field(default_factory=list)
     """An answer token by token, where alternatives were asked for."""
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_llava.engine.messages import Choice, Counted, Load, ModelFacts, Said
+from mlx_llava.engine.messages import AnswerPiece, Choice, Counted, Load, ModelFacts
 from mlx_llava.program.text import clean_line
 
 GIGA = 1e9
@@ -125,13 +125,13 @@ def token(text: str) -> str:
     return clean_line(text.replace("\n", "⏎"), 20) or "·"
 
 
-def choices(said: Said) -> tuple[Choice, ...]:
+def choices(said: AnswerPiece) -> tuple[Choice, ...]:
     """What was likely at a place, the likeliest first; what was said is among it."""
     found = said.others if said.token is None or said.token in said.others else (*said.others, said.token)
     return tuple(sorted(found, key=lambda choice: -choice.probability))
 
 
-def token_lines(tokens: Sequence[Said]) -> list[str]:
+def token_lines(tokens: Sequence[AnswerPiece]) -> list[str]:
     """Every token with its probability, and what else was likely, both numbered for /instead."""
     lines = []
     for n, said in enumerate(tokens, 1):

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_llava.engine.messages import (
+    AnswerFinished,
+    AnswerPiece,
+    AnswerSettings,
+    AnswerStarted,
     Ask,
-    Began,
     Choice,
     Count,
     Counted,
@@ -20,13 +23,10 @@ from mlx_llava.engine.messages import (
     Event,
     Exchange,
     Failed,
-    Finished,
     Load,
     Loaded,
     Loading,
-    Manner,
     ModelFacts,
-    Said,
 )
 from mlx_llava.engine.thread import Engine
 from mlx_llava.errors import LlavaError, UsageError
@@ -59,7 +59,7 @@ class Answering:
 
     number: int
     node: Node
-    began: Began | None = None
+    began: AnswerStarted | None = None
     times: tuple[float, ...] = ()
 
     @property
@@ -174,7 +174,7 @@ class Session:
         self.record.question(question)
         return self.answer(question)
 
-    def answer(self, question: Node, begin: Sequence[Said] = ()) -> Node:
+    def answer(self, question: Node, begin: Sequence[AnswerPiece] = ()) -> Node:
         """Answer a question, once more if it has answers; with the tokens of `begin` first."""
         self.check_free()
         return self.begin_answer(Node("assistant", tokens=[*begin]), question)
@@ -189,7 +189,7 @@ class Session:
         self.conversation.add(node, question)
         self.answering = Answering(self.next_number(), node)
         ids = tuple(said.token.id for said in node.tokens if said.token)
-        self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.manner(), ids))
+        self.engine.send(Ask(self._number, self.conversation.exchanges(question), self.answer_settings(), ids))
         return node
 
     @property
@@ -206,7 +206,7 @@ class Session:
         if question is None or not 0 <= place < len(tokens):
             raise UsageError(f"there is no token {place + 1}", "/tokens lists them.")
         said = tokens[place]
-        return self.answer(question, [*tokens[:place], Said(said.number, other.text, other, said.others)])
+        return self.answer(question, [*tokens[:place], AnswerPiece(said.number, other.text, other, said.others)])
 
     def again(self) -> Node:
         """Answer the last question once more, beside the answer that is there."""
@@ -257,11 +257,11 @@ class Session:
     def _show(self, conversation: Conversation) -> None:
         self.conversation, self.draft, self.counted, self.editing = conversation, Node("user"), None, None
 
-    def manner(self) -> Manner:
+    def answer_settings(self) -> AnswerSettings:
         """How to answer, by the settings."""
         wanted = self.settings
         seed = random.SystemRandom().randrange(2**31) if wanted.seed is None else wanted.seed
-        return Manner(
+        return AnswerSettings(
             system=wanted.system,
             template=wanted.template,
             fit=wanted.fit,
@@ -280,7 +280,7 @@ class Session:
         draft = Node("user", text, self.draft.shown, parent=edited.parent if edited else self.conversation.tip)
         exchanges = self.conversation.exchanges(draft) or (Exchange(""),)
         self.counting = True
-        self.engine.send(Count(self.next_number(), exchanges, self.manner()))
+        self.engine.send(Count(self.next_number(), exchanges, self.answer_settings()))
 
     def receive(self) -> list[Event]:
         """What happened since the last call, already noted here."""
@@ -299,11 +299,11 @@ class Session:
                 self._loaded(event)
             case Counted():
                 self.counted, self.counting = event, False
-            case Began() if self.answering:
+            case AnswerStarted() if self.answering:
                 self.answering.began = event
-            case Said() if self.answering:
+            case AnswerPiece() if self.answering:
                 self._grow(self.answering, event)
-            case Finished() if self.answering:
+            case AnswerFinished() if self.answering:
                 self._finish(self.answering, event)
             case Failed() | Crashed():
                 self._fail(event)
@@ -323,13 +323,13 @@ class Session:
         if self.comparison:
             self.comparison.loaded(event.load)
 
-    def _grow(self, answering: Answering, event: Said) -> None:
+    def _grow(self, answering: Answering, event: AnswerPiece) -> None:
         answering.node.text += event.text
         answering.times = (*answering.times[-200:], time.monotonic())
         if event.token:
             answering.node.tokens.append(event)
 
-    def _finish(self, answering: Answering, event: Finished) -> None:
+    def _finish(self, answering: Answering, event: AnswerFinished) -> None:
         began = answering.began
         node, self.answering = answering.node, None
         node.facts = {"finish": event.finish, "tokens": event.tokens, "tokens_per_second": event.tokens_per_second}

@@ -10,7 +10,7 @@ from spine import EMBEDDED
 
 from mlx_llava.engine.messages import Load
 from mlx_llava.tui.images.heat import NOW, answer_line, digits, light, relative
-from mlx_llava.tui.screens.attention import LookScreen
+from mlx_llava.tui.screens.attention import AttentionScreen
 from mlx_llava.tui.widgets.image_view import ImageView
 
 SCENE = EMBEDDED / "examples" / "one_shape.png"
@@ -66,7 +66,7 @@ def test_a_person_sees_where_each_token_looked() -> None:
             await driver.type("/look", "enter")
             await driver.shows("token 1 of ")
             screen = driver.app.screen
-            assert isinstance(screen, LookScreen)
+            assert isinstance(screen, AttentionScreen)
             await driver.shows("Where it looked · picture 1 of 1: one_shape.png")
             assert screen.looked is not None
             assert "".join(screen.looked.tokens).strip() == said
@@ -140,7 +140,7 @@ def test_a_look_that_fails_says_so_on_its_screen() -> None:
             worker.refusal = "too long"
             await driver.type("/look", "enter")
             await driver.shows("too long")
-            assert isinstance(driver.app.screen, LookScreen)
+            assert isinstance(driver.app.screen, AttentionScreen)
             await driver.pilot.press("r", "right", "tab", "escape")
             await driver.until(lambda: driver.app.screen is driver.app.chat)
 

@@ -12,7 +12,7 @@ import pytest
 from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
-from mlx_llava.engine.messages import Choice, Event, Load, Look, Looked, Request, Said
+from mlx_llava.engine.messages import AnswerPiece, AttentionMapped, Choice, Event, Load, MapAttention, Request
 from mlx_llava.tui.history.history import History
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "screens"
@@ -26,12 +26,12 @@ class UnsureWorker(ScriptedWorker):
 
     def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
         for event in super().handle(request, stopped):
-            yield replace(event, others=(*event.others, *OTHERS)) if isinstance(event, Said) else event
-        if isinstance(request, Look):
+            yield replace(event, others=(*event.others, *OTHERS)) if isinstance(event, AnswerPiece) else event
+        if isinstance(request, MapAttention):
             down, across = np.mgrid[:24, :24]
             spot = np.maximum(64 - (down - 12) ** 2 - (across - 6) ** 2, 0) / 2**15
             shares = np.stack([spot, spot.T])[:, None]
-            yield Looked(request.number, (" a", " blue"), True, shares, np.full((1, 24, 24), 2**-12))
+            yield AttentionMapped(request.number, (" a", " blue"), True, shares, np.full((1, 24, 24), 2**-12))
 
 
 def album(folder: Path) -> Path:

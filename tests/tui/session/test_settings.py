@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_llava.engine.messages import Manner
+from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.session.settings import Settings, about, bears, names, setting_name
 from mlx_llava.tui.session.settings_file import FILE, read_settings, write_settings
@@ -93,7 +93,7 @@ def test_every_setting_is_described_and_its_default_is_one_of_its_values() -> No
     for name in names():
         assert about(name).endswith(".")
         assert bears(name, getattr(Settings(), name))
-    shared = names() & get_type_hints(Manner).keys()
+    shared = names() & get_type_hints(AnswerSettings).keys()
     assert {"system", "template", "fit", "temperature", "top_p", "max_tokens", "seed"} <= shared
 
 
