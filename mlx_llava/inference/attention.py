@@ -37,7 +37,7 @@ class AttentionMaps:
 def attention_maps(
     chat: Chat, turns: Sequence[Turn], images: Sequence[Image], stopped: Callable[[], bool] = lambda: False
 ) -> AttentionMaps:
-    """Where the answer of the last turn looked; StoppedError where `stopped` turned true."""
+    """Where the answer of the last turn looked; CancelledError where `stopped` turned true."""
     prompt, ids, as_said = _answered(chat, turns, images)
     shares = _shares(chat, prompt, ids, images, stopped)
     neutral = [_neutral(chat, image, stopped) for image in images]

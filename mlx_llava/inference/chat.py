@@ -196,7 +196,7 @@ class Chat:
     ) -> mx.array:
         """Embeddings `[T - start, D]`; the tower runs for pictures that are needed and not yet known.
 
-        StoppedError where `stopped` turned true; pictures that were seen to the end stay known.
+        CancelledError where `stopped` turned true; pictures that were seen to the end stay known.
         """
         model, slots = self.checkpoint.model, example.slots[start:]
         features = None

@@ -31,7 +31,7 @@ class CancelledError(Exception):
 
 
 def compute_unless(stopped: Callable[[], bool]) -> Callable[[mx.array], None]:
-    """What computes an array, and raises StoppedError where `stopped` has turned true: a model's `before_block`."""
+    """What computes an array, and raises CancelledError where `stopped` has turned true: a model's `before_block`."""
 
     def compute(x: mx.array) -> None:
         mx.eval(x)
@@ -139,7 +139,7 @@ def stream(
 ) -> Generator[Token, None, None]:
     """Tokens after a prompt, without end but for `max_tokens`; leaves the prompt and them in the cache.
 
-    StoppedError where `stopped` turned true before the first of them; the cache keeps what all layers have read.
+    CancelledError where `stopped` turned true before the first of them; the cache keeps what all layers have read.
 
     Args:
         tokens: ids of the whole prompt `[T]`, for the repetition penalty.

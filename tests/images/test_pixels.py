@@ -227,7 +227,7 @@ MEMORY = """
 import io, resource, sys
 from pathlib import Path
 from PIL import Image
-from mlx_llava.config import PictureConfig
+from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import FORMATS, crop, open_picture
 
@@ -295,7 +295,7 @@ def test_bombs_are_refused_before_they_take_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 4_000), (4_000, 1), (4_000, 4_000)])
 def test_padding_takes_little_memory(size: tuple[int, int]) -> None:
-    program = f'crop(Image.new("RGB", {size}), PictureConfig(fit="pad"))\nprint(peak())'
+    program = f'crop(Image.new("RGB", {size}), ImageConfig(fit="pad"))\nprint(peak())'
     assert float(run_child(MEMORY + program)) < 300  # MB, Python and all libraries included
 
 

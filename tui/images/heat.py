@@ -11,7 +11,7 @@ from mlx_llava.program.text import clean_line
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
 AROUND = 24  # tokens shown on each side of the one that is looked at
-NOW = "where it looks now: text, pictures or settings may have changed"  # Looked.as_said is false
+NOW = "where it looks now: text, pictures or settings may have changed"  # AttentionMapped.as_said is false
 
 
 def light(weights: Weights) -> Weights:
