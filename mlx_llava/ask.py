@@ -1,6 +1,6 @@
-"""`mlx-llava ask`: one question about pictures, or a file of questions.
+"""`mlx-llava ask`: one question about images, or a file of questions.
 
-stdout holds the answer and nothing else; everything about it goes to stderr.
+Only the answer goes to stdout; everything else goes to stderr.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from mlx_llava.errors import ImageError, UsageError
+from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
 from mlx_llava.program.options import optional, parse
 from mlx_llava.program.paths import expanded
 from mlx_llava.program.run import printable, run
@@ -27,79 +28,90 @@ if TYPE_CHECKING:
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
 BATCH_SIZE = 8  # questions of a file
-EMBEDDED = "embedded"  # what reports call the model of this package
+EMBEDDED = "embedded"  # the bundled model's name in reports
+
+
+@dataclass(frozen=True)
+class Only:
+    """Marks a flag that only one of the two modes reads."""
+
+    mode: str
+    flag: str = ""
+    """How an error names it; after its field unless given."""
+
+
+SINGLE, FILE = "a single question", "--questions"
 
 
 @dataclass(frozen=True)
 class AskOptions:
-    """Ask a LLaVA about pictures: `mlx-llava ask photo.jpg "What is this?"`.
+    """Ask a LLaVA about images: `mlx-llava ask photo.jpg "What is this?"`.
 
-    Without pictures it is a question of text. The question may also come on standard input.
+    Images are optional. The question can also come from standard input.
     """
 
-    words: Annotated[Positional[tuple[str, ...]], optional("PICTURE ... QUESTION")] = ()
-    """Pictures, and the question."""
+    words: Annotated[Positional[tuple[str, ...]], optional("IMAGE ... QUESTION"), Only(SINGLE, "a question")] = ()
+    """Image files, and the question."""
     model: Annotated[str | None, optional("MODEL", "-m")] = None
-    """Converted folder, or a repository that holds one; the small model of this package unless given."""
+    """Converted folder, or a Hugging Face repository that holds one (default: the small bundled model)."""
     adapter_path: Annotated[Path | None, optional("FOLDER")] = None
-    """Adapters that `mlx-llava lora` trained on this model."""
+    """Adapters trained on this model by `mlx-llava lora`."""
     revision: Annotated[str | None, optional("REVISION")] = None
     """Branch, tag or commit of the repository."""
-    image: Annotated[tuple[str, ...], optional("PICTURE", "-a")] = ()
-    """A picture; give it again for several."""
+    image: Annotated[tuple[str, ...], optional("IMAGE", "-a"), Only(SINGLE, "a question")] = ()
+    """Image file; repeat the flag for several."""
     decoding: Literal["display", "training"] = "display"
-    """How files are read: as a viewer shows them, or exactly as LLaVA was trained and evaluated."""
+    """How image files are decoded: as a viewer displays them, or exactly as LLaVA's training and evaluation did."""
     system: Annotated[str | None, optional("TEXT", "-s")] = None
-    """System prompt, instead of the template's."""
+    """System prompt (default: the template's)."""
     template: Annotated[str | None, optional("NAME")] = None
-    """Prompt template, instead of the one recorded at conversion."""
-    max_tokens: int = 512
-    """Tokens at most."""
-    temp: Annotated[float, arg(aliases=["--temperature"])] = 0.0
-    """Randomness; 0 takes the likeliest token every time."""
-    top_p: float = 1.0
-    """Choose among the likeliest tokens that together have this probability."""
-    top_k: int = 0
-    """Choose among this many of the likeliest tokens; 0 for all."""
-    min_p: float = 0.0
-    """Choose among tokens with at least this share of the likeliest one's probability."""
-    repetition_penalty: float = 1.0
-    """Above 1: make the last 20 tokens less likely."""
-    seed: Annotated[int | None, optional("N")] = None
-    """Start of the random numbers; the one used is in --json and --stats."""
-    max_kv_size: Annotated[int | None, optional("N")] = None
-    """Keep this many positions at most; the model no longer sees older ones, the first four aside."""
-    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, optional("{2,3,4,5,6,8}")] = None
-    """Pack kept keys and values into this many bits."""
-    json: bool = False
+    """Prompt template (default: the one recorded at conversion)."""
+    max_tokens: Annotated[int, MAX_TOKENS] = 512
+    """Maximum length of the answer in tokens."""
+    temp: Annotated[float, TEMPERATURE, arg(aliases=["--temperature"])] = 0.0
+    """Sampling temperature; 0 always picks the most likely token."""
+    top_p: Annotated[float, TOP_P] = 1.0
+    """Sample from the most likely tokens whose probabilities add up to this."""
+    top_k: Annotated[int, Limits(0, 2**20)] = 0
+    """Sample from this many of the most likely tokens; 0 means all."""
+    min_p: Annotated[float, Limits(0, 1)] = 0.0
+    """Sample from tokens at least this likely, relative to the most likely one."""
+    repetition_penalty: Annotated[float, Limits(1e-3, 1e3)] = 1.0
+    """Values above 1 make the last 20 tokens less likely."""
+    seed: Annotated[int | None, SEED, optional("N")] = None
+    """Random seed for sampling (default: random; --json and --stats report it)."""
+    max_kv_size: Annotated[int | None, Limits(8, 2**24), optional("N"), Only(SINGLE)] = None
+    """Cache at most this many positions: the first four and the newest (default: all)."""
+    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, optional("{2,3,4,5,6,8}"), Only(SINGLE)] = None
+    """Quantize the cached keys and values to this many bits (default: not quantized)."""
+    json: Annotated[bool, Only(SINGLE)] = False
     """Print one JSON object instead of the text."""
-    logprobs: bool = False
-    """Add the prompt's ids and every token with its log-probability and the five likeliest; implies --json."""
-    stats: bool = False
+    logprobs: Annotated[bool, Only(SINGLE)] = False
+    """Add prompt token ids, and each token's log-probability with the five most likely tokens; implies --json."""
+    stats: Annotated[bool, Only(SINGLE)] = False
     """Print counts, times and memory to stderr."""
-    stream: bool = True
-    """Print the answer whole, not as it comes."""
+    stream: Annotated[bool, Only(SINGLE, "--no-stream")] = True
+    """Print the answer at once instead of streaming it."""
     questions: Annotated[Path | None, optional("FILE")] = None
-    """JSON lines with question_id, image, text: LLaVA's question files."""
+    """JSON lines with question_id, image and text, as in LLaVA's question files."""
     answers: Annotated[Path | None, optional("FILE")] = None
-    """Where their answers go, a line each; ids that have an answer there are skipped."""
-    image_folder: Annotated[Path | None, optional("FOLDER")] = None
-    """Where the pictures of --questions lie; beside the file unless given."""
-    batch_size: Annotated[int | None, optional("N")] = None
-    """Questions of a file that are answered together; 8 unless given."""
+    """File for the answers, one JSON line each; questions already answered there are skipped."""
+    image_folder: Annotated[Path | None, optional("FOLDER"), Only(FILE)] = None
+    """Folder with the images of --questions (default: the folder of the file)."""
+    batch_size: Annotated[int | None, Limits(1, 1024), optional("N"), Only(FILE)] = None
+    """Questions answered together (default: 8)."""
 
 
 def main() -> None:
-    """Run the program."""
     run(lambda: ask(parse(AskOptions, "mlx-llava ask")))
 
 
 def ask(options: AskOptions) -> int:
-    """Answer; the exit code."""
+    """Answer the question or the file of questions; returns the exit code."""
     check(options)
     if options.questions is not None and options.answers is not None:
         return _answer_file(options, options.questions, options.answers)
-    names, question = _sort(options)
+    names, question = _images_and_question(options)
     checkpoint, load_seconds = _load(options)
     from mlx_llava.inference import report
     from mlx_llava.inference.chat import Chat, Image
@@ -123,7 +135,7 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
 
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
-    rows = waiting_rows(files)  # before the model: a wrong file is told at once
+    rows = waiting_rows(files)  # before the model is loaded: errors in the file come at once
     checkpoint, _ = _load(options)
     from mlx_llava.inference.chat import Chat
 
@@ -132,7 +144,7 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
 
 
 def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Image]", sampling: "Sampling") -> int:
-    """Print the answer as it comes; Ctrl-C ends it early with 130 and keeps what was said."""
+    """Stream the answer to stdout; Ctrl-C stops with code 130 and keeps the text so far."""
     quiet = options.json or options.logprobs
     clean = printable if sys.stdout.isatty() else str
     code = 0
@@ -148,61 +160,33 @@ def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Imag
 
 
 def check(options: AskOptions) -> None:
-    """Raise UsageError for values out of range and flags that do not go together."""
-    ranges = (
-        ("--max-tokens", options.max_tokens, 1, 2**20),
-        ("--temp", options.temp, 0, 100),
-        ("--top-p", options.top_p, 1e-6, 1),
-        ("--top-k", options.top_k, 0, 2**20),
-        ("--min-p", options.min_p, 0, 1),
-        ("--repetition-penalty", options.repetition_penalty, 1e-3, 1e3),
-        ("--seed", options.seed, 0, 2**63 - 1),
-        ("--max-kv-size", options.max_kv_size, 8, 2**24),
-        ("--batch-size", options.batch_size, 1, 1024),
-    )
-    for flag, value, low, high in ranges:
-        if value is not None and not low <= value <= high:
-            raise UsageError(f"{flag} {value} is out of range", f"Give a number from {low:g} to {high:g}.")
+    """Raise UsageError for values out of range and for flags that exclude each other."""
+    check_limits(options)
     if (options.questions is None) != (options.answers is None):
         raise UsageError("--questions and --answers go together", "Give both.")
-    one, many = ("a single question", "--questions"), ("--questions", "a single question")
-    mine, other = many if options.questions else one
-    for flag, given in _flags_of(options, other):
-        if given:
-            raise UsageError(f"{flag} belongs to {other}, not to {mine}", f"Leave {flag} out.")
+    mode, defaults = SINGLE if options.questions is None else FILE, AskOptions()
+    for name, only in marks(AskOptions, Only):
+        if only.mode != mode and getattr(options, name) != getattr(defaults, name):
+            wrong = only.flag or flag(name)
+            raise UsageError(f"{wrong} belongs to {only.mode}, not to {mode}", f"Leave {wrong} out.")
     if options.revision and not options.model:
         raise UsageError("--revision without --model", "Name the repository with --model.")
 
 
-def _flags_of(options: AskOptions, kind: str) -> list[tuple[str, object]]:
-    """The flags that only a single question, or only a file of them, can heed."""
-    if kind == "--questions":
-        return [("--image-folder", options.image_folder), ("--batch-size", options.batch_size)]
-    return [
-        ("a question", options.words or options.image),
-        ("--json", options.json),
-        ("--logprobs", options.logprobs),
-        ("--stats", options.stats),
-        ("--no-stream", not options.stream),
-        ("--max-kv-size", options.max_kv_size),
-        ("--kv-bits", options.kv_bits),
-    ]
-
-
-def _sort(options: AskOptions) -> tuple[list[str], str]:
-    """Which words are pictures, and which one is the question."""
+def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
+    """Split the words into image paths and the question."""
     questions = [word for word in options.words if not _names_image(word)]
-    if not questions:  # "Is this like cat.png": no file, and nobody names pictures so
+    if not questions:  # "Is this like cat.png" ends like a file name, but has spaces and is no file
         questions = [word for word in options.words if " " in word and not _is_file(word)]
     if len(questions) > 1:
         raise UsageError(
             f"{len(questions)} questions: {questions[0][:60]!r} and {questions[1][:60]!r}",
-            "Put the question into quotes.",
+            "Put the question in quotes.",
         )
     images = [*options.image, *(word for word in options.words if word not in questions)]
     for name in images:
         if not _is_file(name):
-            raise ImageError(f"{name}: no such picture", "Check the path.")
+            raise ImageError(f"{name}: no such image", "Check the path.")
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
         raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
@@ -210,7 +194,7 @@ def _sort(options: AskOptions) -> tuple[list[str], str]:
 
 
 def _names_image(word: str) -> bool:
-    """A file, or a name that ends like one: a picture that is missing is no question."""
+    """Whether a word names an image; a missing file still does if it ends like one."""
     return word.lower().endswith(IMAGES) or _is_file(word)
 
 
@@ -230,7 +214,7 @@ def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
 
 
 def sampling_of(options: AskOptions) -> "Sampling":
-    """The sampling that the flags ask for; a seed is drawn where none was given."""
+    """The sampling set by the flags, with a random seed if none is given."""
     from mlx_llava.inference.generate import Sampling
 
     return Sampling(

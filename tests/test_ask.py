@@ -101,7 +101,7 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        (["missing.png", QUESTION], ImageError, "missing.png: no such picture"),
+        (["missing.png", QUESTION], ImageError, "missing.png: no such image"),
         (["one", "two"], UsageError, "2 questions"),
         ([""], UsageError, "no question"),
         (["--temp", "-1", QUESTION], UsageError, "--temp -1"),

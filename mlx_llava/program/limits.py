@@ -1,4 +1,4 @@
-"""The range of a number, said on its field: `epochs: Annotated[int, Limits(1, 10_000)] = 1`."""
+"""The range of a number, declared on its field: `epochs: Annotated[int, Limits(1, 10_000)] = 1`."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -22,24 +22,35 @@ class Limits:
 
     @property
     def advice(self) -> str:
-        """What to tell somebody whose value is out of range."""
+        """The second line of an error about a value out of range."""
         return f"Give a number from {self.low:g} to {self.high:g}."
 
 
+# Sampling, wherever it is set
+MAX_TOKENS = Limits(1, 2**20)
+TEMPERATURE = Limits(0, 100)
+TOP_P = Limits(1e-6, 1)
+SEED = Limits(0, 2**63 - 1)
+
+
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
 def marks(options: type[Any], kind: type[Mark]) -> Iterator[tuple[str, Mark]]:
-    """The fields of a dataclass that are annotated with an instance of `kind`, and that instance."""
+    """The names of a dataclass's fields annotated with an instance of `kind`, each with that instance."""
     hints = get_type_hints(options, include_extras=True)
     for field in dataclasses.fields(options):
         hint = hints[field.name]
-        notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-        for note in notes:
-            if isinstance(note, kind):
-                yield field.name, note
+        for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+            if isinstance(mark, kind):
+                yield field.name, mark
 
 
 def check_limits(options: Any) -> None:
-    """Raise UsageError for a field whose value is out of its range; None is in every range."""
+    """Raise UsageError for a field whose value is out of its range; None is always allowed."""
     for name, limits in marks(type(options), Limits):
         value = getattr(options, name)
         if value is not None and value not in limits:
-            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range", limits.advice)
+            raise UsageError(f"{flag(name)} {value} is out of range", limits.advice)
