@@ -26,10 +26,11 @@ replay: $(VENV)/.test  ## the terminal chat with answers that are made up: for w
 test: $(VENV)/.test  ## every test that needs no torch
 	$(BIN)/python -m pytest tests --ignore=tests/parity
 
-parity: $(VENV)/.parity  ## against torch and transformers, for real
+parity: $(VENV)/.parity $(VENV)/.check  ## against torch and transformers, for real; the types of these tests too
+	$(BIN)/pyright --project tests/parity
 	$(BIN)/python -m pytest tests/parity
 
-check: $(VENV)/.check  ## lint, format, types, floors
+check: $(VENV)/.check  ## lint, format, floors, types; needs no torch
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -69,7 +70,6 @@ $(VENV)/.parity: $(VENV)/.test
 	$(INSTALL) ".[$(PLATFORM),test,parity]"
 	touch $@
 
-# types are checked with the parity extras in place: tests/parity is code too
-$(VENV)/.check: $(VENV)/.parity
-	$(INSTALL) ".[$(PLATFORM),test,parity,check]"
+$(VENV)/.check: $(VENV)/.test
+	$(INSTALL) ".[$(PLATFORM),test,check]"
 	touch $@
