@@ -4,8 +4,8 @@ import os
 import time
 from typing import Any
 
-import torch
-from peft import LoraConfig, get_peft_model
+import torch  # pyright: ignore[reportMissingImports]
+from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
 from sides import lesson
 from transformers import LlavaForConditionalGeneration
 
