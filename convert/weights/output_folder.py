@@ -1,12 +1,6 @@
-"""A folder that appears whole or not at all.
-
-It is filled aside, under a hidden name beside its place, brought to the disk and renamed; an old folder that
-it replaces is moved aside first and removed last. A process that is killed leaves hidden folders at most.
-"""
+"""The output folder of a conversion: checked before anything is read, and written whole or not at all."""
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +8,7 @@ from pathlib import Path
 
 from mlx_llava.convert.weights.progress import size
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
+from mlx_llava.program.atomic import new_folder
 
 
 def check_apart(target: Path, *needed: Path | str | None) -> None:
@@ -38,13 +33,12 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 @contextmanager
 def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
-    """A folder to fill with about `num_bytes`, which is put in the place of `target` at the end of the `with`.
+    """A folder to fill with about `num_bytes`; it takes the place of `target` when the `with` ends without an error.
 
-    Raises LlavaError where the disk does not take it; then, and after any other error, what was there stays.
+    Raises LlavaError if the disk does not take it. After any error, what was there is still there.
     """
     check_target(target, overwrite)
     target = target.resolve()
-    aside = target.parent / f".{target.name}-{secrets.token_hex(4)}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
@@ -53,35 +47,13 @@ def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
                 f"{target}: takes {size(num_bytes)}, {size(free)} are free on this disk",
                 "Free some space, choose another --mlx-path, or use fewer bits.",
             )
-        aside.mkdir()
-        yield aside
-        for file in (*aside.iterdir(), aside):
-            _sync(file)
-        check_target(target, overwrite)  # again: it may have appeared meanwhile
-        _swap(aside, target)
-        _sync(target.parent)
+        with new_folder(target, check=lambda: check_target(target, overwrite)) as folder:  # it may exist by now
+            yield folder
     except OSError as error:
         raise LlavaError(
             f"{target}: {error.strerror or error}; nothing was written",
             "Check the free space and the permissions of the folder above it.",
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _swap(aside: Path, target: Path) -> None:
-    """Rename `aside` to `target`; what stood there is put back if that fails."""
-    old = aside.with_name(f"{aside.name}-old")
-    replaced = target.exists()
-    if replaced:
-        target.rename(old)
-    try:
-        aside.rename(target)
-    except BaseException:
-        if replaced:
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -92,11 +64,3 @@ def _is_ours(folder: Path) -> bool:
         return "mlx_llava" in json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

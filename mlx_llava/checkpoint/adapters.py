@@ -6,7 +6,6 @@ lies in `projector.safetensors`, or alone, where the rank is 0.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import CheckpointError
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import LAYERS, Lora, adaptable, attach, attached
+from mlx_llava.program.atomic import new_files
 from mlx_llava.prompts.templates import TEMPLATES
 
 FORMAT = 2
@@ -62,12 +62,6 @@ def save(
         ADAPTERS: {f"{path}.{name}": a[name] for path, a in attached(model).items() for name in ("lora_a", "lora_b")},
         PROJECTOR: dict(_projector(model)) if projector else {},
     }
-    aside = folder / ".adapters"
-    shutil.rmtree(aside, ignore_errors=True)  # of a save that was killed
-    aside.mkdir()
-    for name, some in tensors.items():
-        if some:
-            mx.save_safetensors(str(aside / name), some, {"format": "mlx"})
     values = {
         "fine_tune_type": "lora",
         "num_layers": len(model.language_model.layers),
@@ -76,12 +70,11 @@ def save(
     }
     if config is not None:
         values["mlx_llava"] |= {"template": config.template, "fit": config.image.fit}
-    (aside / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    (folder / CONFIG).unlink(missing_ok=True)
-    for name in (*tensors, CONFIG):
-        if (aside / name).exists():
-            (aside / name).replace(folder / name)
-    aside.rmdir()
+    with new_files(folder, folder / ".adapters", last=CONFIG) as unfinished:
+        for name, some in tensors.items():
+            if some:
+                mx.save_safetensors(str(unfinished / name), some, {"format": "mlx"})
+        (unfinished / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _form(lora: Lora | None) -> dict[str, Any]:

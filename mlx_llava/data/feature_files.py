@@ -4,7 +4,6 @@ Knows no tower: a number that tells it from others comes in, and arrays of one s
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.inputs import Batch, no_crops
+from mlx_llava.program.atomic import write_file
 
 DIGEST = hashlib.sha256().digest_size  # at the start of a file, over its key and what follows
 HALF = "uint16"  # the bits of a float16 or bfloat16, which NumPy need not understand
@@ -57,12 +57,7 @@ class FeatureFiles:
             raise ValueError(f"features {features.dtype} {features.shape}, not {self.dtype} {self.shape}")
         path, payload = self._path(key), features.tobytes()
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}-{os.getpid()}")
-        try:
-            aside.write_bytes(_digest(key, payload) + payload)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_file(path, _digest(key, payload) + payload, durable=False)  # the digest tells a damaged file
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key

@@ -19,6 +19,7 @@ import mlx.core as mx
 
 from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.errors import CheckpointError, TrainingError, UsageError
+from mlx_llava.program.atomic import new_folder
 from mlx_llava.training.optimizer import Arrays
 
 STATE, MANIFEST, LOCK = "state.safetensors", "manifest.json", ".lock"
@@ -74,19 +75,14 @@ def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2
     aside = folder / f"{ASIDE}{snapshot.place.step}-{os.getpid()}"
     target = folder / f"{PREFIX}{snapshot.place.step:08d}"
     try:
-        _write(aside, snapshot, run)
-        if target.exists():  # an earlier, damaged one of the same step
-            _remove(target)
-        aside.rename(target)
-        _sync(folder)
+        with new_folder(target, aside) as unfinished:  # replaces an earlier, damaged one of the same step
+            _write(unfinished, snapshot, run)
     except (OSError, RuntimeError) as error:  # MLX tells of a full disk by the latter
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
             f"{folder}: step {snapshot.place.step} cannot be saved: {reason}",
             "Make space for it; the snapshots before it are untouched, and the same command goes on from them.",
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     for old in _all(folder)[:-keep]:
         _remove(old)
     return target
@@ -98,14 +94,10 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write(aside: Path, snapshot: Snapshot, run: Mapping[str, Any]) -> None:
-    """All files of a snapshot, on the disk when this is done."""
-    aside.mkdir()
-    mx.save_safetensors(str(aside / STATE), snapshot.state)
-    manifest = {"place": asdict(snapshot.place), "run": dict(run), "sha256": _digest(aside / STATE)}
-    (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for path in (aside / STATE, aside / MANIFEST, aside):
-        _sync(path)
+def _write(folder: Path, snapshot: Snapshot, run: Mapping[str, Any]) -> None:
+    mx.save_safetensors(str(folder / STATE), snapshot.state)
+    manifest = {"place": asdict(snapshot.place), "run": dict(run), "sha256": _digest(folder / STATE)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:
@@ -148,11 +140,3 @@ def _remove(path: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

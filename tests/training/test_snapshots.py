@@ -10,6 +10,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_llava.errors import TrainingError
+from mlx_llava.program import atomic
 from mlx_llava.training import snapshots
 from mlx_llava.training.snapshots import Place, Snapshot, latest, save, sole_writer
 
@@ -53,7 +54,7 @@ def test_a_disk_that_fails_while_it_is_synced_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     save(tmp_path, snapshot(1), RUN)
-    calls, sync = [], snapshots._sync
+    calls, sync = [], atomic.sync
 
     def fail(path: Path) -> None:
         calls.append(path)
@@ -61,7 +62,7 @@ def test_a_disk_that_fails_while_it_is_synced_loses_nothing(
             raise OSError(28, "No space left on device")
         sync(path)
 
-    monkeypatch.setattr(snapshots, "_sync", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     with pytest.raises(TrainingError, match="No space left on device"):
         save(tmp_path, snapshot(2), RUN)
     kept = latest(tmp_path, RUN)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from mlx_llava.program.atomic import write_file
 from mlx_llava.program.paths import HOME, expanded
 
 
@@ -40,12 +41,7 @@ def private(path: str, flags: int) -> int:
 
 def write_private(file: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all, and stays after the power fails."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(unfinished, "wb", opener=private) as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    unfinished.replace(file)
+    write_file(file, data, mode=0o600)
 
 
 @contextmanager
