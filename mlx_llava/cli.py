@@ -1,4 +1,4 @@
-"""`mlx-llava`: the commands and where they live. Imports a command only when it is called."""
+"""`mlx-llava COMMAND`: the commands and their modules, each imported only when it runs."""
 
 import importlib
 import sys
@@ -8,23 +8,34 @@ from mlx_llava.errors import UsageError
 from mlx_llava.program.run import run
 
 COMMANDS = {
-    "ask": ("mlx_llava.ask", "answer a question about pictures, or a file of questions"),
-    "chat": ("mlx_llava.tui.cli", "chat about pictures in the terminal"),
-    "convert": ("mlx_llava.convert.cli", "turn a Hugging Face or original LLaVA checkpoint into MLX weights"),
-    "pretrain": ("mlx_llava.pretrain", "train the projector on pictures and captions: stage 1"),
-    "finetune": ("mlx_llava.finetune", "train Vicuna and the projector on conversations: stage 2"),
-    "lora": ("mlx_llava.lora", "tune adapters and the projector on your own conversations"),
-    "fuse": ("mlx_llava.fuse", "merge adapters into the model that they were trained on"),
-    "export": ("mlx_llava.export", "write a converted model or its adapters for transformers and PEFT"),
-    "look": ("mlx_llava.look", "show training data as the model sees it"),
-    "doctor": ("mlx_llava.doctor", "show versions, device, memory, BLAS, caches and free disk"),
+    "ask": ("mlx_llava.ask", "answer one question about images, or a file of questions"),
+    "chat": ("mlx_llava.tui.cli", "chat about images in the terminal"),
+    "convert": ("mlx_llava.convert.cli", "convert a LLaVA checkpoint from Hugging Face to MLX, optionally quantized"),
+    "pretrain": ("mlx_llava.pretrain", "stage 1: train the projector on images and captions"),
+    "finetune": ("mlx_llava.finetune", "stage 2: train the language model and the projector on conversations"),
+    "lora": ("mlx_llava.lora", "train LoRA adapters and the projector on your own conversations"),
+    "fuse": ("mlx_llava.fuse", "merge LoRA adapters into their base model"),
+    "export": ("mlx_llava.export", "write a model for transformers, or its adapters for PEFT"),
+    "look": ("mlx_llava.look", "preview training data as the model sees it"),
+    "doctor": ("mlx_llava.doctor", "show versions, device, memory, BLAS, caches and free disk space"),
 }
 
-EXAMPLE = "mlx-llava ask photo.jpg 'What is this?'"
+HELP = """\
+usage: mlx-llava COMMAND [OPTIONS]
+
+Run, convert and train LLaVA vision-language models on a Mac.
+
+commands:
+{commands}
+
+Start here; without --model, a small bundled model answers:
+  mlx-llava ask photo.jpg 'What is this?'
+
+See mlx-llava COMMAND --help for the options of a command."""
 
 
 def main() -> None:
-    """Run the command named first; show the commands when there is none."""
+    """Run the command named by the first argument; without one, print the help."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
         sys.argv = [f"mlx-llava {name}", *arguments]
@@ -42,18 +53,7 @@ def _show(name: str) -> None:
 
 
 def help_text() -> str:
-    """The commands, a line each."""
+    """The usage, one line per command, and where to start."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: mlx-llava COMMAND [...]",
-            "",
-            "LLaVA on a Mac: convert a checkpoint, ask it about pictures.",
-            "",
-            *lines,
-            "",
-            "mlx-llava COMMAND --help tells more. With no model named, a small one that is part of the",
-            f"package answers:  {EXAMPLE}",
-        ]
-    )
+    lines = (f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return HELP.format(commands="\n".join(lines))

@@ -1,4 +1,4 @@
-"""`mlx-llava doctor`: what this installation stands on."""
+"""`mlx-llava doctor`: versions, device, memory and caches, for a bug report."""
 
 import json
 import platform
@@ -14,31 +14,32 @@ from mlx_llava.program.blas import name_of_blas
 from mlx_llava.program.options import parse
 from mlx_llava.program.paths import cache_folder
 from mlx_llava.program.run import run
+from mlx_llava.program.text import size
 
 PACKAGES = ("mlx", "mlx-lm", "numpy", "pillow", "tokenizers", "huggingface_hub", "transformers", "torch")
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Show versions, device, memory, BLAS, cache paths and free disk."""
+    """Show versions, device, memory, BLAS, caches and free disk space."""
 
     json: bool = False
-    """Print one JSON object."""
+    """Print one JSON object instead of lines."""
 
 
 def main() -> None:
-    """Run the program."""
+    """Run `mlx-llava doctor`."""
     run(lambda: doctor(parse(DoctorOptions, "mlx-llava doctor")))
 
 
 def doctor(options: DoctorOptions) -> None:
-    """Print the facts."""
+    """Print the facts, as lines or as JSON."""
     facts = collect()
     print(json.dumps(facts, indent=1) if options.json else "\n".join(lines(facts)))
 
 
 def collect() -> dict[str, Any]:
-    """Facts about the machine and the installation; sizes in bytes, None for a package that is absent."""
+    """Facts about the machine and the installation; sizes in bytes, None for a package that is not installed."""
     import mlx.core as mx
 
     from mlx_llava.models import backend
@@ -58,13 +59,12 @@ def collect() -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The facts, for a person."""
+    """The facts as aligned lines of text."""
     rows = [(name, value or "not installed") for name, value in facts["versions"].items()]
     rows += [("system", facts["system"]), ("device", facts["device"])]
-    rows += [("memory", f"{_gigabytes(facts['memory'])} for a model"), ("CPU BLAS", facts["cpu_blas"])]
+    rows += [("memory", f"{size(facts['memory'])} available to a model"), ("CPU BLAS", facts["cpu_blas"])]
     rows += [
-        (f"{name} cache", f"{cache['path']} ({_gigabytes(cache['free'])} free)")
-        for name, cache in facts["caches"].items()
+        (f"{name} cache", f"{cache['path']} ({size(cache['free'])} free)") for name, cache in facts["caches"].items()
     ]
     width = max(len(name) for name, _ in rows)
     yield from (f"{name:{width}}  {value}" for name, value in rows)
@@ -84,12 +84,8 @@ def _hub_cache() -> Path:
 
 
 def _space(folder: Path) -> dict[str, Any]:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return {"path": str(folder), "free": shutil.disk_usage(there).free}
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return {"path": str(folder), "free": shutil.disk_usage(existing).free}
 
 
 if __name__ == "__main__":

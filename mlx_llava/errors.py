@@ -1,17 +1,17 @@
-"""What can go wrong, as the person who can mend it should read it.
+"""All errors that are shown to users, with their exit codes.
 
 LlavaError                 1   anything we know how to explain
-├── UsageError             2   the command line does not fit together
+├── UsageError             2   wrong or contradictory options
 ├── ModelError             3   no such model, or not a converted one
-├── CheckpointError        1   a weight file or tokenizer is damaged or does not fit its config
+├── CheckpointError        1   a weight file or tokenizer is damaged or does not match its config
 │   └── ConfigError        1   a config key is out of range or not implemented
-├── ConversionError        1   the checkpoint cannot be converted as asked
-├── PromptError            1   pictures, marks and text do not fit together
-├── RecordError            1   a record of training data is not what it should be
-├── TrainingError          1   a run cannot go on
-├── ImageError             4   a picture is missing, unreadable or too large
-├── LimitError             5   it does not fit into the context or the memory
-└── NetworkError           7   the hub cannot be reached
+├── ConversionError        1   the checkpoint cannot be converted as requested
+├── PromptError            1   images, image marks and text do not match
+├── RecordError            1   a record of training data is invalid
+├── TrainingError          1   a run cannot continue
+├── ImageError             4   an image is missing, unreadable or too large
+├── LimitError             5   the request does not fit into the context or the memory
+└── NetworkError           7   the hub, or the address of an image, cannot be reached
 
 The number is the exit code of the programs. `problem` is one line that says what is wrong,
 `advice` one line that says what to do.
@@ -30,7 +30,7 @@ class LlavaError(Exception):
 
 
 class UsageError(LlavaError):
-    """The command line does not fit together."""
+    """The options are wrong or contradict each other."""
 
     exit_code = 2
 
@@ -42,7 +42,7 @@ class ModelError(LlavaError):
 
 
 class CheckpointError(LlavaError):
-    """A file of a checkpoint is damaged, or does not fit its config."""
+    """A file of a checkpoint is damaged, or does not match its config."""
 
 
 class ConfigError(CheckpointError):
@@ -50,34 +50,34 @@ class ConfigError(CheckpointError):
 
 
 class ConversionError(LlavaError):
-    """The checkpoint cannot be converted as asked."""
+    """The checkpoint cannot be converted as requested."""
 
 
 class PromptError(LlavaError):
-    """Pictures, image marks and text do not fit together."""
+    """Images, image marks and text do not match."""
 
 
 class RecordError(LlavaError):
-    """A record of training data is not what it should be."""
+    """A record of training data is invalid."""
 
 
 class TrainingError(LlavaError):
-    """A training run cannot go on."""
+    """A training run cannot continue."""
 
 
 class ImageError(LlavaError):
-    """A picture is missing, unreadable or too large."""
+    """An image is missing, unreadable or too large."""
 
     exit_code = 4
 
 
 class LimitError(LlavaError):
-    """The request does not fit into the context window or the memory."""
+    """The request does not fit into the context or the memory."""
 
     exit_code = 5
 
 
 class NetworkError(LlavaError):
-    """The hub cannot be reached."""
+    """The hub, or the address of an image, cannot be reached."""
 
     exit_code = 7

@@ -21,6 +21,6 @@ def test_the_lines_say_what_the_json_says(capsys: pytest.CaptureFixture[str]) ->
         assert cache["free"] > 0
 
 
-def test_an_absent_package_is_told_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlx_llava.doctor.PACKAGES", ("no-such-package",))
     assert [line.split() for line in lines(collect())][2] == ["no-such-package", "not", "installed"]

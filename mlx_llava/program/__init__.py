@@ -1,1 +1,1 @@
-"""What every command stands on: options, errors at the end of a process, paths, text for terminals."""
+"""The base of every command: options, exit codes and error messages, folders, text for terminals."""

@@ -1,7 +1,7 @@
 """A fast BLAS for MLX's CPU backend on Linux, loaded before MLX.
 
-The Linux wheel of MLX links a reference BLAS. A library with the same symbols that is loaded globally
-first takes its place: measured 50 times the speed in `benchmarks/prefill.py`. macOS has Accelerate.
+MLX's Linux wheel links a reference BLAS. A library that exports the same symbols and is loaded globally before it
+takes its place, and is 50 times as fast (`benchmarks/prefill.py`). macOS has Accelerate.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _loaded: list[str] = []
 
 
 def load_fast_blas() -> None:
-    """Load the first BLAS that is installed; silent when there is none, when switched off, and off Linux."""
+    """Load the first installed BLAS of CANDIDATES. Does nothing off Linux, once MLX is loaded, or if switched off."""
     if sys.platform != "linux" or os.environ.get(SWITCH) == "0" or "mlx.core" in sys.modules or _loaded:
         return
     for candidate in CANDIDATES:

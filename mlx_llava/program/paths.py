@@ -1,20 +1,20 @@
-"""Where this program keeps what it makes; models from the hub stay in the hub's own cache."""
+"""Folders of this program. Models from the hub stay in the hub's own cache."""
 
 import os
 from pathlib import Path
 
-HOME = "MLX_LLAVA_HOME"  # one folder for everything, instead of the system's places
+HOME = "MLX_LLAVA_HOME"  # one folder for everything, instead of the platform's standard folders
 
 
 def expanded(name: str) -> Path:
-    """The path of a name that somebody typed: `~` and `~name` stand for the homes that there are."""
+    """A typed path with `~` and `~user` expanded; an unknown user's name is left as it is."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again."""
+    """The folder for data that can be recreated."""
     if home := os.environ.get(HOME):
         return expanded(home) / "cache"
-    import platformdirs  # late: not every program needs it
+    import platformdirs  # late: few commands need it
 
     return platformdirs.user_cache_path("mlx-llava", appauthor=False)

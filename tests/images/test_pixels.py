@@ -229,7 +229,7 @@ from pathlib import Path
 from PIL import Image
 from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
-from mlx_llava.images.pixels import FORMATS, crop, open_picture
+from mlx_llava.images.pixels import FORMATS, crop, open_image
 
 def peak():  # in MB; ru_maxrss counts bytes on macOS and KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
@@ -306,7 +306,7 @@ def test_a_drawing_named_as_a_picture_starts_no_program(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from PIL import Image
-from mlx_llava.images.pixels import open_picture
+from mlx_llava.images.pixels import open_image
 
 STARTS = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
 started = []

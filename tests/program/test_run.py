@@ -1,13 +1,9 @@
-"""Around every program: what is printed of an error, and how text is made safe for a terminal."""
+"""Errors and exit codes of a program."""
 
 import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from mlx_llava.program.run import printable
 
 
 def ends(failure: str) -> tuple[int, str]:
@@ -26,7 +22,7 @@ run(fail)
 @pytest.mark.parametrize(
     ("failure", "code", "problem"),
     [
-        ("ImageError('a\\nb.png: no such picture', 'Check the path.')", 4, "a␍b.png: no such picture"),
+        ("ImageError('a\\nb.png: no such picture', 'Check the path.')", 4, "a␊b.png: no such picture"),
         ("LimitError('too long', 'Shorten it.')", 5, "too long"),
         ("FileNotFoundError(2, 'No such file or directory', 'x')", 1, "x: No such file or directory"),
         ("MemoryError()", 5, "out of memory"),
@@ -47,12 +43,3 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
 
 def test_an_interrupted_program_ends_with_130() -> None:
     assert ends("KeyboardInterrupt()") == (130, "")
-
-
-@given(st.text())
-def test_printable_text_holds_no_character_that_a_terminal_obeys(text: str) -> None:
-    shown = printable(text)
-    assert len(shown) == len(text)
-    assert not any((ord(c) < 0x20 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in shown)
-    assert not set("\u202e\u2066\u200f") & set(shown)  # that turn the direction of writing
-    assert printable(shown) == shown

@@ -1,4 +1,4 @@
-"""What is shown can neither drive the terminal nor hide from the reader."""
+"""Text on screen can neither drive the terminal nor hide from the reader."""
 
 import unicodedata
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlx_llava.program.text import LINE, MARKS, clean, clean_line
+from mlx_llava.program.text import LINE, MARKS, clean, clean_line, escape, printable, shorten, size
 
 HOSTILE = [chr(n) for n in (*range(0x20), *range(0x7F, 0xA0))] + list(
     "\u200b\u200e\u202e\u2066\ufeff\u00ad\u3164\ud800"
@@ -31,6 +31,14 @@ def test_clean_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     assert clean(shown) == shown
     assert max(map(len, shown.split("\n"))) <= LINE
     assert all(ord(c) >= 0x20 or c in "\n\t" for c in shown)
+
+
+@given(anything)
+def test_printable_text_keeps_its_length_and_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    shown = printable(text)
+    assert len(shown) == len(text)
+    assert obeyed(shown) <= {"\n", "\t"}
+    assert printable(shown) == shown
 
 
 @given(anything, st.integers(8, 300))
@@ -87,3 +95,23 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
     assert shown.startswith("holiday")
     assert shown.endswith(".jpeg")
     assert (len(shown), clean_line("a\nb\tc\r")) == (30, "a␊b␉c␍")
+
+
+@given(anything, st.integers(8, 100))
+def test_escaped_text_is_printable_and_limited(text: str, limit: int) -> None:
+    shown = escape(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit
+
+
+@pytest.mark.parametrize(("text", "shown"), [("weight", "weight"), ("x" * 11, "xxxxxxx..."), ("x" * 10, "x" * 10)])
+def test_only_long_text_is_shortened(text: str, shown: str) -> None:
+    assert shorten(text, 10) == shown
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "shown"),
+    [(0, "0.0 MB"), (1_812_345, "1.8 MB"), (949_000_000, "949.0 MB"), (999_999_999, "1.0 GB"), (14_130e6, "14.1 GB")],
+)
+def test_sizes_are_in_decimal_units(num_bytes: float, shown: str) -> None:
+    assert size(num_bytes) == shown
