@@ -14,7 +14,7 @@ endif
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 export TRANSFORMERS_VERBOSITY = error
 
-.PHONY: ask replay test parity check wheel stages golden clean
+.PHONY: ask replay test parity check wheel stages golden reference clean
 
 ask: $(VENV)/.run  ## set up, convert the embedded model, answer a question about a picture
 	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --overwrite
@@ -49,6 +49,9 @@ golden: $(VENV)/.parity  ## record again what transformers answers
 	$(BIN)/python tests/parity/record.py
 	$(BIN)/python tests/parity/make_pixels_golden.py
 	$(BIN)/python tests/parity/record_embedded.py
+
+reference: $(VENV)/.run  ## write docs/commands.md again, from --help
+	$(BIN)/python tests/reference.py > docs/commands.md
 
 clean:
 	rm -rf $(VENV) build dist out
