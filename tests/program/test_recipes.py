@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from mlx_llava.errors import UsageError
-from mlx_llava.finetune import FinetuneOptions
-from mlx_llava.lora import LoraOptions
-from mlx_llava.pretrain import PretrainOptions
+from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import RECIPES, parse
 from mlx_llava.prompts.templates import TEMPLATES
-from mlx_llava.training.prepare import TuningOptions, check
+from mlx_llava.training.options import FinetuneOptions, LoraOptions, PretrainOptions, TrainingOptions
 
-PROGRAMS: dict[str, type[TuningOptions]] = {
+PROGRAMS: dict[str, type[TrainingOptions]] = {
     "finetune": FinetuneOptions,
     "lora": LoraOptions,
     "pretrain": PretrainOptions,
@@ -34,7 +32,7 @@ def told(text: str, folder: Path) -> UsageError:
     """What is said of a recipe with this text."""
     (folder / "own.toml").write_text(text)
     with pytest.raises(UsageError) as caught:
-        check(parse(LoraOptions, "lora", [*NEEDED, "--recipe", str(folder / "own.toml")]))
+        check_limits(parse(LoraOptions, "lora", [*NEEDED, "--recipe", str(folder / "own.toml")]))
     return caught.value
 
 
@@ -43,7 +41,7 @@ def test_the_command_that_a_recipe_opens_with_gets_all_its_values(recipe: Path) 
     start, program, *arguments = command(recipe)
     assert start == "mlx-llava"
     options = parse(PROGRAMS[program], program, arguments)
-    check(options)
+    check_limits(options)
     assert options.recipe == recipe.stem
     wanted = tomllib.loads(recipe.read_text())
     assert wanted.pop("program") == program

@@ -8,9 +8,9 @@ import pytest
 from spine import EMBEDDED
 
 from mlx_llava.errors import LimitError, UsageError
-from mlx_llava.lora import LoraOptions
 from mlx_llava.models import backend
 from mlx_llava.training.loop import Run
+from mlx_llava.training.options import LoraOptions
 from mlx_llava.training.plan import plan
 from mlx_llava.training.prepare import load_base, prepare
 

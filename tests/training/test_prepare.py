@@ -19,10 +19,11 @@ from mlx_llava.checkpoint.safetensors import Reader, read_index
 from mlx_llava.convert import job
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError
-from mlx_llava.finetune import FinetuneOptions, finetune
-from mlx_llava.lora import LoraOptions, lora
-from mlx_llava.pretrain import PretrainOptions, pretrain, redraw
+from mlx_llava.finetune import finetune
+from mlx_llava.lora import lora
+from mlx_llava.pretrain import pretrain, reinitialize
 from mlx_llava.training import prepare
+from mlx_llava.training.options import FinetuneOptions, LoraOptions, PretrainOptions
 
 EXAMPLES = EMBEDDED / "examples"
 SHORT = {"epochs": 2, "batch_size": 2, "accumulation": 1, "learning_rate": 1e-3, "save_every": 1, "workers": 0}
@@ -93,7 +94,7 @@ def parts(names: set[str]) -> set[str]:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ctrl-C while the line of that step is printed."""
-    monkeypatch.setattr(prepare, "say", lambda line: line.startswith(f"{step}/") and signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(prepare, "log", lambda line: line.startswith(f"{step}/") and signal.raise_signal(signal.SIGINT))
 
 
 def test_stage_1_moves_the_projector_and_not_a_bit_else(
@@ -101,7 +102,7 @@ def test_stage_1_moves_the_projector_and_not_a_bit_else(
 ) -> None:
     checkpoint = load(Path(str(stage1.model)))
     before = values(checkpoint.model)
-    monkeypatch.setattr("mlx_llava.checkpoint.folder.load", lambda folder: checkpoint)
+    monkeypatch.setattr("mlx_llava.resolve.load", lambda folder: checkpoint)
     assert pretrain(replace(stage1, adapter_path=tmp_path, new_projector=False)) == 0
     after = values(checkpoint.model)
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -121,7 +122,7 @@ def test_a_new_projector_is_drawn_as_torch_draws_it(stage1: PretrainOptions) -> 
 
     def drawn(seed: int) -> dict[str, Any]:
         mx.random.seed(seed)
-        redraw(projector)
+        reinitialize(projector)
         return values(projector)
 
     one, same, other = drawn(1), drawn(1), drawn(2)

@@ -16,10 +16,11 @@ from mlx_llava.ask import ask as ask_program
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.errors import CheckpointError, LlavaError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
-from mlx_llava.lora import LoraOptions, lora
+from mlx_llava.lora import lora
 from mlx_llava.resolve import open_model
 from mlx_llava.training import prepare
 from mlx_llava.training.loss import answer_loss
+from mlx_llava.training.options import LoraOptions
 from mlx_llava.training.prepare import read_examples
 from mlx_llava.training.snapshots import sole_writer
 
@@ -78,11 +79,11 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ctrl-C while the line of that step is printed."""
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         if line.startswith(f"{step}/"):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(prepare, "say", say)
+    monkeypatch.setattr(prepare, "log", log)
 
 
 def test_the_loss_falls_and_every_step_is_recorded(undisturbed: Path) -> None:

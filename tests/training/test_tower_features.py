@@ -14,10 +14,11 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.config import LlavaConfig
 from mlx_llava.data.feature_files import DIGEST, FeatureBatch, FeatureFiles
 from mlx_llava.inputs import Batch
-from mlx_llava.lora import LoraOptions, lora
+from mlx_llava.lora import lora
 from mlx_llava.models.clip import VisionTower
 from mlx_llava.training.loss import answer_loss
-from mlx_llava.training.prepare import config_of, read_examples
+from mlx_llava.training.options import LoraOptions, config_of
+from mlx_llava.training.prepare import read_examples
 from mlx_llava.training.tower_features import feature_files, tower_fingerprint, with_features
 
 EXAMPLES = EMBEDDED / "examples"
