@@ -53,3 +53,9 @@ def small(
     source = tmp_path_factory.mktemp("released") / "model"
     write_checkpoint(CASES[request.param], source)
     return request.param, load(converted(source))
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for caches that the tests share, so that the embedded model is converted once."""
+    return tmp_path_factory.mktemp("home")
