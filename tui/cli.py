@@ -13,10 +13,9 @@ from mlx_llava.engine.messages import Load
 from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import UsageError
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import config_folder, data_folder, expanded
 from mlx_llava.program.run import run
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.private_files import config_folder, data_folder
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings

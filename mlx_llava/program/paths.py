@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 HOME = "MLX_LLAVA_HOME"  # one folder for everything, instead of the platform's standard folders
 
@@ -12,9 +13,24 @@ def expanded(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for data that can be recreated."""
-    if home := os.environ.get(HOME):
-        return expanded(home) / "cache"
-    import platformdirs  # late: few commands need it
+    """The folder for files that can be recreated."""
+    return _folder("cache")
 
-    return platformdirs.user_cache_path("mlx-llava", appauthor=False)
+
+def data_folder() -> Path:
+    """The folder for files that cannot be recreated: chats and models."""
+    return _folder("data")
+
+
+def config_folder() -> Path:
+    """The folder for settings."""
+    return _folder("config")
+
+
+def _folder(kind: Literal["cache", "data", "config"]) -> Path:
+    if home := os.environ.get(HOME):
+        return expanded(home) / kind
+    from platformdirs import PlatformDirs  # late: few commands need it
+
+    folders = PlatformDirs("mlx-llava", appauthor=False)
+    return {"cache": folders.user_cache_path, "data": folders.user_data_path, "config": folders.user_config_path}[kind]

@@ -1,6 +1,6 @@
-"""The file that chats are kept in: made, opened, brought up to date, and moved aside where it is damaged.
+"""The SQLite file of the chats: created, opened, migrated to the current version, and renamed if it is damaged.
 
-Knows tables, but not what they are for. Nobody but its owner can read it.
+Knows the tables but not what they are for. Only the owner can read the file.
 """
 
 import os
@@ -12,22 +12,21 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.tui.history.private_files import alone, private, private_folder
-from mlx_llava.tui.history.private_files import data_folder as data_folder
+from mlx_llava.tui.history.private_files import locked, private_folder, private_opener
 
 FILE = "history.sqlite"
 WAIT = 10.0  # seconds for another window to finish writing
-_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-ADVICE = {
-    sqlite3.SQLITE_FULL: "Free some space: what was saved before is safe.",
-    sqlite3.SQLITE_BUSY: "Close other windows of this program, and try again.",
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "Free some space. Everything saved so far is safe.",
+    sqlite3.SQLITE_BUSY: "Close other windows of mlx-llava and try again.",
     sqlite3.SQLITE_READONLY: "Check the permissions of the folder.",
     sqlite3.SQLITE_CANTOPEN: "Check the permissions of the folder.",
-    **dict.fromkeys(DAMAGE, "Start again: the damaged file is then moved aside, and nothing of it deleted."),
+    **dict.fromkeys(_DAMAGE, "Start again. The damaged file is then renamed; nothing is deleted."),
 }
 
-# Each step brings the file from one version to the next; never change one that was released, add another.
+# Step n migrates version n to n + 1. Never change a released step; add one.
 STEPS: list[Sequence[str]] = [
     (
         """CREATE TABLE chat(
@@ -43,7 +42,7 @@ STEPS: list[Sequence[str]] = [
         "CREATE INDEX chat_updated ON chat(updated)",
         "CREATE INDEX message_chat ON message(chat)",
         "CREATE INDEX picture_digest ON picture(digest)",
-        # trigrams find parts of words, and writing that puts no spaces between them
+        # trigrams match parts of words, and scripts without spaces
         "CREATE VIRTUAL TABLE words USING fts5(text, content='message', content_rowid='id', tokenize='trigram')",
         """CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
             INSERT INTO words(rowid, text) VALUES (new.id, new.text); END""",
@@ -60,76 +59,76 @@ class HistoryError(LlavaError):
     """The history cannot be read or written."""
 
 
-def whole(text: str) -> str:
-    """The text without halves of characters, which no file can hold."""
-    return _HALF_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
+def without_surrogates(text: str) -> str:
+    """The text with lone surrogates replaced: UTF-8 cannot encode them."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def open_database(folder: Path | None) -> tuple[sqlite3.Connection, str]:
-    """The database of a folder, or one in memory, and what is to be told of it.
+    """The database in a folder, or one in memory, and a notice for the user, mostly empty.
 
-    Raises HistoryError where it cannot be used: written by a newer version, no permission, no full-text search.
+    Raises HistoryError if it was written by a newer version, without permission, or without full-text search.
     """
     if folder is None:
         return _connect(":memory:"), ""
     file = folder / FILE
-    with explained(file), alone(private_folder(folder) / "history.lock"):
+    with history_errors(file), locked(private_folder(folder) / "history.lock"):
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        file.chmod(0o600)  # SQLite gives the same to the files beside it
+        file.chmod(0o600)  # SQLite gives its -wal and -shm files the same mode
         try:
-            return _sound(file), ""
+            return _connect_checked(file), ""
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-        aside = _move_aside(file)
+        renamed = _rename_damaged(file)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        return _connect(str(file)), f"The history was damaged and is now {aside}; a new one was begun."
+        return _connect(str(file)), f"The history was damaged and is now {renamed}; a new one was started."
 
 
 @contextmanager
-def explained(file: Path | None) -> Iterator[None]:
-    """Errors of SQLite and of files, as a HistoryError; damage is remembered, to be looked into at the next start."""
+def history_errors(file: Path | None) -> Iterator[None]:
+    """Turn SQLite and file errors into HistoryError; damage is marked on disk for a check at the next start."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if file is not None and code in DAMAGE:
-            with open(_mark(file), "w", opener=private):
+        if file is not None and code in _DAMAGE:
+            with open(_damage_marker(file), "w", opener=private_opener):
                 pass
-        raise HistoryError(f"{file or 'the history'}: {error}", ADVICE.get(code, "Start the program again.")) from error
+        raise HistoryError(f"{file or 'the history'}: {error}", _ADVICE.get(code, "Restart mlx-llava.")) from error
     except OSError as error:
         raise HistoryError(
             f"{error.filename or file}: {error.strerror}", "Check permissions and free space."
         ) from error
 
 
-def _sound(file: Path) -> sqlite3.Connection:
-    """The database, looked through where damage was seen before."""
+def _connect_checked(file: Path) -> sqlite3.Connection:
+    """A connection; if damage was marked, the whole file is checked first."""
     connection = _connect(str(file))
-    if not _mark(file).exists():
+    if not _damage_marker(file).exists():
         return connection
     try:
         connection.execute("INSERT INTO words(words) VALUES ('rebuild')")
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            damaged = sqlite3.DatabaseError("damaged")
-            damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damaged
+            error = sqlite3.DatabaseError("damaged")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
     except BaseException:
         connection.close()
         raise
-    _mark(file).unlink()
+    _damage_marker(file).unlink()
     return connection
 
 
 def _connect(file: str) -> sqlite3.Connection:
-    """A connection to a database of this version; its users take turns."""
+    """A connection to a database of the current version; the caller serializes its use between threads."""
     connection = sqlite3.connect(file, timeout=WAIT, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         _check_search(connection)
-        _bring_up_to_date(connection, file)
+        _migrate(connection, file)
         for table in ("chat", "message", "picture"):
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
     except BaseException:
@@ -147,16 +146,16 @@ def _check_search(connection: sqlite3.Connection) -> None:
             raise
         raise HistoryError(
             f"the SQLite {sqlite3.sqlite_version} of this Python has no full-text search",
-            "Use a Python whose SQLite has FTS5, or chat without a history.",
+            "Use a Python whose SQLite has FTS5, or chat with --incognito.",
         ) from error
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, file: str) -> None:
+def _migrate(connection: sqlite3.Connection, file: str) -> None:
     version = _version(connection)
     if version > len(STEPS):
         raise HistoryError(
-            f"{file}: the history is of version {version}, this program knows {len(STEPS)}",
-            "Update mlx-llava, or chat without a history.",
+            f"{file}: the history has version {version}, this program supports up to {len(STEPS)}",
+            "Update mlx-llava, or chat with --incognito.",
         )
     if 0 < version < len(STEPS):
         with closing(sqlite3.connect(f"{file}.before-{len(STEPS)}")) as copy:
@@ -175,19 +174,19 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
-def _move_aside(file: Path) -> Path:
-    """Give the damaged database, and what lies beside it, another name."""
-    aside = file.with_name(f"{file.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}{file.suffix}")
+def _rename_damaged(file: Path) -> Path:
+    """Rename the damaged database and its -wal and -shm files."""
+    renamed = file.with_name(f"{file.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}{file.suffix}")
     for end in ("", "-wal", "-shm"):
         if (part := Path(f"{file}{end}")).exists():
-            part.rename(f"{aside}{end}")
-    _mark(file).unlink(missing_ok=True)
-    return aside
+            part.rename(f"{renamed}{end}")
+    _damage_marker(file).unlink(missing_ok=True)
+    return renamed
 
 
-def _mark(file: Path) -> Path:
-    """Stands beside a database in which damage was seen."""
+def _damage_marker(file: Path) -> Path:
+    """An empty file beside a database in which damage was found."""
     return file.with_suffix(".damaged")

@@ -1,4 +1,4 @@
-"""A chat as one page that needs nothing else: pictures inside, no scripts, nothing fetched."""
+"""A chat as one self-contained HTML page: images embedded, no scripts, nothing loaded from the network."""
 
 import base64
 import time
@@ -30,7 +30,7 @@ table { border-collapse: collapse } td, th { border: 1px solid #8886; padding: .
 
 
 def page(chat: SavedChat, pngs: Mapping[str, bytes]) -> str:
-    """The shown path of a chat; `pngs` are its pictures by their digests."""
+    """The current path of a chat; `pngs` maps digests of images to their content."""
     title = escape(clean_line(chat.info.title) or "Chat")
     day = time.strftime("%Y-%m-%d", time.localtime(chat.info.created))
     markdown = _markdown()
@@ -55,13 +55,13 @@ def _message(message: SavedMessage, pngs: Mapping[str, bytes], markdown: "Markdo
 
 def _figure(image: SavedImage, png: bytes | None) -> str:
     name = escape(clean_line(image.name))
-    note = (" · not shown to the model" if image.off else "") + ("" if png else " · the picture is gone")
-    shown = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{name}">' if png else ""
-    return f"<figure>{shown}<figcaption>{name}{note}</figcaption></figure>"
+    note = (" · not shown to the model" if image.off else "") + ("" if png else " · the image is missing")
+    tag = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{name}">' if png else ""
+    return f"<figure>{tag}<figcaption>{name}{note}</figcaption></figure>"
 
 
 def _markdown() -> "MarkdownIt":
-    """Markdown without HTML in it and without pictures, which a page would fetch."""
+    """A Markdown renderer without raw HTML, and without images, which the page would load from the network."""
     from markdown_it import MarkdownIt  # late: only a page needs it
 
     return (

@@ -1,4 +1,4 @@
-"""Where the terminal chat keeps what is nobody else's business: chats and settings, for their owner's eyes alone."""
+"""Files and folders that only their owner can read."""
 
 import fcntl
 import os
@@ -6,47 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from mlx_llava.program.atomic import write_file
-from mlx_llava.program.paths import HOME, expanded
-
-
-def data_folder() -> Path:
-    """The folder for what nobody can make again."""
-    if home := os.environ.get(HOME):
-        return expanded(home) / "data"
-    return platformdirs.user_data_path("mlx-llava", appauthor=False)
-
-
-def config_folder() -> Path:
-    """The folder for what a person chose."""
-    if home := os.environ.get(HOME):
-        return expanded(home) / "config"
-    return platformdirs.user_config_path("mlx-llava", appauthor=False)
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder, made if it is missing, which only its owner can enter."""
+    """The folder, created if it is missing, with access for its owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
     return folder
 
 
-def private(path: str, flags: int) -> int:
-    """Opens a file that only its owner can read: the `opener` of `open`."""
+def private_opener(path: str, flags: int) -> int:
+    """An `opener` for `open` that creates files with access for their owner alone."""
     return os.open(path, flags, 0o600)
 
 
 def write_private(file: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, and stays after the power fails."""
+    """Write a private file that appears whole or not at all and survives a power failure."""
     write_file(file, data, mode=0o600)
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Keep other windows waiting that want the same lock."""
-    with open(lock, "w", opener=private) as file:
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock file that other windows wait for."""
+    with open(lock, "w", opener=private_opener) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

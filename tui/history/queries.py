@@ -1,4 +1,4 @@
-"""Chats as they are read from the history: lists, whole trees, and what a search finds."""
+"""Read the history: lists of chats, whole trees of messages, and search results."""
 
 import json
 import re
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlx_llava.tui.history.database import HistoryError, whole
+from mlx_llava.tui.history.database import HistoryError, without_surrogates
 from mlx_llava.tui.history.image_copies import SavedImage, from_row
 
 Role = Literal["user", "assistant"]
-AROUND = 40  # characters of an excerpt on each side of what was searched
-INDEXED = 3  # letters of the shortest word that the index knows
+EXCERPT = 40  # characters before a hit; twice as many from it on
+MIN_INDEXED = 3  # letters: the index holds trigrams
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ChatInfo:
     updated: float
     pinned: bool
     tip: int | None
-    """The last message of the path that is shown."""
+    """The last message of the current path."""
     num_messages: int
 
 
@@ -40,10 +40,10 @@ class SavedMessage:
     role: Role
     text: str
     facts: dict[str, Any]
-    """What it took: settings, seconds, how it ended."""
+    """Settings, times, and why the answer ended."""
     created: float
     edited: bool = False
-    """Whether a person changed an answer."""
+    """Whether the user changed this answer."""
     images: tuple[SavedImage, ...] = ()
 
 
@@ -56,29 +56,29 @@ class SavedChat:
     """By key, parents before children."""
 
     def path(self) -> list[SavedMessage]:
-        """What is shown, from the first question on."""
-        line, key = dict[int, SavedMessage](), self.info.tip
-        while key is not None and key in self.messages and key not in line:
-            line[key] = self.messages[key]
-            key = line[key].parent
-        return list(line.values())[::-1]
+        """The current path, from its first question to the tip; a cycle in a damaged tree ends it."""
+        path, key = dict[int, SavedMessage](), self.info.tip
+        while key is not None and key in self.messages and key not in path:
+            path[key] = self.messages[key]
+            key = path[key].parent
+        return list(path.values())[::-1]
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a search found something."""
+class SearchHit:
+    """A message, or the title of a chat, with all the words of a search."""
 
     chat: ChatInfo
     message: int | None
-    """None where the title is what was found."""
+    """None for a title."""
     excerpt: str
 
 
-def chat_infos(connection: sqlite3.Connection, rest: str, values: Sequence[Any]) -> list[ChatInfo]:
-    """Chats by the rest of a query."""
+def chat_infos(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[ChatInfo]:
+    """Chats selected by WHERE, ORDER BY and LIMIT clauses."""
     columns = "id, title, model, settings, created, updated, pinned, tip"
     count = "(SELECT count(*) FROM message WHERE message.chat = chat.id)"
-    rows = connection.execute(f"SELECT {columns}, {count} FROM chat {rest}", values)
+    rows = connection.execute(f"SELECT {columns}, {count} FROM chat {clauses}", values)
     return [
         ChatInfo(key, title, model, _facts(settings), created, updated, bool(pinned), tip, number)
         for key, title, model, settings, created, updated, pinned, tip, number in rows
@@ -86,15 +86,15 @@ def chat_infos(connection: sqlite3.Connection, rest: str, values: Sequence[Any])
 
 
 def load_info(connection: sqlite3.Connection, chat: int) -> ChatInfo:
-    """What there is to know of a chat; HistoryError where there is none."""
-    infos = chat_infos(connection, "WHERE id = ?", (chat,)) if chat < 1 << 63 else []  # SQLite's numbers end there
+    """A chat without its messages; HistoryError if there is none."""
+    infos = chat_infos(connection, "WHERE id = ?", (chat,)) if chat < 1 << 63 else []  # SQLite's integers have 64 bits
     if not infos:
         raise HistoryError(f"there is no chat {chat}", "/history lists them.")
     return infos[0]
 
 
 def load_chat(connection: sqlite3.Connection, chat: int) -> SavedChat:
-    """A chat with all its branches; HistoryError where there is none."""
+    """A chat with all its branches; HistoryError if there is none."""
     info = load_info(connection, chat)
     images = dict[int, tuple[SavedImage, ...]]()
     for message, *row in connection.execute(
@@ -115,26 +115,26 @@ def load_chat(connection: sqlite3.Connection, chat: int) -> SavedChat:
     )
 
 
-def search_chats(connection: sqlite3.Connection, text: str, limit: int) -> list[Found]:
-    """Titles, then messages, in which every word of `text` occurs; the newest first."""
-    words = whole(text).replace("\0", " ").split()
+def search_chats(connection: sqlite3.Connection, text: str, limit: int) -> list[SearchHit]:
+    """Titles, then messages, that contain every word of `text`; newest first."""
+    words = without_surrogates(text).replace("\0", " ").split()
     if not words:
         return []
     like = " AND ".join(["title LIKE ? ESCAPE '^'"] * len(words))
-    titled = chat_infos(connection, f"WHERE {like} ORDER BY updated DESC LIMIT ?", (*map(_pattern, words), limit))
-    found = [
-        Found(info, key, _excerpt(said, words))
-        for key, chat, said in _said(connection, words, limit)
+    titles = chat_infos(connection, f"WHERE {like} ORDER BY updated DESC LIMIT ?", (*map(_pattern, words), limit))
+    hits = [
+        SearchHit(info, key, _excerpt(content, words))
+        for key, chat, content in _search_messages(connection, words, limit)
         for info in chat_infos(connection, "WHERE id = ?", (chat,))
     ]
-    shown = {hit.chat.key for hit in found}  # a title is mostly the beginning of a question
-    return [*(Found(info, None, info.title) for info in titled if info.key not in shown), *found][:limit]
+    listed = {hit.chat.key for hit in hits}  # a title is mostly the beginning of a question
+    return [*(SearchHit(info, None, info.title) for info in titles if info.key not in listed), *hits][:limit]
 
 
-def _said(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> list[tuple[int, int, str]]:
-    """Messages with every word; those that are too short for the index are looked for in the text."""
-    indexed = " ".join('"{}"'.format(word.replace('"', '""')) for word in words if len(word) >= INDEXED)
-    short = [_pattern(word) for word in words if len(word) < INDEXED]
+def _search_messages(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> list[tuple[int, int, str]]:
+    """Key, chat and text of messages with every word; words too short for the index are matched by LIKE."""
+    indexed = " ".join('"{}"'.format(word.replace('"', '""')) for word in words if len(word) >= MIN_INDEXED)
+    short = [_pattern(word) for word in words if len(word) < MIN_INDEXED]
     where = ["id IN (SELECT rowid FROM words WHERE words MATCH ?)"] if indexed else []
     where += ["text LIKE ? ESCAPE '^'"] * len(short)
     query = f"SELECT id, chat, text FROM message WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
@@ -142,21 +142,21 @@ def _said(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> l
 
 
 def _pattern(word: str) -> str:
-    """What LIKE finds a word by."""
+    """A LIKE pattern that matches a word anywhere; `^` escapes."""
     return "%" + re.sub("([%_^])", r"^\1", word) + "%"
 
 
 def _excerpt(text: str, words: Sequence[str]) -> str:
-    """The text around the first of the words, on one line."""
+    """The text around the first hit, on one line."""
     lower = text.lower()
     at = min((place for word in words if (place := lower.find(word.lower())) >= 0), default=0)
-    start, end = max(at - AROUND, 0), at + 2 * AROUND
-    shown = " ".join(text[start:end].split())
-    return f"{'…' if start else ''}{shown}{'…' if end < len(text) else ''}"
+    start, end = max(at - EXCERPT, 0), at + 2 * EXCERPT
+    line = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{line}{'…' if end < len(text) else ''}"
 
 
 def _facts(text: str) -> dict[str, Any]:
-    """An object that was saved as JSON; empty where it cannot be read."""
+    """An object saved as JSON; empty if it cannot be read."""
     try:
         facts = json.loads(text)
     except ValueError:

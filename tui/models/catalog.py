@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx_llava
-from mlx_llava.tui.history.private_files import data_folder
+from mlx_llava.program.paths import data_folder
 
 BITS = 4.5  # of a weight packed into 4 bits in groups of 64: scale and bias add half a bit
 SPARE = 0.5  # share of the memory that a model may take without crowding out the rest

@@ -68,13 +68,13 @@ class Record:
         """The path leads elsewhere."""
         with self._guarded():
             if self.chat is not None and tip.key is not None:
-                self.history.show(self.chat, tip.key)
+                self.history.set_tip(self.chat, tip.key)
 
     def switched(self, node: Node, place: int) -> None:
         """A picture was hidden or shown."""
         with self._guarded():
             if node.key is not None:
-                self.history.switch(node.key, place, off=place in node.off)
+                self.history.set_image_off(node.key, place, off=place in node.off)
 
     def open(self, chat: int) -> Conversation:
         """A chat from the history; may take a while, and belongs on a thread. Nothing is changed until `resume`."""
@@ -135,6 +135,6 @@ def rebuild(chat: SavedChat, history: History) -> Conversation:
 
 def _found(image: SavedImage, history: History) -> Attachment:
     try:
-        return attachment(history.image(image), image.name, image.origin)
+        return attachment(history.read_image(image), image.name, image.origin)
     except ImageError:
         return gone(image.name, image.digest, image.size, image.origin)

@@ -12,7 +12,7 @@ from mlx_llava.tui.session.reply import Command, Reply, number
 from mlx_llava.tui.session.session import Session
 
 if TYPE_CHECKING:
-    from mlx_llava.tui.history.export import Form
+    from mlx_llava.tui.history.export import Format
 
 SHOWN = 20  # chats in a list
 MANY = 256  # conversations from which on `lora` has two steps with its own settings
@@ -83,12 +83,12 @@ def _export(session: Session, argument: str) -> Reply:
     info = session.record.info()
     file = expanded(name.strip() or f"chat-{info.key}.{FORMS[form]}")
     history = session.record.history
-    done = export(history.load(info.key), cast("Form", form), file, history.image)
+    done = export(history.load(info.key), cast("Format", form), file, history.read_image)
     parts = [f"written to {done.file}"]
     if done.images:
         parts.append(f"pictures in {done.images}")
-    if done.gone:
-        parts.append(f"no longer there: {', '.join(done.gone)}")
+    if done.missing:
+        parts.append(f"no longer there: {', '.join(done.missing)}")
     return Reply("; ".join(parts))
 
 
@@ -98,14 +98,14 @@ def _tune(session: Session, argument: str) -> Reply:
     info = session.record.info()
     file = expanded(argument or f"chat-{info.key}.json")
     history = session.record.history
-    done = export(history.load(info.key), "llava", file, history.image)
+    done = export(history.load(info.key), "llava", file, history.read_image)
     model = ["--model", session.model.name] if session.model and session.model.name != "embedded" else []
     words = ["python", "-m", "mlx_llava.lora", *model, "--data", str(done.file)]
     words += ["--images", str(done.images)] if done.images else []
     words += ["--adapter-path", "my-adapter"]
-    words += SHORT if done.records < MANY else []
+    words += SHORT if done.num_records < MANY else []
     return Reply(
-        f"this chat was added to {done.file}, {done.records} in all. To tune on it:\n"
+        f"this chat was added to {done.file}, {done.num_records} in all. To tune on it:\n"
         f"{shlex.join(words)}\n"
         f"then: /model {session.model.name if session.model else 'MODEL'} my-adapter"
     )

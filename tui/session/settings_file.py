@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.history.private_files import alone, private_folder, write_private
+from mlx_llava.tui.history.private_files import locked, private_folder, write_private
 from mlx_llava.tui.session.settings import Settings, bears, names
 
 FILE = "settings.json"
@@ -43,7 +43,7 @@ def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
     if not changed:
         return
     try:
-        with alone(private_folder(folder) / "settings.lock"):
+        with locked(private_folder(folder) / "settings.lock"):
             values, _ = _values(folder / FILE)
             write_private(folder / FILE, _json({**values, **changed}))
     except OSError as error:

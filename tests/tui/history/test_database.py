@@ -1,4 +1,4 @@
-"""The file of the history: damage, other versions, and what a machine lacks end in advice, never in a crash."""
+"""The history file: damage, other versions and missing features end in advice, never in a crash."""
 
 import random
 import sqlite3
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mlx_llava.program.paths import config_folder, data_folder
 from mlx_llava.tui.history import database
 from mlx_llava.tui.history.database import FILE, STEPS, HistoryError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.private_files import config_folder, data_folder
 
 
 @pytest.fixture
@@ -20,16 +20,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def talk(history: History, *said: str, title: str = "") -> int:
+def talk(history: History, *texts: str, title: str = "") -> int:
     """A chat of questions and answers in turn."""
     chat, parent = history.begin("embedded", {"seed": 1}, title), None
-    for number, text in enumerate(said):
+    for number, text in enumerate(texts):
         parent = history.add(chat, "assistant" if number % 2 else "user", text, parent)
     return chat
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "noise"])
-def test_a_damaged_file_is_moved_aside_and_said_so(folder: Path, damage: str) -> None:
+def test_a_damaged_file_is_renamed_with_a_notice(folder: Path, damage: str) -> None:
     history = History(folder)
     chat = talk(history, *(f"text {n} " * 50 for n in range(200)))
     history.close()
@@ -42,7 +42,7 @@ def test_a_damaged_file_is_moved_aside_and_said_so(folder: Path, damage: str) ->
     else:
         data = bytearray(random.Random(0).randbytes(5000))
     file.write_bytes(data)
-    for _ in range(2):  # the damage of a page is met when it is read, and mended at the next start
+    for _ in range(2):  # a damaged page is found when it is read, and handled at the next start
         history = History(folder)
         if history.notice:
             break
@@ -50,9 +50,9 @@ def test_a_damaged_file_is_moved_aside_and_said_so(folder: Path, damage: str) ->
             history.load(chat)
         assert "Start again" in raised.value.advice
         history.close()
-    (aside,) = (path for path in folder.glob("history.damaged-*") if path.suffix == ".sqlite")
-    assert str(aside) in history.notice
-    assert aside.read_bytes()[4096:8192] == bytes(data[4096:8192])
+    (renamed,) = (path for path in folder.glob("history.damaged-*") if path.suffix == ".sqlite")
+    assert str(renamed) in history.notice
+    assert renamed.read_bytes()[4096:8192] == bytes(data[4096:8192])
     talk(history, "goes", "on")
     history.close()
     assert (History(folder).notice, len(History(folder).chats())) == ("", 1)
@@ -69,7 +69,7 @@ def test_a_newer_history_is_left_alone(folder: Path) -> None:
     assert (folder / FILE).read_bytes() == before
 
 
-def test_an_older_history_is_brought_up_to_date_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_history_is_migrated_and_backed_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = History(folder)
     chat = talk(history, "old", "yes")
     history.close()
@@ -84,7 +84,7 @@ def test_an_older_history_is_brought_up_to_date_and_kept(folder: Path, monkeypat
 
 
 class WithoutSearch(sqlite3.Connection):
-    """A SQLite that was built without FTS5."""
+    """A SQLite built without FTS5."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if "fts5" in sql:
@@ -92,7 +92,7 @@ class WithoutSearch(sqlite3.Connection):
         return super().execute(sql, parameters)
 
 
-def test_without_full_text_search_it_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_full_text_search_is_an_error_with_advice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = partial(sqlite3.connect, factory=WithoutSearch)
     monkeypatch.setattr(sqlite3, "connect", connect)
     with pytest.raises(HistoryError, match="has no full-text search") as raised:
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path)
     assert raised.value.advice
 
 
-def test_the_folder_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_chooses_the_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
     assert (data_folder(), config_folder()) == (tmp_path / "data", tmp_path / "config")
     monkeypatch.delenv("MLX_LLAVA_HOME")

@@ -1,4 +1,4 @@
-"""A chat leaves as a file that others can read: people, browsers, and our own training."""
+"""An exported chat can be read by people, browsers, and our own training."""
 
 import io
 import json
@@ -30,7 +30,7 @@ HOSTILE = '<script>alert(1)</script> ![x](http://evil/x.png) [y](javascript:aler
 
 
 def image_file(colour: str) -> bytes:
-    """A picture that lies on its side, with holes, as phones and designers make them."""
+    """A rotated image with transparent pixels, as phones and designers make them."""
     pil_image = Image.new("RGBA", (8, 4), colour)
     pil_image.putpixel((0, 0), (0, 0, 0, 0))
     exif = Image.Exif()
@@ -52,7 +52,7 @@ def history() -> History:
 
 @pytest.fixture
 def chat(history: History) -> SavedChat:
-    """Two questions with pictures, one that was never answered, and a branch that is not shown."""
+    """Two questions with images, one without an answer, and a branch off the current path."""
     key = history.begin("llava-1.5", {"system": None, "seed": 3})
     first = history.add(key, "user", "What is this?\n* a *", None, [image("red"), replace(image("lime"), off=True)])
     history.add(key, "assistant", "another branch", first)
@@ -66,7 +66,7 @@ def chat(history: History) -> SavedChat:
 
 
 def test_llava_json_is_training_data(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "llava", tmp_path / "my data.json", history.image)
+    done = export(chat, "llava", tmp_path / "my data.json", history.read_image)
     dataset = read(done.file, done.images)
     (record,) = dataset
     assert [turn.answer for turn in record.turns] == ["A *crimson* thing", "It says <image >."]
@@ -86,61 +86,61 @@ def test_look_shows_what_was_exported(
     converted: Callable[[Path], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = export(chat, "llava", tmp_path / "train.json", history.image)
+    done = export(chat, "llava", tmp_path / "train.json", history.read_image)
     look(LookOptions(data=done.file, images=done.images, model=str(converted(EMBEDDED))))
     assert "【 A *crimson* thing</s>】" in capsys.readouterr().out
 
 
-def test_more_chats_are_added_and_the_same_path_is_replaced(chat: SavedChat, history: History, tmp_path: Path) -> None:
+def test_a_chat_is_appended_and_the_same_path_is_replaced(chat: SavedChat, history: History, tmp_path: Path) -> None:
     file = tmp_path / "train.json"
     file.write_text('[{"id": "theirs", "conversations": []}]')
-    export(chat, "llava", file, history.image)
+    export(chat, "llava", file, history.read_image)
     history.revise(chat.path()[-1].key, "better", edited=True)
-    export(history.load(chat.info.key), "llava", file, history.image)
+    export(history.load(chat.info.key), "llava", file, history.read_image)
     theirs, ours = json.loads(file.read_text())
     assert (theirs["id"], ours["conversations"][-1]["value"]) == ("theirs", "better")
     file.write_text('{"not": "a list"}')
     with pytest.raises(RecordError, match="not a list"):
-        export(chat, "llava", file, history.image)
+        export(chat, "llava", file, history.read_image)
     assert file.read_text() == '{"not": "a list"}'
 
 
-def test_a_system_prompt_goes_along(history: History, tmp_path: Path) -> None:
+def test_a_system_prompt_is_exported(history: History, tmp_path: Path) -> None:
     key = history.begin("m", {"system": "Be brief."})
     question = history.add(key, "user", "How many?", None)
     history.add(key, "assistant", "two", question)
-    done = export(history.load(key), "llava", tmp_path / "a.json", history.image)
+    done = export(history.load(key), "llava", tmp_path / "a.json", history.read_image)
     (record,) = read(done.file, None)
     assert (record.system, record.images, done.images) == ("Be brief.", (), None)
 
 
-def test_nothing_answered_is_nothing_to_train_on(history: History, tmp_path: Path) -> None:
+def test_a_chat_without_an_answer_is_no_training_data(history: History, tmp_path: Path) -> None:
     key = history.begin("m", {"system": "Be brief."})
     history.add(key, "user", "?", None)
-    with pytest.raises(RecordError, match="nothing was answered"):
-        export(history.load(key), "llava", tmp_path / "a.json", history.image)
+    with pytest.raises(RecordError, match="no answer to train on"):
+        export(history.load(key), "llava", tmp_path / "a.json", history.read_image)
     assert list(tmp_path.iterdir()) == []
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.booleans()), min_size=1, max_size=4))
-def test_whatever_was_said_is_a_record_that_our_training_reads(said: list[tuple[str, str, bool]]) -> None:
+def test_any_chat_is_a_record_that_training_reads(exchanges: list[tuple[str, str, bool]]) -> None:
     history = History(None)
     key, parent = history.begin("m", {}), None
-    for question, answer, with_image in said:
+    for question, answer, with_image in exchanges:
         images = [SavedImage("x", "0" * 64, (1, 1))] if with_image else []
         parent = history.add(key, "user", question, parent, images)
         parent = history.add(key, "assistant", answer, parent)
     try:
         record = record_of(json.loads(json.dumps(llava_record(history.load(key), {"0" * 64: "x.png"}))), 1, "here")
     except RecordError:
-        assert not any(answer.strip() and (question.strip() or shown) for question, answer, shown in said)
+        assert not any(answer.strip() and (question.strip() or shown) for question, answer, shown in exchanges)
     else:
         assert all(turn.answer for turn in record.turns)
     history.close()
 
 
 class Reader(HTMLParser):
-    """Collects what a page consists of."""
+    """Collects the parts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,8 +169,8 @@ def check_page(text: str) -> Reader:
     return reader
 
 
-def test_a_page_holds_its_pictures_and_nothing_that_acts(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "html", tmp_path / "chat.html", history.image)
+def test_a_page_embeds_its_images_and_nothing_active(chat: SavedChat, history: History, tmp_path: Path) -> None:
+    done = export(chat, "html", tmp_path / "chat.html", history.read_image)
     text = done.file.read_text()
     reader = check_page(text)
     assert text.count("data:image/png;base64,") == 4
@@ -192,8 +192,8 @@ def test_hostile_text_stays_text_on_a_page(text: str) -> None:
     history.close()
 
 
-def test_markdown_shows_pictures_that_lie_beside_it(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "markdown", tmp_path / "my chat (1).md", history.image)
+def test_markdown_links_images_in_a_folder_beside_it(chat: SavedChat, history: History, tmp_path: Path) -> None:
+    done = export(chat, "markdown", tmp_path / "my chat (1).md", history.read_image)
     text = done.file.read_text()
     assert "# What is this? * a *" in text
     assert "> What is this?\n> * a *" in text
@@ -204,23 +204,23 @@ def test_markdown_shows_pictures_that_lie_beside_it(chat: SavedChat, history: Hi
     assert "(not shown to the model)" in text
 
 
-def test_json_has_every_branch_and_what_was_set(chat: SavedChat, history: History, tmp_path: Path) -> None:
-    done = export(chat, "json", tmp_path / "chat.json", history.image)
-    told = json.loads(done.file.read_text())
-    assert told == as_json(chat)
-    assert (len(told["messages"]), len(told["shown"]), told["settings"]["seed"]) == (7, 6, 3)
-    assert told["messages"][0]["pictures"][1]["shown"] is False
-    with pytest.raises(UsageError, match="is there already"):
-        export(chat, "json", tmp_path / "chat.json", history.image)
+def test_json_has_every_branch_and_the_settings(chat: SavedChat, history: History, tmp_path: Path) -> None:
+    done = export(chat, "json", tmp_path / "chat.json", history.read_image)
+    written = json.loads(done.file.read_text())
+    assert written == as_json(chat)
+    assert (len(written["messages"]), len(written["shown"]), written["settings"]["seed"]) == (7, 6, 3)
+    assert written["messages"][0]["pictures"][1]["shown"] is False
+    with pytest.raises(UsageError, match="already exists"):
+        export(chat, "json", tmp_path / "chat.json", history.read_image)
 
 
-def test_a_picture_that_is_gone_is_told(chat: SavedChat, tmp_path: Path) -> None:
+def test_a_missing_image_is_reported(chat: SavedChat, tmp_path: Path) -> None:
     def find(image: SavedImage) -> bytes:
-        raise ImageError(f"{image.name}: it is no longer there", "Attach it again.")
+        raise ImageError(f"{image.name}: the file is missing", "Attach it again.")
 
-    assert "cat.png: the picture is gone" in markdown(chat, {})
+    assert "cat.png: the image is missing" in markdown(chat, {})
     done = export(chat, "html", tmp_path / "chat.html", find)
-    assert done.gone == ("cat.png: it is no longer there", "b|[x](y).png: it is no longer there")
-    assert "the picture is gone" in done.file.read_text()
+    assert done.missing == ("cat.png: the file is missing", "b|[x](y).png: the file is missing")
+    assert "the image is missing" in done.file.read_text()
     with pytest.raises(ImageError):
         export(chat, "llava", tmp_path / "train.json", find)

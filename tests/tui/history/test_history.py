@@ -1,4 +1,4 @@
-"""Chats are kept as they happen: through crashes, beside other windows, and out of other people's sight."""
+"""Chats are saved as they happen: through crashes, beside other windows, and privately."""
 
 import random
 import signal
@@ -47,10 +47,10 @@ def image(data: bytes, name: str = "cat.png", origin: str = "") -> SavedImage:
     return SavedImage(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
 
 
-def talk(history: History, *said: str, title: str = "") -> int:
+def talk(history: History, *texts: str, title: str = "") -> int:
     """A chat of questions and answers in turn."""
     chat, parent = history.begin("embedded", {"seed": 1}, title), None
-    for number, text in enumerate(said):
+    for number, text in enumerate(texts):
         parent = history.add(chat, "assistant" if number % 2 else "user", text, parent)
     return chat
 
@@ -70,26 +70,22 @@ def test_a_chat_comes_back_as_it_was(history: History, folder: Path) -> None:
     assert (second.text, second.facts["finish"], second.edited) == ("a cat", "stop", False)
 
 
-def test_branches_stay_and_the_shown_path_is_chosen(history: History) -> None:
+def test_branches_stay_and_the_current_path_can_be_changed(history: History) -> None:
     chat = history.begin("embedded", {})
     question = history.add(chat, "user", "colour?", None)
     red = history.add(chat, "assistant", "red", question)
     blue = history.add(chat, "assistant", "blue", question)
-    edited = history.add(chat, "user", "shape?", None)
+    history.add(chat, "user", "shape?", None)
     saved = history.load(chat)
     assert [m.text for m in saved.path()] == ["shape?"]
     assert {m.parent for m in saved.messages.values()} == {None, question}
-    history.show(chat, red)
+    history.set_tip(chat, red)
     assert [m.text for m in history.load(chat).path()] == ["colour?", "red"]
-    history.drop(edited)
-    history.show(chat, blue)
-    history.drop(blue)
-    assert [m.text for m in history.load(chat).path()] == ["colour?"]
-    with pytest.raises(HistoryError, match="something follows"):
-        history.drop(question)
+    history.set_tip(chat, blue)
+    assert [m.text for m in history.load(chat).path()] == ["colour?", "blue"]
 
 
-def test_an_answer_that_a_person_changed_says_so(history: History) -> None:
+def test_an_edited_answer_is_marked(history: History) -> None:
     chat = talk(history, "colour?", "red")
     answer = history.load(chat).path()[-1].key
     history.revise(answer, "crimson", edited=True)
@@ -98,7 +94,7 @@ def test_an_answer_that_a_person_changed_says_so(history: History) -> None:
     assert (message.text, message.edited) == ("crimson", True)
 
 
-def test_chats_are_listed_pinned_first_then_the_last_used(history: History) -> None:
+def test_chats_are_listed_pinned_first_then_by_last_use(history: History) -> None:
     first, second, third = (talk(history, text, "yes") for text in ("one", "two", "three"))
     history.pin(second, pinned=True)
     history.rename(first, "  a\nnew  name ")
@@ -140,13 +136,11 @@ def test_an_excerpt_shows_where(history: History) -> None:
 
 
 @given(st.text(), st.text())
-def test_any_text_can_be_kept_and_searched(said: str, searched: str) -> None:
+def test_any_text_can_be_saved_and_searched(text: str, query: str) -> None:
     history = History(None)
-    chat = talk(history, "?", said)
-    said = said.encode("utf-8", "replace").decode() if any("\ud800" <= c <= "\udfff" for c in said) else said
-    kept = history.load(chat).path()[-1].text
-    assert len(kept) == len(said)
-    history.search(searched)
+    chat = talk(history, "?", text)
+    assert len(history.load(chat).path()[-1].text) == len(text)
+    history.search(query)
     history.close()
 
 
@@ -174,7 +168,7 @@ def test_a_run_without_history_leaves_no_file(tmp_path: Path, monkeypatch: pytes
     history = History(None)
     chat = history.begin("embedded", {})
     history.add(chat, "user", "find me", None, [image(b"cat")])
-    assert history.image(history.load(chat).path()[0].images[0]) == b"cat"
+    assert history.read_image(history.load(chat).path()[0].images[0]) == b"cat"
     assert len(history.search("find")) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -204,11 +198,11 @@ def writer(folder: Path, name: str, chat: int, turns: int) -> subprocess.Popen[s
 def test_two_windows_lose_nothing(folder: Path) -> None:
     chat = History(folder).begin("embedded", {})
     windows = [writer(folder, name, chat, 40) for name in ("left", "right")]
-    said = [line for window in windows for line in window.communicate()[0].splitlines()]
+    printed = [line for window in windows for line in window.communicate()[0].splitlines()]
     assert [window.returncode for window in windows] == [0, 0]
     saved = History(folder).load(chat)
-    assert sorted(message.text for message in saved.messages.values()) == sorted(said)
-    assert len(said) == 160
+    assert sorted(message.text for message in saved.messages.values()) == sorted(printed)
+    assert len(printed) == 160
     assert len(saved.path()) == 80  # the whole branch of the window that wrote last
 
 
@@ -218,7 +212,7 @@ def test_two_windows_may_begin_at_once(folder: Path) -> None:
     assert len(History(folder).chats()) == 4
 
 
-def test_what_belonged_to_another_history_is_begun_anew_where_nothing_is_kept(folder: Path) -> None:
+def test_after_going_incognito_the_chat_is_saved_again_in_memory_only(folder: Path) -> None:
     session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(History(folder)))
     question = session.conversation.add(Node("user", "one?"))
     session.record.question(question)
@@ -233,22 +227,22 @@ def test_what_belonged_to_another_history_is_begun_anew_where_nothing_is_kept(fo
     assert [m.text for m in session.record.history.load(session.record.chat or 0).path()] == ["three?"]
 
 
-def test_a_killed_program_loses_the_answer_under_way_at_most(folder: Path) -> None:
-    chance = random.Random(4)
+def test_a_killed_program_loses_at_most_the_answer_it_was_generating(folder: Path) -> None:
+    rng = random.Random(4)
     for attempt in range(4):
         window = writer(folder, f"run{attempt}", 0, 100_000)
         assert window.stdout
         first = window.stdout.readline()
-        time.sleep(chance.uniform(0.05, 0.3))
+        time.sleep(rng.uniform(0.05, 0.3))
         window.send_signal(signal.SIGKILL)
-        said = [first, *window.stdout.readlines()]
+        printed = [first, *window.stdout.readlines()]
         window.wait()
-        whole = [line.strip() for line in said if line.endswith("\n")]
+        whole = [line.strip() for line in printed if line.endswith("\n")]
         history = History(folder)
         assert history.notice == ""
         last = history.last()
         assert last
-        kept = [message.text for message in history.load(last.key).path()]
-        assert kept[: len(whole)] == whole
-        assert len(kept) <= len(whole) + 2
+        saved = [message.text for message in history.load(last.key).path()]
+        assert saved[: len(whole)] == whole
+        assert len(saved) <= len(whole) + 2
         history.close()
