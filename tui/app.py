@@ -153,6 +153,14 @@ class ChatApp(App[int]):
             self.chat.composer.attach([image])
             self.chat.composer.fill(question)
 
+    def type_text(self, text: str) -> None:
+        """Insert text into the prompt."""
+        self.chat.composer.prompt.insert(text)
+
+    def run_command(self, line: str) -> None:
+        """Run a slash command in the chat."""
+        self.chat.action_command(line)
+
     def open(self, name: str) -> None:
         """Open a screen by its name; its code is loaded now."""
         session = self.session

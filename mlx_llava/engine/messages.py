@@ -1,6 +1,6 @@
-"""What the front asks of the engine, and what the engine tells.
+"""Requests that a front end sends to the engine, and the events that come back.
 
-Frozen values that cross between threads; knows neither MLX nor Textual.
+Frozen values that cross threads. Knows neither MLX nor Textual.
 """
 
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ Fit = Literal["crop", "pad"]
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture file as it goes to the engine."""
+class ImageFile:
+    """An image file as sent to the engine."""
 
     name: str
     digest: str
@@ -26,16 +26,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question with its pictures, and its answer once there is one."""
+    """A question, its images, and its answer if there is one."""
 
     question: str
-    images: tuple[Shown, ...] = ()
+    images: tuple[ImageFile, ...] = ()
     answer: str | None = None
 
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How to answer; None takes what the model was converted with."""
+    """How to answer; None means the value stored with the model."""
 
     system: str | None = None
     template: str | None = None
@@ -45,12 +45,12 @@ class AnswerSettings:
     top_p: float = 1.0
     seed: int = 0
     num_top: int = 0
-    """Likeliest alternatives to report for every token."""
+    """Number of most likely alternatives to report per token."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Replace the model; None is the small one of the package."""
+    """Load a model in place of the current one; None loads the bundled model."""
 
     model: str | None = None
     adapter: str | None = None
@@ -59,18 +59,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Ask:
-    """Answer the last exchange, which has no answer yet. Numbers grow."""
+    """Answer the last exchange. Numbers increase from request to request."""
 
     number: int
     exchanges: tuple[Exchange, ...]
     answer_settings: AnswerSettings
-    begin: tuple[int, ...] = ()
-    """Ids of the tokens that the answer begins with."""
+    prefix: tuple[int, ...] = ()
+    """Token ids that the answer starts with."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """Count the tokens of a conversation whose last exchange is a draft."""
+    """Count the tokens of a conversation; its last exchange is the draft."""
 
     number: int
     exchanges: tuple[Exchange, ...]
@@ -79,7 +79,7 @@ class Count:
 
 @dataclass(frozen=True)
 class MapAttention:
-    """Tell where the answer of the last exchange looked."""
+    """Map the attention of the last exchange's answer to its images."""
 
     number: int
     exchanges: tuple[Exchange, ...]
@@ -91,34 +91,34 @@ Request = Load | Ask | Count | MapAttention
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the front needs to know of a loaded model."""
+    """Facts about the loaded model that a front end needs."""
 
     name: str
     adapter: str | None
     context: int
-    """Positions at most."""
+    """Maximum number of positions."""
     image_tokens: int
-    """Tokens that one picture takes."""
+    """Tokens per image."""
     patches: int
-    """Patches along an edge."""
+    """Patches along one edge."""
     side: int
-    """Pixels along an edge of what the tower sees."""
+    """Pixels along one edge of the vision tower's input."""
     fit: Fit
     mean: tuple[float, float, float]
     template: str
     system: str
-    """The template's own system prompt."""
+    """Default system prompt of the template."""
     bits: int | None
-    """Bits of packed weights, if any are packed."""
+    """Bits per quantized weight; None if the model is not quantized."""
     memory: int
-    """Bytes in use once it is loaded."""
+    """Bytes in use after loading."""
     device: str
     seconds: float
 
 
 @dataclass(frozen=True)
 class Loading:
-    """A model is on its way."""
+    """Loading has started."""
 
     load: Load
     name: str
@@ -126,16 +126,16 @@ class Loading:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model is there."""
+    """A model is ready."""
 
     load: Load
-    """What it was asked for by."""
+    """The request."""
     model: ModelFacts
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Tokens of a conversation by what they show."""
+    """Tokens of a conversation, by kind."""
 
     number: int
     system: int
@@ -144,17 +144,17 @@ class Counted:
     draft: int
     context: int
     starts: tuple[int, ...] = ()
-    """The position at which each picture begins."""
+    """Position of each image's first token."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Tokens of the whole prompt."""
         return self.system + self.images + self.history + self.draft
 
 
 @dataclass(frozen=True)
 class AnswerStarted:
-    """The first token of an answer is there; seconds."""
+    """The first token of an answer is ready. Times are in seconds."""
 
     number: int
     prompt_tokens: int
@@ -167,7 +167,7 @@ class AnswerStarted:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that might have been: its text, probability and id."""
+    """A candidate token: its text, probability and id."""
 
     text: str
     probability: float
@@ -176,18 +176,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class AnswerPiece:
-    """A piece of an answer: one token, and the text that is certain with it."""
+    """One token of an answer, and the text that it completes."""
 
     number: int
     text: str
     token: Choice | None = None
-    """The token itself, where alternatives were asked for."""
+    """The sampled token, if alternatives were requested."""
     others: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
 class AnswerFinished:
-    """An answer has ended."""
+    """An answer is complete, or was cancelled."""
 
     number: int
     finish: Finish
@@ -199,20 +199,20 @@ class AnswerFinished:
 
 @dataclass(frozen=True, eq=False)
 class AttentionMapped:
-    """Where an answer looked: shares of attention, from 0 to 1."""
+    """The attention of each answer token to each image patch, from 0 to 1."""
 
     number: int
     tokens: tuple[str, ...]
     """The answer, token by token."""
-    as_said: bool
-    """Whether it was said just so; else its text was read anew, by the model and with the settings of now."""
-    shares: "NDArray[np.float32]" = field(repr=False)  # [tokens, pictures, side, side]
-    neutral: "NDArray[np.float32]" = field(repr=False)  # [pictures, side, side] where each is only to be described
+    verbatim: bool
+    """False if the text was re-read with the current model and settings, not as it was generated."""
+    shares: "NDArray[np.float32]" = field(repr=False)  # [tokens, images, side, side]
+    neutral: "NDArray[np.float32]" = field(repr=False)  # [images, side, side], for the prompt "describe it"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A request could not be fulfilled: one line that says what is wrong, one that says what to do."""
+    """A request failed: one line on what is wrong, one on what to do."""
 
     request: Request
     problem: str
@@ -221,7 +221,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Crashed:
-    """The engine is gone; what was said stays."""
+    """The engine's thread ended with an error."""
 
     problem: str
 

@@ -1,7 +1,7 @@
-"""One thread that owns the model.
+"""The thread that owns the model.
 
-Requests go in, events come out. Everything MLX (loading, evaluating, generating, closing, seeds) happens in a
-`Worker` on this thread and nowhere else; knows neither MLX nor Textual itself.
+Requests go in, events come out. All MLX work (loading, evaluating, generating, seeding, closing) happens in a `Worker`
+on this thread. This module imports neither MLX nor Textual.
 """
 
 import threading
@@ -13,25 +13,25 @@ from typing import Protocol
 
 from mlx_llava.engine.messages import Ask, Crashed, Event, MapAttention, Request
 
-JOIN = 5.0  # seconds to wait for the thread at the end; what is computed is cut short between blocks, a load is not
+JOIN = 5.0  # seconds to wait for the thread at exit; generation stops between blocks, loading does not stop
 
 
 class Worker(Protocol):
-    """What fulfils requests; made, used and closed on the engine's thread."""
+    """Carries out requests. Created, used and closed on the engine's thread."""
 
     def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
-        """The events of one request; ends soon after `stopped` turns true."""
+        """Yield the events of a request; end soon after `stopped()` turns true."""
         ...
 
     def close(self) -> None:
-        """Give back what the thread holds."""
+        """Release what the thread holds."""
         ...
 
 
 class Engine:
-    """Runs a worker on a thread of its own.
+    """Runs a worker on its own thread.
 
-    `notify` is called on that thread whenever an event waits that nobody was told of.
+    `notify` is called on that thread after each new event.
     """
 
     def __init__(self, make_worker: Callable[[], Worker], notify: Callable[[], None] = lambda: None) -> None:
@@ -39,31 +39,31 @@ class Engine:
         self._make_worker = make_worker
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._events: deque[Event] = deque()
-        self._stopped = -1  # answers up to this number are to stop
+        self._stopped = -1  # requests up to this number are cancelled
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to fulfil requests."""
+        """Start the thread."""
         self._thread.start()
 
     def send(self, request: Request) -> None:
-        """Ask for something; its events come in the order of requests."""
+        """Queue a request; requests are carried out in order."""
         self._requests.put(request)
 
     def stop(self, number: int) -> None:
-        """Stop the answer or look `number` and all before it, at the next token or block of the model."""
+        """Cancel request `number` and all earlier ones, at the next token or decoder block."""
         self._stopped = max(self._stopped, number)
 
     def receive(self) -> list[Event]:
-        """The events since the last call."""
+        """Return the events since the last call."""
         events = []
         while self._events:
             events.append(self._events.popleft())
         return events
 
     def end(self, timeout: float = JOIN) -> bool:
-        """Stop everything and wait for the thread; whether it has ended."""
+        """Cancel everything and wait for the thread; returns whether it has ended."""
         self._ending = True
         self._requests.put(None)
         if self._thread.ident is not None:
@@ -75,11 +75,11 @@ class Engine:
             worker = self._make_worker()
             with closing(worker):
                 while (request := self._requests.get()) is not None and not self._ending:
-                    self._fulfil(worker, request)
-        except BaseException as error:  # whatever it was, the front must hear of it
+                    self._handle(worker, request)
+        except BaseException as error:  # any error must reach the front end
             self._emit(Crashed(f"{type(error).__name__}: {error}"))
 
-    def _fulfil(self, worker: Worker, request: Request) -> None:
+    def _handle(self, worker: Worker, request: Request) -> None:
         number = request.number if isinstance(request, Ask | MapAttention) else None
 
         def stopped() -> bool:

@@ -26,13 +26,13 @@ from mlx_llava.engine.messages import (
     Exchange,
     Failed,
     Fit,
+    ImageFile,
     Load,
     Loaded,
     Loading,
     MapAttention,
     ModelFacts,
     Request,
-    Shown,
 )
 from mlx_llava.errors import LlavaError
 from mlx_llava.inference.attention import attention_maps
@@ -109,18 +109,18 @@ class ModelWorker:
         self.chat.system = settings.system
         return self.chat
 
-    def _image(self, shown: Shown, chat: Chat, fit: Fit | None) -> Image:
-        if shown.digest not in self._images:
+    def _image(self, file: ImageFile, chat: Chat, fit: Fit | None) -> Image:
+        if file.digest not in self._images:
             config = chat.checkpoint.config.image
             config = replace(config, fit=fit or config.fit)
-            self._images[shown.digest] = Image.open(shown.data, shown.name, config, "display")
-        return self._images[shown.digest]
+            self._images[file.digest] = Image.open(file.data, file.name, config, "display")
+        return self._images[file.digest]
 
     def _conversation(
         self, exchanges: Sequence[Exchange], chat: Chat, fit: Fit | None
     ) -> tuple[list[Turn], list[Image]]:
         turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
-        return turns, [self._image(shown, chat, fit) for e in exchanges for shown in e.images]
+        return turns, [self._image(file, chat, fit) for e in exchanges for file in e.images]
 
     def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
         settings = request.answer_settings
@@ -131,10 +131,10 @@ class ModelWorker:
         chat.turns, chat.images = turns[:-1], known
         mx.reset_peak_memory()
         question, chosen = request.exchanges[-1].question, sampling(settings)
-        pieces = chat.ask(question, asked, chosen, settings.num_top, request.begin, stopped)
+        pieces = chat.ask(question, asked, chosen, settings.num_top, request.prefix, stopped)
         with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
             for piece in pieces:
-                if len(chat.answer.tokens) == len(request.begin) + 1:
+                if len(chat.answer.tokens) == len(request.prefix) + 1:
                     yield began(request.number, chat)
                 yield self._said(request.number, piece, chat)
         yield finished(request.number, chat)

@@ -30,7 +30,7 @@ from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.images.attachments import read
 
 IMAGE = EMBEDDED / "examples" / "two_shapes_wide.png"
-SCENE = read(IMAGE).shown
+SCENE = read(IMAGE).file
 SQUARE = "What color is the square?"
 TALK = conversation_of(IMAGE.name)
 SINGLE = answer_of(IMAGE.name, SQUARE)

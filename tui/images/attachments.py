@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_llava.engine.messages import Shown
+from mlx_llava.engine.messages import ImageFile
 from mlx_llava.errors import ImageError
 from mlx_llava.program.paths import expanded
 from mlx_llava.tui.images import clipboard
@@ -27,7 +27,7 @@ HEIC = (".heic", ".heif")
 class Attachment:
     """A picture of a conversation."""
 
-    shown: Shown
+    file: ImageFile
     size: tuple[int, int]
     preview: "Image.Image" = field(repr=False)
     origin: str = ""
@@ -36,7 +36,7 @@ class Attachment:
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.shown.name
+        return self.file.name
 
 
 def read(path: Path) -> Attachment:
@@ -78,14 +78,14 @@ def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
         raise ImageError(problem, error.advice) from None
     size = pil_image.size
     pil_image.thumbnail((PREVIEW, PREVIEW))
-    return Attachment(Shown(name, hashlib.sha256(data).hexdigest(), data), size, pil_image, origin)
+    return Attachment(ImageFile(name, hashlib.sha256(data).hexdigest(), data), size, pil_image, origin)
 
 
 def gone(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
     """What stands for a picture whose file is no longer there."""
     from PIL import Image
 
-    return Attachment(Shown(name, digest, b""), size, Image.new("RGB", (48, 24), "#808080"), origin)
+    return Attachment(ImageFile(name, digest, b""), size, Image.new("RGB", (48, 24), "#808080"), origin)
 
 
 def _from_heic(path: Path) -> bytes:

@@ -62,7 +62,7 @@ def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int,
 
     from mlx_llava.images.pixels import open_image
 
-    pil_image = open_image(image.shown.data, "display")
+    pil_image = open_image(image.file.data, "display")
     fill(pil_image, box, color)
     file = BytesIO()
     pil_image.save(file, "PNG")

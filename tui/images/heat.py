@@ -11,7 +11,7 @@ from mlx_llava.program.text import clean_line
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
 AROUND = 24  # tokens shown on each side of the one that is looked at
-NOW = "where it looks now: text, pictures or settings may have changed"  # AttentionMapped.as_said is false
+NOW = "where it looks now: text, pictures or settings may have changed"  # AttentionMapped.verbatim is false
 
 
 def light(weights: Weights) -> Weights:
@@ -38,7 +38,7 @@ def number_lines(looked: AttentionMapped, names: Sequence[str], token: int | Non
         return [f"there is no token {token + 1}: {len(looked.tokens)} were said"]
     shares = looked.shares.mean(0) if token is None else looked.shares[token]
     what = "all tokens" if token is None else f"token {token + 1}, {clean_line(looked.tokens[token], 40)!r}"
-    lines = [what if looked.as_said else f"{what} · {NOW}"]
+    lines = [what if looked.verbatim else f"{what} · {NOW}"]
     for name, weights in zip(names, shares, strict=True):
         lines += [f"{clean_line(name, 60)}: {raw_facts(weights)}", *digits(weights)]
     return lines

@@ -100,7 +100,7 @@ class AttentionScreen(ModalScreen[None]):
         facts = heat.relative_facts(weights) if self.relative else heat.raw_facts(weights)
         form = "relative" if self.relative else "raw"
         place = f"token {self.token + 1} of {len(looked.tokens)} · {form} · {facts}"
-        self.say(place if looked.as_said else f"{place}\n{heat.NOW}")
+        self.say(place if looked.verbatim else f"{place}\n{heat.NOW}")
         self.query_one(".answer", Static).update(heat.answer_line(looked.tokens, self.token, "reverse bold"))
         return heat.light(weights)
 

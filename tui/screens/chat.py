@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -40,9 +40,7 @@ from mlx_llava.tui.widgets.log import Log
 from mlx_llava.tui.widgets.prompt import Prompt
 from mlx_llava.tui.widgets.status import Status
 from mlx_llava.tui.widgets.turns import AnswerTurn, Wish
-
-if TYPE_CHECKING:
-    from mlx_llava.tui.app import ChatApp
+from mlx_llava.tui.window import window
 
 PAUSE = 0.05  # seconds between two looks at what the engine says
 SHARE = 7  # of the time that the last look took: at most a seventh of a core, unless that were too seldom
@@ -92,11 +90,6 @@ class ChatScreen(Screen[None]):
         self.composer.attach(opening.images)
         if opening.question:
             self.send(opening.question)
-
-    @property
-    def chat_app(self) -> "ChatApp":
-        """The application."""
-        return cast("ChatApp", self.app)
 
     @property
     def composer(self) -> Composer:
@@ -228,14 +221,14 @@ class ChatScreen(Screen[None]):
         if reply.quit:
             self.app.exit(0)
         if reply.copy is not None:
-            self.chat_app.copy_out(reply.copy)
+            window(self).copy_out(reply.copy)
         if reply.fill is not None:
             self.composer.edit(reply.edited, reply.fill)
         self.composer.attach(reply.attach, reply.fetched, pasted=reply.pasted)
         if reply.opened is not None:
             await self.open_chat(reply.opened)
         if reply.screen:
-            self.chat_app.open(reply.screen)
+            window(self).open(reply.screen)
         elif "\n" in reply.text:
             await self.note(reply.text)
         elif reply.text:
@@ -257,7 +250,7 @@ class ChatScreen(Screen[None]):
     @on(Prompt.ImageWanted)
     def choose_image(self) -> None:
         """Let a picture be chosen; where none is, @ is a letter."""
-        self.chat_app.open("@")
+        window(self).open("@")
 
     @on(Wish)
     async def fulfil(self, event: Wish) -> None:
@@ -268,7 +261,7 @@ class ChatScreen(Screen[None]):
             case "again":
                 await self._again(event.node.parent)
             case "copy":
-                self.chat_app.copy_out(event.node.text)
+                window(self).copy_out(event.node.text)
                 self.notify("Copied.")
             case "code":
                 self._copy_code(event.node)
@@ -322,7 +315,7 @@ class ChatScreen(Screen[None]):
             self.composer.tell(error)
             return
         await self.redraw()
-        self.chat_app.open("compare")
+        window(self).open("compare")
 
     async def _begin_answer(self, begin: Callable[[], Node]) -> None:
         await self.clear_note()
@@ -341,7 +334,7 @@ class ChatScreen(Screen[None]):
     def _copy_code(self, node: Node) -> None:
         blocks = code_blocks(node.text)
         if blocks:
-            self.chat_app.copy_out(blocks[-1])
+            window(self).copy_out(blocks[-1])
         self.notify("The last code block was copied." if blocks else "There is no code block.")
 
     async def open_chat(self, key: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
@@ -17,9 +17,7 @@ from mlx_llava.tui.images import eyes
 from mlx_llava.tui.session.conversation import Numbered
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.widgets.image_view import ImageView
-
-if TYPE_CHECKING:
-    from mlx_llava.tui.app import ChatApp
+from mlx_llava.tui.window import window
 
 
 class EyesScreen(ModalScreen[None]):
@@ -95,7 +93,7 @@ class EyesScreen(ModalScreen[None]):
     def action_cover(self) -> None:
         """Go on to cover a part of this picture."""
         self.dismiss(None)
-        cast("ChatApp", self.app).chat.action_command(f"/cover {self.images[self.at].number}")
+        window(self).run_command(f"/cover {self.images[self.at].number}")
 
     def action_fit(self) -> None:
         """Show what the other way to make a square would do."""

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -21,9 +21,7 @@ from mlx_llava.tui.models import catalog
 from mlx_llava.tui.models.catalog import Chosen, Offer
 from mlx_llava.tui.models.download import fetch
 from mlx_llava.tui.session import figures
-
-if TYPE_CHECKING:
-    from mlx_llava.tui.app import ChatApp
+from mlx_llava.tui.window import window
 
 
 class Welcome(ModalScreen[Chosen | None]):
@@ -69,7 +67,7 @@ class Welcome(ModalScreen[Chosen | None]):
         """What is typed meanwhile stands in the prompt."""
         if event.is_printable and event.character and self.query_one(OptionList).has_focus:
             event.stop()
-            cast("ChatApp", self.app).chat.composer.prompt.insert(event.character)
+            window(self).type_text(event.character)
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:

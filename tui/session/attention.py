@@ -44,7 +44,7 @@ def seen(session: "Session") -> tuple[tuple[Exchange, ...], list[Numbered]]:
     if not shown:
         raise UsageError("the last answer saw no picture", "/image PATH attaches one.")
     images = session.images()
-    return exchanges, [next(p for p in images if p.image.shown is one) for one in shown]
+    return exchanges, [next(p for p in images if p.image.file is one) for one in shown]
 
 
 def look(session: "Session", tell: Callable[[LookEvent], None]) -> None:

@@ -111,8 +111,8 @@ class Record:
 
 def saved(image: Attachment, off: bool) -> SavedImage:
     """A picture as the history keeps it."""
-    shown = image.shown
-    return SavedImage(shown.name, shown.digest, image.size, image.origin, off, shown.data or None)
+    file = image.file
+    return SavedImage(file.name, file.digest, image.size, image.origin, off, file.data or None)
 
 
 def rebuild(chat: SavedChat, history: History) -> Conversation:
@@ -124,7 +124,7 @@ def rebuild(chat: SavedChat, history: History) -> Conversation:
         node = Node(message.role, message.text, key=key, facts=message.facts)
         found = [_found(image, history) for image in message.images]
         node.images = tuple(found)
-        node.off = {n for n, p in enumerate(message.images) if p.off or not found[n].shown.data}
+        node.off = {n for n, p in enumerate(message.images) if p.off or not found[n].file.data}
         nodes[key] = conversation.add(node, parent)
     for message in chat.path():
         node = nodes[message.key]

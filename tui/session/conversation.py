@@ -142,7 +142,7 @@ class Conversation:
         for question in ancestors(upto):
             if question.role != "user":
                 continue
-            shown = (*waiting, *(image.shown for image in question.shown))
+            shown = (*waiting, *(image.file for image in question.shown))
             answer = None if question is upto else answer_on_path(question, upto)
             if question is not upto and not answer:
                 waiting = shown

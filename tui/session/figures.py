@@ -110,8 +110,9 @@ def stats_lines(facts: dict[str, Any]) -> list[str]:
     """What an answer took, a line for each fact."""
     if "first_token" not in facts:
         return [answer_line(facts)]
+    image_tokens = facts.get("image_tokens", facts.get("picture_tokens", 0))  # the second in older histories
     return [
-        f"prompt       {facts['prompt_tokens']} tokens, {facts['picture_tokens']} of pictures; "
+        f"prompt       {facts['prompt_tokens']} tokens, {image_tokens} of pictures; "
         f"{facts['prefilled_tokens']} computed anew",
         f"first token  {seconds(facts['first_token'])}: vision {seconds(facts['vision'])}, "
         f"prefill {seconds(facts['prefill'])}",

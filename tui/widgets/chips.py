@@ -68,7 +68,7 @@ class Chips(HorizontalScroll, can_focus=False):
 
     async def show(self, images: list[Numbered], draft: Node, tokens: int | None) -> None:
         """Show these pictures, a chip each; those of the draft can be taken away."""
-        now = (tuple((n.number, n.image.shown.digest, n.on, n.node is draft) for n in images), tokens)
+        now = (tuple((n.number, n.image.file.digest, n.on, n.node is draft) for n in images), tokens)
         if now == self._now:
             return
         self._now = now

@@ -1,21 +1,21 @@
 """A picture on the screen."""
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from mlx_llava.tui.window import ImageTerminal, window
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from mlx_llava.tui.app import ChatApp
     from mlx_llava.tui.images.blocks import Pixels
-    from mlx_llava.tui.images.kitty import Kitty
 
 FINE = 768  # pixels along the longer edge of what is drawn over a picture: 32 in each of 24 patches
 
@@ -30,8 +30,8 @@ class ImageView(Widget):
         self.most = (max_columns, max_rows)
         self.patches = 0
         self.weights: NDArray[np.floating] | None = None
-        self._drawn: tuple[tuple[int, int, Kitty | None], list[Strip]] | None = None
-        self._held: tuple[Kitty, int] | None = None
+        self._drawn: tuple[tuple[int, int, ImageTerminal | None], list[Strip]] | None = None
+        self._held: tuple[ImageTerminal, int] | None = None
 
     def show(self, image: "Image.Image", patches: int = 0, weights: "NDArray[np.floating] | None" = None) -> None:
         """Show another picture.
@@ -81,7 +81,7 @@ class ImageView(Widget):
             kitty[0].forget(kitty[1])
 
     def _lines(self, width: int, height: int) -> list[Strip]:
-        kitty = cast("ChatApp", self.app).kitty
+        kitty = window(self).kitty
         key = (width, height, kitty)
         if self._drawn is None or self._drawn[0] != key:
             self._let_go()
@@ -93,7 +93,7 @@ class ImageView(Widget):
             self._drawn = (key, [Strip.blank(width)] * top + strips)
         return self._drawn[1]
 
-    def _finely(self, kitty: "Kitty", columns: int, rows: int) -> list[list[Segment]]:
+    def _finely(self, kitty: ImageTerminal, columns: int, rows: int) -> list[list[Segment]]:
         """Cells in whose place the terminal shows the picture itself."""
         import numpy as np
         from PIL import Image

@@ -41,7 +41,7 @@ def test_the_tower_sees_nothing_in_the_covered_patches_and_the_rest_as_before(si
     config = ImageConfig(side=96, fit=fit, mean=CLIP_MEAN, std=CLIP_STD)
     before = crop(image.preview, config)
     other = covered(image, patches.box(size, fit), neutral(CLIP_MEAN))
-    after = crop(PIL.Image.open(BytesIO(other.shown.data)), config)
+    after = crop(PIL.Image.open(BytesIO(other.file.data)), config)
     inside = np.zeros((96, 96), bool)
     inside[16:64, 32:80] = True
     padding = np.abs(before).max(axis=-1) < 0.02  # of the mean's colour in whole numbers; there is nothing to cover
