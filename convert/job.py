@@ -8,8 +8,8 @@ import mlx.core as mx
 
 from mlx_llava import __version__
 from mlx_llava.checkpoint.config_json import to_hf
-from mlx_llava.checkpoint.folder import Quantization
-from mlx_llava.checkpoint.safetensors import Reader
+from mlx_llava.checkpoint.quantization import Quantization
+from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.sources.reading import gather
 from mlx_llava.convert.sources.survey import Source, check_head, survey

@@ -1,11 +1,13 @@
 """What a LLaVA is made of: its three parts, and how text and pictures become its input.
 
-Knows no file format: `dialects.py` reads these from a checkpoint's config.json.
+Knows no file format: `checkpoint/config_json` reads these from a checkpoint's config.json.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+Fit = Literal["crop", "pad"]
+FITS: tuple[Fit, ...] = ("crop", "pad")
 # openai/clip-vit-large-patch14, preprocessor_config.json
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -17,7 +19,7 @@ class ImageConfig:
 
     side: int = 336
     """Pixels along an edge of the square the tower sees."""
-    fit: Literal["crop", "pad"] = "crop"
+    fit: Fit = "crop"
     """`crop` the middle of the resized picture (llava-hf), or `pad` it to a square first (LLaVA-1.5)."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD

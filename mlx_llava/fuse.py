@@ -18,7 +18,7 @@ from mlx_llava.program.options import optional, parse
 from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
-    from mlx_llava.checkpoint.folder import Quantization
+    from mlx_llava.checkpoint.quantization import Quantization
     from mlx_llava.convert.options import ConvertOptions
     from mlx_llava.convert.sources.converted import Converted
     from mlx_llava.convert.weights.plan import Planned

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint, converted_config, load
 from mlx_llava.checkpoint.hub import CONFIG, fetch
 from mlx_llava.embedded import converted, load_embedded
@@ -17,8 +18,8 @@ def open_model(name: str | None, revision: str | None = None, adapter: Path | No
         converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are fetched
         checkpoint = load(fetch(name, revision))
     if adapter is not None:
-        adapters.load(adapter, checkpoint.model, adapters.fingerprint(checkpoint.folder))
-        checkpoint = replace(checkpoint, config=adapters.asked_as_trained(adapter, checkpoint.config))
+        adapters.load(adapter, checkpoint.model, fingerprint(checkpoint.folder))
+        checkpoint = replace(checkpoint, config=adapters.with_training_format(adapter, checkpoint.config))
     return checkpoint
 
 

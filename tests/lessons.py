@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spine import CASES, prompts, released_name, weights
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.checkpoint.folder import parameter_shapes
+from mlx_llava.checkpoint.coverage import parameter_forms
 from mlx_llava.inputs import Batch, Example, collate
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
@@ -27,7 +27,7 @@ def tiny(case: str = "plain") -> Llava:
     config = from_hf(CASES[case].config())
     model, values = Llava(config), weights(config, TEXT_SCALE)
     loaded = []
-    for name in parameter_shapes(model):
+    for name in parameter_forms(model):
         value = values[released_name(name)]
         loaded.append((name, mx.array(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value)))
     model.load_weights(loaded)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.checkpoint.folder import parameter_shapes
+from mlx_llava.checkpoint.coverage import parameter_forms
 from mlx_llava.config import LlavaConfig
 from mlx_llava.inputs import TEXT, Batch, Example, collate, no_crops
 from mlx_llava.models.llava import Llava
@@ -150,7 +150,7 @@ def weights(config: LlavaConfig, text_scale: float = SCALES["language_model"]) -
     draw = np.random.Generator(np.random.PCG64(0))
     scales = {**SCALES, "language_model": text_scale}
     made = {}
-    for name, (shape, _) in sorted(parameter_shapes(Llava(config)).items()):
+    for name, (shape, _) in sorted(parameter_forms(Llava(config)).items()):
         scale, middle = (0.1, float(name.endswith("weight"))) if "norm" in name else (scales[name.split(".")[0]], 0.0)
         values = middle + scale * (2 * draw.random(shape) - 1) * 3**0.5  # uniform with that deviation
         if name.endswith("patch_embedding.weight"):

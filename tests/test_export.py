@@ -12,8 +12,9 @@ from lessons import LORA
 from safetensors.numpy import load_file
 
 from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.checkpoint.safetensors import read_index
+from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, UsageError
 from mlx_llava.export import ExportOptions, export
 from mlx_llava.models.lora import attach
@@ -105,7 +106,7 @@ def adapters_of(model: Path, folder: Path, base: str | None = None, *, lora: boo
     projector = checkpoint.model.projector["linear_1"]
     projector.weight = projector.weight + 1
     folder.mkdir()
-    base = base or adapters.fingerprint(model)
+    base = base or fingerprint(model)
     adapters.save(folder, checkpoint.model, LORA if lora else None, base, projector=True)
     return folder
 

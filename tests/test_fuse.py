@@ -12,8 +12,9 @@ from checkpoints import arrays, converted, save
 from lessons import LORA
 
 from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint, load
-from mlx_llava.checkpoint.safetensors import Reader, read_index
+from mlx_llava.checkpoint.reader import Reader, read_index
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.inputs import Batch, Example, collate
@@ -51,7 +52,7 @@ def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = Non
         layer.weight = layer.weight + 0.1 * mx.random.normal(layer.weight.shape)
     folder.mkdir()
     form = LORA if lora else None
-    adapters.save(folder, checkpoint.model, form, base or adapters.fingerprint(model), projector=not lora)
+    adapters.save(folder, checkpoint.model, form, base or fingerprint(model), projector=not lora)
     return folder
 
 
@@ -67,7 +68,7 @@ def unpacked(layer: nn.QuantizedLinear) -> mx.array:
 
 def both(model: Path, folder: Path) -> Checkpoint:
     checkpoint = load(model)
-    adapters.load(folder, checkpoint.model, adapters.fingerprint(model))
+    adapters.load(folder, checkpoint.model, fingerprint(model))
     return checkpoint
 
 

@@ -94,10 +94,10 @@ def _scale(folder: Path) -> tuple[int, float]:
     """Rank of the adapters, and the factor on what they add; ConfigError for what a merge cannot honour."""
     given = read_json(folder / CONFIG)
     keys = Section({k: v for k, v in given.items() if v not in (False, "", [], {})}, CONFIG)
-    keys.must("peft_type", "LORA")
-    keys.must("bias", "none")
-    keys.must("init_lora_weights", True, "gaussian")  # others change the base too
-    rank, alpha = keys.whole("r", None, 1, 2**16), keys.real("lora_alpha", None, 0.0, 1e6)
+    keys.only("peft_type", "LORA")
+    keys.only("bias", "none")
+    keys.only("init_lora_weights", True, "gaussian")  # others change the base too
+    rank, alpha = keys.integer("r", None, 1, 2**16), keys.number("lora_alpha", None, 0.0, 1e6)
     scale = alpha / (rank**0.5 if keys.flag("use_rslora", False) else rank)
     keys.finish(HARMLESS)
     return rank, scale

@@ -10,15 +10,11 @@ from mlx.utils import tree_flatten
 
 from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.checkpoint.folder import (
-    Quantization,
-    check_coverage,
-    converted_config,
-    empty_model,
-    parameter_shapes,
-    read_quantization,
-)
-from mlx_llava.checkpoint.safetensors import read_index
+from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
+from mlx_llava.checkpoint.fingerprint import fingerprint
+from mlx_llava.checkpoint.folder import converted_config, empty_model
+from mlx_llava.checkpoint.quantization import Quantization, read_quantization
+from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.sources.survey import STORED
@@ -101,11 +97,11 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> Converted:
     quantized = read_quantization(values.get("quantization", {}))
     tensors = read_index(folder)
     model = empty_model(config, quantized)
-    check_coverage(parameter_shapes(model), tensors, str(folder))
-    tuned = None if adapter is None else _tuned(adapter, model, adapters.fingerprint(folder))
+    check_coverage(parameter_forms(model), tensors, str(folder))
+    tuned = None if adapter is None else _tuned(adapter, model, fingerprint(folder))
     parts: dict[str, Weight] = {tensor: Stored(place) for tensor, place in tensors.items()}
     if adapter is not None and tuned:
-        config = adapters.asked_as_trained(adapter, config)
+        config = adapters.with_training_format(adapter, config)
         ours = {"template": config.template, "picture": asdict(config.image)}
         values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}
         parts |= {tensor: Held(f"{adapter}: {tensor}", array) for tensor, array in tuned.projector.items()}

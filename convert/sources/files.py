@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from mlx_llava.checkpoint.hub import FILES, REPOSITORY, fetch
-from mlx_llava.checkpoint.safetensors import Tensor, read_index
+from mlx_llava.checkpoint.reader import read_index
+from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.convert.torch_bin.archive import damaged, read_file, spell
 from mlx_llava.errors import ModelError

@@ -28,13 +28,13 @@ def with_images(config: LlavaConfig, folder: Path) -> LlavaConfig:
 
 def read(keys: Section, known: ImageConfig) -> ImageConfig:
     """CLIP's picture settings; ConfigError for any that are not CLIP's."""
-    keys.must("image_processor_type", *CLIP, *LLAVA)
-    keys.must("feature_extractor_type", *CLIP)
+    keys.only("image_processor_type", *CLIP, *LLAVA)
+    keys.only("feature_extractor_type", *CLIP)
     for key in ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"):
-        keys.must(key, True)
-    keys.must("resample", BICUBIC)
-    keys.must("default_to_square", False)
-    if not 1 / 256 < keys.real("rescale_factor", 1 / 255, 0, 1) < 1 / 254:
+        keys.only(key, True)
+    keys.only("resample", BICUBIC)
+    keys.only("default_to_square", False)
+    if not 1 / 256 < keys.number("rescale_factor", 1 / 255, 0, 1) < 1 / 254:
         raise keys.error("rescale_factor", keys.get("rescale_factor"), "1/255")
     size = _edge(keys, "size", ("shortest_edge",))
     crop = _edge(keys, "crop_size", ("height", "width"))
@@ -44,12 +44,12 @@ def read(keys: Section, known: ImageConfig) -> ImageConfig:
             "The file does not belong to this checkpoint's config.json.",
         )
     pads = keys.get("image_processor_type") in LLAVA and keys.flag("do_pad", False)
-    keys.must("do_pad", pads)  # CLIP's own never pads
+    keys.only("do_pad", pads)  # CLIP's own never pads
     image = ImageConfig(
         side=known.side,
         fit="pad" if pads else known.fit,
-        mean=keys.three("image_mean") if "image_mean" in keys else known.mean,
-        std=keys.three("image_std") if "image_std" in keys else known.std,
+        mean=keys.triple("image_mean") if "image_mean" in keys else known.mean,
+        std=keys.triple("image_std") if "image_std" in keys else known.std,
     )
     keys.finish(HARMLESS)
     return image

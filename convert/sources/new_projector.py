@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.folder import parameter_shapes
+from mlx_llava.checkpoint.coverage import parameter_forms
 from mlx_llava.checkpoint.strict_json import short
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.weights.algebra import Held, Weight
@@ -38,7 +38,7 @@ def joined(values: dict[str, Any], tower: str | None, projector: str) -> dict[st
 
 def draw(config: LlavaConfig, seed: int) -> dict[str, Weight]:
     """The projector's weights, the same for the same seed."""
-    forms = parameter_shapes(Llava(config))
+    forms = parameter_forms(Llava(config))
     shapes = {name: shape for name, (shape, _) in sorted(forms.items()) if name.startswith("projector.")}
     drawn: dict[str, Weight] = {}
     for (name, shape), key in zip(shapes.items(), mx.random.split(mx.random.key(seed), len(shapes)), strict=True):

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_llava.checkpoint.config_json import CODE_KEYS, from_hf, tower_name, vision_from_hf
+from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.checkpoint.config_json.keys import CODE_KEYS
+from mlx_llava.checkpoint.config_json.original import tower_name
+from mlx_llava.checkpoint.config_json.towers import vision_from_hf
 from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import Section, read_json
 from mlx_llava.config import LlavaConfig
@@ -105,7 +108,7 @@ def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:
     keys = Section(read_json(path), path.name) if path.exists() else Section({}, path.name)
     if "eos_token_id" not in keys:
         return config
-    return replace(config, eos_token_ids=keys.wholes("eos_token_id", None, 0, config.text.vocab_size - 1))
+    return replace(config, eos_token_ids=keys.integers("eos_token_id", None, 0, config.text.vocab_size - 1))
 
 
 def _tuned(tuning: adapters.Tuning, options: ConvertOptions) -> Iterator[str]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.folder import FLOATS, check_coverage, parameter_shapes
-from mlx_llava.checkpoint.safetensors import Reader, Tensor
+from mlx_llava.checkpoint.coverage import FLOATS, check_coverage, parameter_forms
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.sources.adapters import check_shapes
 from mlx_llava.convert.sources.names import TOWER_RULES, plan
@@ -84,7 +85,7 @@ def survey(given: Given, where: str) -> Source:
             raise CheckpointError(
                 f"{where}: {tensor.name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32."
             )
-    wanted = {name: form for name, form in parameter_shapes(Llava(config)).items() if name not in given.drawn}
+    wanted = {name: form for name, form in parameter_forms(Llava(config)).items() if name not in given.drawn}
     check_coverage(wanted, {n: _as_ours(n, t) for n, t in found.items()}, where)
     check_shapes(given.tuning.layers, found, where)
     return Source(config, found, dropped, repeated_head, given.tuning.layers, given.drawn)

@@ -9,7 +9,8 @@ import mlx.core as mx
 from mlx_llava import __version__
 from mlx_llava.checkpoint.config_json import to_hf
 from mlx_llava.checkpoint.folder import Checkpoint
-from mlx_llava.checkpoint.safetensors import Tensor, read_index
+from mlx_llava.checkpoint.reader import read_index
+from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.weights.algebra import Held, Stored

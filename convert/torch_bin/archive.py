@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlx_llava.checkpoint.safetensors import DTYPES, Reader, Stamp, Tensor
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.regular_file import Stamp
+from mlx_llava.checkpoint.safetensors import DTYPES, Tensor
 from mlx_llava.convert.torch_bin.allowed_calls import View
 from mlx_llava.convert.torch_bin.pickles import read, refused
 from mlx_llava.errors import CheckpointError

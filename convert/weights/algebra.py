@@ -9,8 +9,9 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.folder import Quantization
-from mlx_llava.checkpoint.safetensors import Reader, Tensor
+from mlx_llava.checkpoint.quantization import Quantization
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.convert.torch_bin import archive
 
 

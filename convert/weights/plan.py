@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.folder import Quantization
-from mlx_llava.checkpoint.safetensors import Reader
+from mlx_llava.checkpoint.quantization import Quantization
+from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.weights.algebra import Weight, pieces
 from mlx_llava.convert.weights.writer import Output, Writer
 from mlx_llava.errors import ConversionError

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import mlx.nn as nn
 
-from mlx_llava.checkpoint.folder import QUANTIZATIONS, Quantization, packable
+from mlx_llava.checkpoint.quantization import MODES, Quantization, quantizable
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
@@ -26,7 +26,7 @@ def uniform(options: ConvertOptions) -> Quantization:
     if options.q_recipe and options.q_mode != "affine":
         raise UsageError(f"--q-recipe is affine, not {options.q_mode}", "Leave --q-mode out.")
     group_size, bits = DEFAULTS[options.q_mode]
-    groups, all_bits = QUANTIZATIONS[options.q_mode]
+    groups, all_bits = MODES[options.q_mode]
     group_size = _one_of("--q-group-size", options.q_group_size, group_size, groups, options.q_mode)
     return Quantization(group_size, _one_of("--q-bits", options.q_bits, bits, all_bits, options.q_mode), options.q_mode)
 
@@ -49,7 +49,7 @@ def choose(model: Llava, options: ConvertOptions) -> Mapping[str, Quantization]:
     packing = uniform(options)
     settings = _recipe(options.q_recipe, model, packing.group_size) if options.q_recipe else lambda path, layer: packing
     chosen = {}
-    for path, layer in sorted(packable(model).items()):
+    for path, layer in sorted(quantizable(model).items()):
         if options.q_tower or path.startswith(TEXT):
             own = settings(path, layer)
             if layer.weight.shape[-1] % own.group_size == 0:

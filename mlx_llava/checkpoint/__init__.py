@@ -1,4 +1,8 @@
-"""A converted folder: its files, its config, and the model in it."""
+"""Checkpoints on disk: readers of files and configs, the loader of converted folders, adapters.
+
+From the bottom: `regular_file` (bytes), `safetensors` (headers), `reader` (rows of tensors); `strict_json` and
+`config_json`; `coverage` and `quantization` (what a model needs); `folder` (load); `adapters`. `hub` downloads.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +13,7 @@ __all__ = ["Checkpoint", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `checkpoint.folder` needs MLX, the readers of files beside it do not."""
+    """Import on first use: `checkpoint.folder` needs MLX, the readers of files do not."""
     if name in __all__:
         from mlx_llava.checkpoint import folder
 

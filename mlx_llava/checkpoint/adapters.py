@@ -1,10 +1,9 @@
-"""The folder that holds adapters, or a projector: written whole, and read strictly for the model it belongs to.
+"""A folder of LoRA adapters: written whole, and read strictly for the model it belongs to.
 
-It has mlx-lm's form, `adapters.safetensors` beside `adapter_config.json`; the projector that was trained with them
-lies in `projector.safetensors`, or alone, where the rank is 0.
+It has mlx-lm's layout, `adapters.safetensors` beside `adapter_config.json`. A projector that was trained too is in
+`projector.safetensors`; a projector alone has rank 0 and no adapters.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,10 +14,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_llava.checkpoint.folder import FLOATS, Form, check_coverage, parameter_shapes, read_array
-from mlx_llava.checkpoint.safetensors import Reader, read_header, read_index
+from mlx_llava.checkpoint.coverage import FLOATS, Form, check_coverage, parameter_forms
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.checkpoint.strict_json import Section, read_json
-from mlx_llava.config import LlavaConfig
+from mlx_llava.config import FITS, LlavaConfig
 from mlx_llava.errors import CheckpointError
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import LAYERS, Lora, adaptable, attach, attached
@@ -29,34 +29,16 @@ FORMAT = 2
 CONFIG, ADAPTERS, PROJECTOR = "adapter_config.json", "adapters.safetensors", "projector.safetensors"
 
 
-def fingerprint(folder: Path) -> str:
-    """What tells one converted model from another, hashed: its tensors, its tokenizer, and its config.
-
-    Of a tensor count name, dtype, shape and first row, of a vector all values; how they are spread over files does
-    not. Of the config all counts but where it came from, and the template and fit, which training may change.
-    """
-    digest = hashlib.sha256((folder / "tokenizer.json").read_bytes())
-    config = read_json(folder / "config.json")
-    ours = config.pop("mlx_llava")
-    image = {name: value for name, value in ours["picture"].items() if name != "fit"}
-    digest.update(json.dumps([config, image, ours.get("restart_after_image")], sort_keys=True).encode())
-    with Reader() as reader:
-        for name, tensor in sorted(read_index(folder).items()):
-            digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
-            digest.update(reader.rows(tensor, 0, 1 if len(tensor.shape) > 1 else None).tobytes())
-    return digest.hexdigest()
-
-
 def save(
     folder: Path, model: Llava, lora: Lora | None, base: str, *, projector: bool, config: LlavaConfig | None = None
 ) -> None:
     """Write the adapters, and the projector if it was trained, into a folder; without `lora` the projector alone.
 
-    Written aside and moved into place, the config last and the old one away first: without it nothing is read.
+    A folder without config is not read, so the config arrives last.
 
     Args:
-        base: the fingerprint of the model that they belong to.
-        config: how text and pictures became input in training, for answers that are asked for in the same way.
+        base: the fingerprint of the model they were trained on.
+        config: how text and images became input in training, so that answers use the same template and fit.
     """
     tensors = {
         ADAPTERS: {f"{path}.{name}": a[name] for path, a in attached(model).items() for name in ("lora_a", "lora_b")},
@@ -65,58 +47,57 @@ def save(
     values = {
         "fine_tune_type": "lora",
         "num_layers": len(model.language_model.layers),
-        "lora_parameters": _form(lora),
+        "lora_parameters": _parameters(lora),
         "mlx_llava": {"format": FORMAT, "base": base, "alpha": lora.alpha if lora else 0.0, "projector": projector},
     }
     if config is not None:
         values["mlx_llava"] |= {"template": config.template, "fit": config.image.fit}
     with new_files(folder, folder / ".adapters", last=CONFIG) as unfinished:
-        for name, some in tensors.items():
-            if some:
-                mx.save_safetensors(str(unfinished / name), some, {"format": "mlx"})
+        for name, arrays in tensors.items():
+            if arrays:
+                mx.save_safetensors(str(unfinished / name), arrays, {"format": "mlx"})
         (unfinished / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _form(lora: Lora | None) -> dict[str, Any]:
-    """What mlx-lm calls the parameters; of no adapters the rank is 0."""
+def _parameters(lora: Lora | None) -> dict[str, Any]:
+    """`lora_parameters` of mlx-lm; rank 0 means no adapters."""
     if lora is None:
         return {"rank": 0, "scale": 0.0, "dropout": 0.0, "keys": []}
     return {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": list(LAYERS)}
 
 
 def load(folder: Path, model: Llava, base: str) -> Lora | None:
-    """Attach the adapters of a folder, and give the model the projector trained with them.
+    """Attach the adapters of a folder to a model, and load the projector that was trained with them.
 
-    Where the folder holds a projector alone, that is all, and None is returned. Raises CheckpointError, before
-    anything changes, where the folder belongs to another model than the one with the fingerprint `base`, or holds
-    anything else than exactly the tensors it declares, all finite.
+    Returns None if the folder holds a projector alone. Raises CheckpointError, before anything changes, unless the
+    folder belongs to the model with the fingerprint `base` and holds exactly the tensors it declares, all finite.
     """
     lora, projector = _read_config(folder, model, base)
     values: dict[str, mx.array] = {}
     if lora is not None:
         values.update((name, x.astype(mx.float32)) for name, x in _read(folder / ADAPTERS, _forms(model, lora)))
     if projector:
-        forms = {n: f for n, f in parameter_shapes(model).items() if n.startswith("projector.")}
-        now = dict(_projector(model))
-        values.update((name, x.astype(now[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
+        forms = {n: f for n, f in parameter_forms(model).items() if n.startswith("projector.")}
+        current = dict(_projector(model))
+        values.update((name, x.astype(current[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
     if lora is not None:
         attach(model, lora)
     model.load_weights(list(values.items()), strict=False)
     return lora
 
 
-def asked_as_trained(folder: Path, config: LlavaConfig) -> LlavaConfig:
-    """The config of a model with the template and the fit of pictures that a folder's adapters were trained with."""
+def with_training_format(folder: Path, config: LlavaConfig) -> LlavaConfig:
+    """The config with the prompt template and the image fit that a folder's adapters were trained with."""
     ours = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}").section("mlx_llava")
-    chosen = ours.choice("template", config.template, TEMPLATES)
-    fit = "pad" if ours.choice("fit", config.image.fit, ("crop", "pad")) == "pad" else "crop"
-    return replace(config, template=chosen, image=replace(config.image, fit=fit))
+    template = ours.choice("template", config.template, TEMPLATES)
+    image = replace(config.image, fit=ours.choice("fit", config.image.fit, FITS))
+    return replace(config, template=template, image=image)
 
 
 def load_projector(folder: Path, model: Llava, base: str) -> None:
-    """Give the model the projector of a folder that holds nothing else; CheckpointError as `load` has it."""
+    """Load the projector of a folder that holds nothing else into a model; raises like `load`."""
     if _read_config(folder, model, base)[0] is not None:
-        raise CheckpointError(f"{folder}: holds adapters too", "Name a folder of `mlx-llava pretrain`.")
+        raise CheckpointError(f"{folder}: holds adapters too", "Name an output folder of `mlx-llava pretrain`.")
     load(folder, model, base)
 
 
@@ -127,30 +108,30 @@ def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
 
 def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bool]:
     config = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}")
-    ours, form = config.section("mlx_llava"), config.section("lora_parameters")
-    ours.must("format", FORMAT)
+    ours, parameters = config.section("mlx_llava"), config.section("lora_parameters")
+    ours.only("format", FORMAT)
     if ours.text("base", None) != base:
-        raise CheckpointError(f"{folder}: the adapters belong to another model", "Name the one they were trained on.")
-    config.must("fine_tune_type", "lora")
-    config.must("num_layers", len(model.language_model.layers))
-    rank, dropout = form.whole("rank", None, 0, 2**16), form.real("dropout", None, 0.0, 0.999)
-    alpha, projector = ours.real("alpha", None, 0.0, 1e6), ours.flag("projector", False)
+        raise CheckpointError(f"{folder}: the adapters belong to another model", "Name the model they were trained on.")
+    config.only("fine_tune_type", "lora")
+    config.only("num_layers", len(model.language_model.layers))
+    rank, dropout = parameters.integer("rank", None, 0, 2**16), parameters.number("dropout", None, 0.0, 0.999)
+    alpha, projector = ours.number("alpha", None, 0.0, 1e6), ours.flag("projector", False)
     lora = Lora(rank, alpha, dropout) if rank else None
-    _ = ours.get("template"), ours.get("fit")  # for asked_as_trained
+    _ = ours.get("template"), ours.get("fit")  # for with_training_format
     for key in ("scale", "keys"):
-        form.must(key, _form(lora)[key])
-    for section in (config, ours, form):
+        parameters.only(key, _parameters(lora)[key])
+    for section in (config, ours, parameters):
         section.finish()
     for name, declared in ((ADAPTERS, lora is not None), (PROJECTOR, projector)):
         if (folder / name).exists() and not declared:
-            raise CheckpointError(f"{folder}/{name}: the folder's config declares none", "Take it away.")
+            raise CheckpointError(f"{folder}/{name}: not declared in the folder's {CONFIG}", "Remove the file.")
     if lora is None and not projector:
         raise CheckpointError(f"{folder}: declares neither adapters nor a projector", "Train it again.")
     return lora, projector
 
 
 def _forms(model: Llava, lora: Lora) -> dict[str, Form]:
-    """The tensors that adapters of this form have on this model."""
+    """The tensors that adapters with these settings have on this model."""
     forms: dict[str, Form] = {}
     for path, layer in adaptable(model).items():
         outputs, inputs = layer.weight.shape
@@ -161,13 +142,14 @@ def _forms(model: Llava, lora: Lora) -> dict[str, Form]:
     return forms
 
 
-def _read(file: Path, wanted: Mapping[str, Form]) -> Iterator[tuple[str, mx.array]]:
-    """Every tensor of a file that holds exactly the wanted ones; CheckpointError for a value that is not finite."""
+def _read(file: Path, forms: Mapping[str, Form]) -> Iterator[tuple[str, mx.array]]:
+    """Every tensor of a file; CheckpointError unless they have exactly these forms and all values are finite."""
     tensors = read_header(file)
-    check_coverage(wanted, tensors, str(file))
+    check_coverage(forms, tensors, str(file))
     with Reader() as reader:
         for name, tensor in tensors.items():
-            array = read_array(reader, tensor)
+            array = mx.array(reader.rows(tensor))
+            array = array.view(mx.bfloat16) if tensor.dtype == "BF16" else array
             if not mx.isfinite(array).all():
-                raise CheckpointError(f"{file}: {name} is not finite", "Take an earlier state of the training.")
+                raise CheckpointError(f"{file}: {name} is not finite", "Use an earlier state of the training.")
             yield name, array

@@ -1,23 +1,21 @@
-"""A JSON object whose every key must be accounted for.
-
-Each read states the default and the range; `finish` refuses the keys that nobody read.
-"""
+"""JSON objects read strictly: each read states its default and range, and `finish` refuses keys that were not read."""
 
 import json
 import stat
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_llava.errors import ConfigError
 
+Choice = TypeVar("Choice", bound=str)
 MAX_BYTES = 16 * 2**20  # a config is a few kB; a larger file is not one
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; ConfigError when it is missing, too large, or not an object."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for its writer, /dev/zero has no end
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO waits for its writer, /dev/zero has no end
             raise ConfigError(f"{path}: not a regular file", "Download the file again.")
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
@@ -29,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply", "Download the file again.") from None
-    except ValueError as error:  # not UTF-8, not JSON, or a key that stands twice
+    except ValueError as error:  # not UTF-8, not JSON, or a duplicate key
         raise ConfigError(f"{path}: not valid JSON: {error}", "Download the file again.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a JSON object", "Download the file again.")
@@ -44,25 +42,25 @@ class Section:
             raise ConfigError(f"{where}: must be an object", "Compare with the model's published config.")
         self.values: dict[str, Any] = values
         self.where = where
-        self.seen: set[str] = set()
+        self.read_keys: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         return self.values.get(key) is not None
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A value as it stands; a null counts as absent."""
-        self.seen.add(key)
+        """A value of any type; null counts as absent."""
+        self.read_keys.add(key)
         value = self.values.get(key)
         return default if value is None else value
 
-    def whole(self, key: str, default: int | None, low: int, high: int) -> int:
-        """A whole number within `low..high`; no default makes the key required."""
+    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
+        """An integer within `low..high`; without a default the key is required."""
         value = self.get(key, default)
         if type(value) is not int or not low <= value <= high:
             raise self.error(key, value, f"a whole number from {low} to {high}")
         return value
 
-    def real(self, key: str, default: float | None, low: float, high: float) -> float:
+    def number(self, key: str, default: float | None, low: float, high: float) -> float:
         """A number within `low..high`; NaN is within no range."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not low <= value <= high:
@@ -76,12 +74,13 @@ class Section:
             raise self.error(key, value, "true or false")
         return value
 
-    def choice(self, key: str, default: str | None, choices: Collection[str]) -> str:
+    def choice(self, key: str, default: Choice | None, choices: Collection[Choice]) -> Choice:
         """One of the listed words."""
         value = self.get(key, default)
-        if not isinstance(value, str) or value not in choices:
-            raise self.error(key, value, "one of " + ", ".join(choices))
-        return value
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise self.error(key, value, "one of " + ", ".join(choices))
 
     def text(self, key: str, default: str | None) -> str:
         """Any string."""
@@ -90,16 +89,16 @@ class Section:
             raise self.error(key, value, "a string")
         return value
 
-    def wholes(self, key: str, default: int | None, low: int, high: int) -> tuple[int, ...]:
-        """A whole number within `low..high`, or a list of up to 64 of them."""
+    def integers(self, key: str, default: int | None, low: int, high: int) -> tuple[int, ...]:
+        """An integer within `low..high`, or a list of up to 64 of them."""
         value = self.get(key, default)
         values = value if isinstance(value, list) else [value]
         if not 1 <= len(values) <= 64 or any(type(n) is not int or not low <= n <= high for n in values):
             raise self.error(key, value, f"a whole number from {low} to {high}, or a list of them")
         return tuple(values)
 
-    def three(self, key: str) -> tuple[float, float, float]:
-        """Three finite numbers, one for each colour; as divisors (`std`) above zero."""
+    def triple(self, key: str) -> tuple[float, float, float]:
+        """Three finite numbers, one for each color channel; divisors (`std`) are above zero."""
         value = self.get(key)
         low = 1e-6 if key.endswith("std") else -1e6
         if not isinstance(value, list | tuple) or len(value) != 3:
@@ -112,38 +111,38 @@ class Section:
         """A nested object; an absent one is empty."""
         return Section(self.get(key, {}), f"{self.where}.{key}")
 
-    def must(self, key: str, *allowed: object) -> None:
-        """A key for which only some values are implemented; absent is fine."""
+    def only(self, key: str, *allowed: object) -> None:
+        """Refuse a key with any other value; absent is fine."""
         value = self.get(key)
         if value is not None and not any(value == a and type(value) is type(a) for a in allowed):
             raise self.error(key, value, " or ".join(map(short, allowed)) or "absent")
 
     def finish(self, harmless: Collection[str] = ()) -> None:
-        """Refuse keys that were neither read nor are known to change no answer; a null asks for nothing."""
+        """Refuse keys that were not read and might change an answer; null counts as absent."""
         unknown = [
             key
             for key, value in self.values.items()
-            if value is not None and key not in self.seen and key not in harmless
+            if value is not None and key not in self.read_keys and key not in harmless
         ]
         if unknown:
             keys = ", ".join(map(short, unknown[:5]))
             raise ConfigError(
-                f"{self.where}: {keys}: not implemented here, and it may change the answers",
+                f"{self.where}: {keys}: not implemented here, and it may change answers",
                 "Remove the key only if you know that it has no effect.",
             )
 
-    def error(self, key: str, value: object, wanted: str) -> ConfigError:
-        """The error for a value out of its range."""
+    def error(self, key: str, value: object, expected: str) -> ConfigError:
+        """The error for a value that is missing or out of range."""
         if value is None:
-            return ConfigError(f"{self.where}: {key} is missing", f"It must be {wanted}.")
+            return ConfigError(f"{self.where}: {key} is missing", f"It must be {expected}.")
         return ConfigError(
             f"{self.where}: {key} is {short(value)}",
-            f"It must be {wanted}; nothing else is implemented here.",
+            f"It must be {expected}; nothing else is implemented here.",
         )
 
 
 def short(value: object) -> str:
-    """A value as JSON spells it, on one line of at most 60 characters."""
+    """A value in JSON, on one line of at most 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=True, default=str)
     except RecursionError:
@@ -155,6 +154,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = {}
     for key, value in pairs:
         if key in table:
-            raise ValueError(f"{short(key)} stands twice")
+            raise ValueError(f"{short(key)} appears twice")
         table[key] = value
     return table

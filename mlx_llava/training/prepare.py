@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.data.batches import Order
 from mlx_llava.data.dataset import Dataset, read
@@ -39,7 +40,7 @@ class Base:
 def load_base(options: TrainingOptions) -> Base:
     """Load the model, and the projector if one is named; then seed MLX's random numbers."""
     checkpoint = open_model(options.model)
-    base = Base(checkpoint, adapters.fingerprint(checkpoint.folder))
+    base = Base(checkpoint, fingerprint(checkpoint.folder))
     if options.projector is not None:
         adapters.load_projector(options.projector, checkpoint.model, base.fingerprint)
     mx.random.seed(options.seed)

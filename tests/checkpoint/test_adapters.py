@@ -11,7 +11,8 @@ import pytest
 from lessons import LORA, adapted, batch, lessons, tiny, values
 from spine import CASES, write_checkpoint
 
-from mlx_llava.checkpoint.adapters import ADAPTERS, CONFIG, PROJECTOR, fingerprint, load, load_projector, save
+from mlx_llava.checkpoint.adapters import ADAPTERS, CONFIG, PROJECTOR, load, load_projector, save
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
@@ -121,11 +122,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "no projector file": ("projector.safetensors", lambda f: (f / PROJECTOR).unlink()),
     "a projector that nobody declared": (
-        "declares none",
+        "not declared",
         lambda f: reconfigure(f, "mlx_llava", projector=False),
     ),
     "adapters that nobody declared": (
-        "declares none",
+        "not declared",
         lambda f: reconfigure(f, "lora_parameters", rank=0, scale=0.0, keys=[]),
     ),
     "nothing at all": (

@@ -10,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from published import ANYRES, HF_7B, HF_13B, ORIGINAL_13B, Values
 
-from mlx_llava.checkpoint.config_json import (
-    MAX_LAYERS,
-    PROJECTOR_ACTS,
-    TOWERS,
-    VISION_ACTS,
-    from_hf,
-    to_hf,
-    vision_from_hf,
-)
+from mlx_llava.checkpoint.config_json import from_hf, to_hf
+from mlx_llava.checkpoint.config_json.keys import MAX_LAYERS
+from mlx_llava.checkpoint.config_json.llava_hf import PROJECTOR_ACTS
+from mlx_llava.checkpoint.config_json.towers import ACTS, TOWERS, vision_from_hf
 from mlx_llava.config import CLIP_MEAN, CLIP_STD, ImageConfig, LlavaConfig, RopeConfig, TextConfig, VisionConfig
 from mlx_llava.errors import ConfigError
 
@@ -324,7 +319,7 @@ def configs(draw: st.DrawFn) -> LlavaConfig:
         num_attention_heads=vision_heads,
         image_size=patch * draw(st.integers(1, 64)),
         patch_size=patch,
-        hidden_act=draw(st.sampled_from(VISION_ACTS)),
+        hidden_act=draw(st.sampled_from(ACTS)),
         layer_norm_eps=draw(st.floats(0, 1)),
     )
     layer = st.integers(-vision.num_hidden_layers - 1, vision.num_hidden_layers)

@@ -121,7 +121,7 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "group of another size": ({PACKED: {"group_size": 32, "bits": 4, "mode": "affine"}}, "not F16/BF16/F32 [128, 6]"),
     "group that does not divide": (
         {PACKED: {"group_size": 128, "bits": 4, "mode": "affine"}},
-        "cannot be packed in groups of 128",
+        "cannot be quantized in groups of 128",
     ),
     "unknown mode": ({PACKED: {"group_size": 64, "bits": 4, "mode": "nf4"}}, 'mode is "nf4"'),
     "another mode": ({PACKED: {"group_size": 32, "bits": 4, "mode": "mxfp4"}}, "not part of the model"),
@@ -129,17 +129,17 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "more keys": ({PACKED: {"group_size": 64, "bits": 4, "mode": "affine", "seed": 1}}, '"seed": not implemented'),
     "layer that does not exist": (
         {"language_model.layers.7.mlp.up_proj": {"group_size": 64, "bits": 4, "mode": "affine"}},
-        '"language_model.layers.7.mlp.up_proj" cannot be packed',
+        '"language_model.layers.7.mlp.up_proj" cannot be quantized',
     ),
     "layer that is no matrix": (
         {"language_model.norm": {"group_size": 64, "bits": 4, "mode": "affine"}},
-        '"language_model.norm" cannot be packed',
+        '"language_model.norm" cannot be quantized',
     ),
     "embedding that is added": (
         {"vision_tower.embeddings.position_embedding": {"group_size": 32, "bits": 4, "mode": "affine"}},
-        'position_embedding" cannot be packed',
+        'position_embedding" cannot be quantized',
     ),
-    "the model itself": ({"": {"group_size": 64, "bits": 4, "mode": "affine"}}, '"" cannot be packed'),
+    "the model itself": ({"": {"group_size": 64, "bits": 4, "mode": "affine"}}, '"" cannot be quantized'),
     "list for a layer": ({PACKED: [64, 4]}, f"{PACKED}: must be an object"),
 }
 
@@ -202,7 +202,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
             edit(folder / "model.safetensors")
         return real(x)
 
-    monkeypatch.setattr(backend, "widened", read_and_change)
+    monkeypatch.setattr(backend, "to_compute_dtype", read_and_change)
     assert "changed while it was read" in refused(folder)
 
 

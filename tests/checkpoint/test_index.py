@@ -10,7 +10,8 @@ import pytest
 from fuzz.safetensors_diff import entry
 from weight_files import FOUR, one, packed, refusal
 
-from mlx_llava.checkpoint.safetensors import INDEX, MAX_HEADER, Reader, read_index
+from mlx_llava.checkpoint.reader import INDEX, Reader, read_index
+from mlx_llava.checkpoint.safetensors import MAX_HEADER
 
 X, Y = "model-1-of-2.safetensors", "model-2-of-2.safetensors"
 
@@ -42,7 +43,7 @@ def places(**changes: object) -> object:
         (b"[]", "is not a JSON object"),
         (b"\xff", "is not valid: 'utf-8' codec"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}', "'x' stands twice"),
+        (b'{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}', "'x' appears twice"),
         ({}, "weight_map is not a map"),
         ({"weight_map": [X, Y]}, "weight_map is not a map"),
         ({"weight_map": {}}, "weight_map is not a map"),

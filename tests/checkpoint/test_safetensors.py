@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from weight_files import one, packed, refusal, several
 
-from mlx_llava.checkpoint.safetensors import (
-    DTYPES,
-    MAX_HEADER,
-    MAX_PARTS,
-    PIECE,
-    Reader,
-    Tensor,
-    read_header,
-    read_index,
-)
+from mlx_llava.checkpoint.reader import Reader, read_index
+from mlx_llava.checkpoint.regular_file import PIECE
+from mlx_llava.checkpoint.safetensors import DTYPES, MAX_HEADER, MAX_PARTS, Tensor, read_header
 from mlx_llava.errors import CheckpointError
 
 HOSTILE = {
@@ -57,8 +50,8 @@ HOSTILE = {
     "half a surrogate pair": (packed(rb'{"\ud800": 1}'), "surrogates not allowed"),
     "half a surrogate pair in metadata": (packed(rb'{"__metadata__": {"a": "\udc00"}}', b""), "surrogates not allowed"),
     "raw control character": (packed(b'{"a\n": 1}'), "Invalid control character"),
-    "two tensors of one name": (packed(b'{"a": {}, "a": {}}'), "'a' stands twice"),
-    "a key twice": (packed(b'{"a": {"dtype": "F32", "dtype": "F32"}}'), "'dtype' stands twice"),
+    "two tensors of one name": (packed(b'{"a": {}, "a": {}}'), "'a' appears twice"),
+    "a key twice": (packed(b'{"a": {"dtype": "F32", "dtype": "F32"}}'), "'dtype' appears twice"),
     "metadata is text": (packed({"__metadata__": "pt"}, b""), "__metadata__ is not a map"),
     "metadata of numbers": (packed({"__metadata__": {"step": 1}}, b""), "__metadata__ is not a map of strings"),
     "entry is a list": (packed({"a": ["F32", [1], [0, 4]]}), "'a' is not described by dtype, shape and"),
@@ -83,13 +76,13 @@ HOSTILE = {
         packed(b'{"a": {"dtype": "F32", "shape": [' + b"1" * 10_000 + b'], "data_offsets": [0, 4]}}'),
         "its shape is not a list",
     ),
-    "dim of 2^32 + 1": (one(shape=[2**32 + 1]), "needs 17179869188 bytes, the file gives it 4"),
+    "dim of 2^32 + 1": (one(shape=[2**32 + 1]), "needs 17179869188 bytes, the file has 4 for it"),
     "product wraps to 4 bytes": (one("U8", [4, 2**31 + 1, 2**31]), "too large for any file"),
     "product wraps to 16 bytes": (one(shape=[4, 242243305, 49477, 384773]), "too large for any file"),
     "product wraps beside a zero": (one(shape=[2**62, 8, 0], offsets=[0, 0], body=b""), "too large for any file"),
-    "shape larger than its bytes": (one(shape=[2]), "F32 of shape [2] needs 8 bytes, the file gives it 4"),
-    "shape smaller than its bytes": (one(shape=[0]), "F32 of shape [0] needs 0 bytes, the file gives it 4"),
-    "scalar of two": (one(shape=[], offsets=[0, 8], body=bytes(8)), "needs 4 bytes, the file gives it 8"),
+    "shape larger than its bytes": (one(shape=[2]), "F32 of shape [2] needs 8 bytes, the file has 4 for it"),
+    "shape smaller than its bytes": (one(shape=[0]), "F32 of shape [0] needs 0 bytes, the file has 4 for it"),
+    "scalar of two": (one(shape=[], offsets=[0, 8], body=bytes(8)), "needs 4 bytes, the file has 8 for it"),
     "offsets are text": (one(offsets="04"), "data_offsets are not a begin and an end"),
     "offsets are floats": (one(offsets=[0.0, 4.0]), "data_offsets are not"),
     "one offset": (one(offsets=[4]), "data_offsets are not"),
@@ -97,16 +90,16 @@ HOSTILE = {
     "negative offsets": (one(offsets=[-4, 0]), "data_offsets are not"),
     "end before begin": (one(offsets=[4, 0]), "data_offsets are not"),
     "offsets near 2^64": (one(offsets=[2**64 - 4, 2**64]), "data_offsets are not"),
-    "offsets near 2^63": (one(offsets=[2**63 - 5, 2**63 - 1]), "'a' comes after a hole"),
+    "offsets near 2^63": (one(offsets=[2**63 - 5, 2**63 - 1]), "'a' follows a gap"),
     "offsets beyond the file": (one(shape=[2], offsets=[0, 8]), "'a' ends at byte 77 of 73"),
     "two tensors share bytes": (several((0, 4), (2, 6), size=6), "'t1' overlaps another"),
     "one tensor within another": (several((0, 6), (2, 4), size=6), "'t1' overlaps another"),
     "two tensors of the same bytes": (several((0, 4), (0, 4), size=4), "'t1' overlaps another"),
-    "hole at the start": (several((1, 4), size=4), "'t0' comes after a hole of 1 bytes"),
-    "hole in the middle": (several((0, 2), (4, 6), size=6), "'t1' comes after a hole of 2 bytes"),
+    "hole at the start": (several((1, 4), size=4), "'t0' follows a gap of 1 bytes"),
+    "hole in the middle": (several((0, 2), (4, 6), size=6), "'t1' follows a gap of 2 bytes"),
     "trailing bytes": (several((0, 4), size=6), "has 2 bytes after its last tensor"),
     "bytes of no tensor": (packed({}), "has 4 bytes after its last tensor"),
-    "empty tensor in a hole": (several((0, 2), (3, 3), size=3), "'t1' comes after a hole"),
+    "empty tensor in a hole": (several((0, 2), (3, 3), size=3), "'t1' follows a gap"),
 }
 STRICTER = {  # than the reference, by decision
     "header starts with a space",

@@ -15,7 +15,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "not valid JSON"),
     "Latin-1": ('{"é": 1}'.encode("latin-1"), "not valid JSON"),
     "byte order mark": (b'\xef\xbb\xbf{"a": 1}', "not valid JSON"),
-    "a key twice": (b'{"a": 1, "a": 2}', '"a" stands twice'),
+    "a key twice": (b'{"a": 1, "a": 2}', '"a" appears twice'),
     "nested deeply": (b'{"a": ' + b"[" * 10**6, "nested too deeply"),
     "a number of a million digits": (b'{"a": ' + b"1" * 10**6 + b"}", "not valid JSON"),
     "huge": (b'{"a": "' + b"x" * MAX_BYTES + b'"}', "larger than 16 MB"),

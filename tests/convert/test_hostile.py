@@ -39,11 +39,11 @@ def edit_header(source: Path, change: Callable[[dict[str, dict[str, object]]], o
 NORM = "language_model.model.norm.weight"
 HEADERS: dict[str, tuple[Callable[[dict[str, dict[str, object]]], object], str]] = {
     "unknown dtype": (lambda h: h[NORM].update(dtype="F8_E4M3"), "dtype F8_E4M3 is not supported"),
-    "shape that lies": (lambda h: h[NORM].update(shape=[129]), "needs 516 bytes, the file gives it 512"),
+    "shape that lies": (lambda h: h[NORM].update(shape=[129]), "needs 516 bytes, the file has 512 for it"),
     "shape that wraps": (lambda h: h[NORM].update(shape=[2**62, 4, 2]), "is too large for any file"),
     "negative shape": (lambda h: h[NORM].update(shape=[-2, -64]), "shape is not a list of"),
     "overlap": (lambda h: h[NORM].update(data_offsets=[0, 512]), "overlaps another"),
-    "hole": (lambda h: h.pop(NORM), "comes after a hole"),
+    "hole": (lambda h: h.pop(NORM), "follows a gap"),
 }
 
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import safetensors
 
-from mlx_llava.checkpoint.safetensors import Reader, read_header
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.errors import CheckpointError
 
 NUMBERS = (0, 1, 2, 3, 4, 8, 255, 2**31, 2**32 + 4, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -1, -2)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from torch_files import Strided, as_stream, as_zip, strided
 
-from mlx_llava.checkpoint.safetensors import Reader
+from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.torch_bin.archive import check_sums, read_file, rows
 from mlx_llava.errors import CheckpointError
 

@@ -19,6 +19,7 @@ from spine import CASES, EMBEDDED, together, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from mlx_llava.checkpoint import adapters
+from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
@@ -75,13 +76,13 @@ def tuned(converted: Convert, tmp_path: Path) -> tuple[Path, Path]:
     projector = checkpoint.model.projector["linear_1"]
     projector.weight = projector.weight + 0.01
     folder.mkdir()
-    adapters.save(folder, checkpoint.model, LORA, adapters.fingerprint(model), projector=True)
+    adapters.save(folder, checkpoint.model, LORA, fingerprint(model), projector=True)
     return model, folder
 
 
 def with_adapters(model: Path, folder: Path) -> Checkpoint:
     checkpoint = load(model)
-    adapters.load(folder, checkpoint.model, adapters.fingerprint(model))
+    adapters.load(folder, checkpoint.model, fingerprint(model))
     return checkpoint
 
 

@@ -9,7 +9,7 @@ import torch
 from record import build
 from spine import Case
 
-from mlx_llava.checkpoint.safetensors import Reader
+from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.torch_bin.archive import check_sums, read_file, rows
 
 DTYPES = "float32 float16 bfloat16 float64 int64 int32 int16 int8 uint8 bool".split()

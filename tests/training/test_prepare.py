@@ -15,7 +15,7 @@ from spine import CASES, EMBEDDED, write_checkpoint
 
 from mlx_llava.ask import AskOptions, ask
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.checkpoint.safetensors import Reader, read_index
+from mlx_llava.checkpoint.reader import Reader, read_index
 from mlx_llava.convert import job
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError

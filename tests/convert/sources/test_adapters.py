@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 from torch_files import as_stream, as_zip, strided
 
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.checkpoint.safetensors import Reader, read_index
+from mlx_llava.checkpoint.reader import Reader, read_index
 from mlx_llava.errors import CheckpointError, ConfigError, ConversionError, LlavaError, UsageError
 
 RANK, ALPHA = 4, 6

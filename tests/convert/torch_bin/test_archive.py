@@ -36,7 +36,7 @@ from torch_files import (
     zipped,
 )
 
-from mlx_llava.checkpoint.safetensors import Reader, read_index
+from mlx_llava.checkpoint.reader import Reader, read_index
 from mlx_llava.convert.sources.files import SINGLE
 from mlx_llava.convert.torch_bin import allowed_calls, pickles
 from mlx_llava.convert.torch_bin.archive import check_sums, read_file, rows

@@ -13,15 +13,16 @@ from mlx_lm.utils import quantize_model
 from safetensors.numpy import load_file
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.checkpoint.folder import QUANTIZATIONS, Checkpoint, load
-from mlx_llava.checkpoint.safetensors import read_index
+from mlx_llava.checkpoint.folder import Checkpoint, load
+from mlx_llava.checkpoint.quantization import MODES
+from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.convert.job import prepare
 from mlx_llava.convert.options import ConvertOptions, Recipe
 from mlx_llava.convert.weights import plan, writer
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.models.llava import Llava
 
-PACKINGS = [(mode, group, n) for mode, (groups, bits) in QUANTIZATIONS.items() for group in groups for n in bits]
+PACKINGS = [(mode, group, n) for mode, (groups, bits) in MODES.items() for group in groups for n in bits]
 UP, DOWN = "language_model.layers.0.mlp.up_proj", "language_model.layers.0.mlp.down_proj"  # rows of 128, and of 192
 
 

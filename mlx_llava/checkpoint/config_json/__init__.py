@@ -1,0 +1,34 @@
+"""config.json in its dialects: original LLaVA (`mm_*` keys at the top) and llava-hf, in old and v5 spelling.
+
+Missing keys have the defaults of transformers' config classes. A key that may change an answer and is not implemented
+is an error, never ignored. A converted folder's config is llava-hf plus `mlx_llava`.
+"""
+
+from typing import Any
+
+from mlx_llava.checkpoint.config_json.keys import CODE_KEYS
+from mlx_llava.checkpoint.config_json.llava_hf import from_llava_hf, to_hf
+from mlx_llava.checkpoint.config_json.original import from_original, tower_name
+from mlx_llava.checkpoint.strict_json import Section, short
+from mlx_llava.config import LlavaConfig, VisionConfig
+from mlx_llava.errors import ConfigError
+
+__all__ = ["from_hf", "to_hf"]
+
+
+def from_hf(values: dict[str, Any], vision: VisionConfig | None = None) -> LlavaConfig:
+    """The config in a checkpoint's config.json; `vision` that of a tower in another folder.
+
+    Raises ConfigError for a key that is out of range, unknown or not implemented.
+    """
+    top = Section(values, "config.json")
+    for key in CODE_KEYS:
+        top.get(key)
+    if "text_config" in top or "vision_config" in top:
+        return from_llava_hf(top)
+    if tower_name(values) is not None:
+        return from_original(top, vision)
+    raise ConfigError(
+        f"config.json: model_type {short(top.get('model_type'))} without text_config or mm_vision_tower: not a LLaVA",
+        "Name a LLaVA-1.5 checkpoint such as llava-hf/llava-1.5-7b-hf.",
+    )

@@ -1,0 +1,118 @@
+"""Tensors of a checkpoint folder, from one safetensors file or from shards with an index, and their rows."""
+
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, escaped, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.safetensors import DTYPES, MAX_HEADER, Tensor, parse_json, read_header
+from mlx_llava.errors import CheckpointError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# An index names a shard by a plain file name: no folder, no `..`. The file may be a link to anywhere, because the
+# Hugging Face cache consists of links to ../../blobs; its target is only read, and only as safetensors.
+SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\.safetensors")
+
+
+def read_index(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint folder: of its one file, or of exactly the shards that its index names."""
+    try:
+        files = {entry.name for entry in folder.iterdir()}
+    except OSError as error:
+        raise CheckpointError(f"{spell(folder)}: {error.strerror}", "Name a folder that can be read.") from None
+    if INDEX in files:
+        shard_of = _weight_map(folder / INDEX)
+        if SINGLE in files and SINGLE not in shard_of.values():
+            raise CheckpointError(f"{spell(folder / INDEX)} does not name {SINGLE}", "Remove the stale one.")
+        return _read_shards(folder, files, shard_of)
+    if SINGLE in files:
+        return read_header(folder / SINGLE)
+    if any(re.fullmatch(r"model-.*\.safetensors", name) for name in files):
+        raise damaged(f"{spell(folder)}: {INDEX} is missing, perhaps an incomplete download")
+    if any(name.endswith(".bin") for name in files):
+        raise CheckpointError(
+            f"{spell(folder)} holds PyTorch files (.bin), but neither safetensors nor a whole pytorch_model",
+            "mlx-llava convert reads pytorch_model.bin, or its shards with their index; save others as safetensors.",
+        )
+    raise CheckpointError(f"{spell(folder)}: no {SINGLE}, no {INDEX}", "Name the folder of a checkpoint.")
+
+
+class Reader:
+    """Reads rows through one read-only descriptor per file; leaving its `with` checks that none changed."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, tuple[int, Stamp]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._stack:
+            if kind is None:
+                self.check()
+        self._files.clear()
+
+    def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
+        """Rows [start, stop), fresh: [stop - start, *shape[1:]], or [] of a 0-d tensor; bf16 as uint16 bits.
+
+        Raises CheckpointError if the file changed since its header was read.
+        """
+        stop = tensor.num_rows if stop is None else stop
+        if not 0 <= start <= stop <= tensor.num_rows or (start == stop and not tensor.shape):
+            raise IndexError(f"rows {start} to {stop} of a tensor of shape {tensor.shape}")
+        if tensor.file not in self._files:
+            self._files[tensor.file] = self._stack.enter_context(opened(tensor.file))
+        descriptor, stamp = self._files[tensor.file]
+        if stamp != tensor.stamp:
+            raise changed(spell(tensor.file))
+        row = tensor.num_bytes // max(tensor.num_rows, 1)
+        data = read_at(descriptor, (stop - start) * row, tensor.offset + start * row, spell(tensor.file))
+        shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
+        return np.ndarray(shape, DTYPES[tensor.dtype], data)
+
+    def check(self) -> None:
+        """Raise CheckpointError if a file read so far was rewritten, replaced or removed."""
+        for file, (descriptor, stamp) in self._files.items():
+            try:
+                unchanged = stamp_of(os.fstat(descriptor)) == stamp == stamp_of(file.stat())
+            except OSError:
+                unchanged = False
+            if not unchanged:
+                raise changed(spell(file))
+
+
+def _weight_map(file: Path) -> dict[str, str]:
+    """Tensor name to shard, from an index that gives every shard a plain file name."""
+    where = spell(file)
+    with opened(file) as (descriptor, stamp):
+        if stamp.size > MAX_HEADER:
+            raise damaged(f"{where} is larger than {MAX_HEADER} bytes")
+        text = read_at(descriptor, stamp.size, 0, where)
+    shard_of = parse_json(text, where).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise damaged(f"{where}: weight_map is not a map of tensors to files")
+    for name, shard in shard_of.items():
+        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
+            raise damaged(f"{where}: tensor '{escaped(name)}' is not in a plainly named .safetensors file")
+    return shard_of
+
+
+def _read_shards(folder: Path, files: set[str], shard_of: dict[str, str]) -> dict[str, Tensor]:
+    tensors = {}
+    for shard in sorted(set(shard_of.values())):
+        if shard not in files:
+            raise damaged(f"{spell(folder)}: {shard} is missing, perhaps an incomplete download")
+        for name, tensor in read_header(folder / shard).items():
+            if (owner := shard_of.get(name, "no file")) != shard:
+                raise damaged(f"{spell(tensor.file)} holds tensor '{escaped(name)}', which the index puts in {owner}")
+            tensors[name] = tensor
+    for name, shard in shard_of.items():
+        if name not in tensors:
+            raise damaged(f"{spell(folder / shard)} lacks tensor '{escaped(name)}', which the index puts there")
+    return tensors
