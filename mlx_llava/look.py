@@ -108,7 +108,7 @@ def batch_lines(
 ) -> Iterator[str]:
     """A batch as lines of text: what is trained is green, pictures are shown; without colour it stands in 【】."""
     from mlx_llava.data.spans import spans
-    from mlx_llava.images.pixels import seen
+    from mlx_llava.images.pixels import to_image
     from mlx_llava.images.thumbnail import thumbnail
 
     lengths = [len(example.tokens) for example in examples]
@@ -126,7 +126,7 @@ def batch_lines(
             f"{record.id}: {length} tokens, {count} trained, {rows} of pictures: {', '.join(record.images)}"
         )
         for crop in example.crops if colour else ():
-            yield from thumbnail(seen(crop, builder.image), COLUMNS)
+            yield from thumbnail(to_image(crop, builder.image), COLUMNS)
         text = ""
         for span in spans(example, builder.tokenizer, max(rows // max(len(example.crops), 1), 1)):
             shown = printable(span.text).replace("\n", "⏎\n")

@@ -1,1 +1,1 @@
-"""Pictures: files to arrays."""
+"""Images: files and URLs to arrays."""

@@ -1,7 +1,7 @@
-"""A picture file becomes the square of numbers that the vision tower reads.
+"""Decode an image file to RGB, and turn it into the square float array that the vision tower takes.
 
-Believes nothing a file says: the content decides the format, the header decides the size, and whatever does
-not fit is an ImageError. The only user of Pillow; knows nothing of MLX.
+Files are untrusted: the content decides the format, sizes are checked in the header before decoding, and anything
+unreadable or too large is an ImageError. Knows nothing of MLX.
 """
 
 import hashlib
@@ -18,19 +18,24 @@ from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
 
 Decoding = Literal["display", "training"]
-"""`seen`: as a viewer shows it: upright, on white, all 16 bits; for chats. `exact`: as LLaVA was trained and
-evaluated, which is Pillow's plain `convert("RGB")`."""
+"""How a file becomes RGB.
 
-# What Pillow may try, told by a file's content; never EPS, for which it would start Ghostscript
+`display`, for chats: as an image viewer shows it. EXIF orientation is applied, transparency is put on white, and 16-bit
+grey keeps its full range.
+`training`, to train and evaluate as LLaVA does: Pillow's plain `convert("RGB")`, which ignores orientation, drops alpha
+and clips 16-bit grey.
+"""
+
+# Formats Pillow may try, by content; never EPS, for which it would start Ghostscript
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
 MAX_BYTES = 64_000_000  # of a file
 MAX_PIXELS = 64_000_000  # 256 MB in memory
 MAX_EDGE = 16_384
-BAND = 256  # rows that are padded at a time: 16 MB at the longest edge
+BAND = 256  # rows padded at a time: 16 MB at the longest edge
 
 # Brands of HEIF files: ISO/IEC 23008-12
 HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
-# How to turn a picture upright: EXIF 2.32, tag Orientation
+# Transposition that undoes each value of the tag Orientation: EXIF 2.32
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,18 +45,22 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-KNOWN = "Give a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM picture."
-SMALLER = f"Make it smaller: at most {MAX_PIXELS // 10**6} million pixels, {MAX_EDGE} along an edge."
+_FORMAT_ADVICE = "Give a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM image."
+_SIZE_ADVICE = f"Make it smaller: at most {MAX_PIXELS // 10**6} million pixels, {MAX_EDGE} along an edge."
 
 _one_at_a_time = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 
-def open_image(source: Path | bytes, decoding: Decoding) -> Image.Image:
-    """The first frame of a file, decoded to RGB; ImageError if it is missing, damaged or too large."""
-    name = "picture" if isinstance(source, bytes) else str(source)
+def open_image(source: Path | bytes, decoding: Decoding, name: str = "") -> Image.Image:
+    """Decode the first frame of a file to RGB; ImageError if it is missing, damaged or too large.
+
+    Args:
+        name: of the image in errors; by default its path, or `image` for bytes.
+    """
+    name = name or ("image" if isinstance(source, bytes) else str(source))
     data = source if isinstance(source, bytes) else _read(source)
     if not data:
-        raise ImageError(f"{name}: the file is empty", KNOWN)
+        raise ImageError(f"{name}: the file is empty", _FORMAT_ADVICE)
     if len(data) > MAX_BYTES:
         raise _too_many_bytes(name)
     with _one_at_a_time, warnings.catch_warnings():
@@ -63,16 +72,16 @@ def open_image(source: Path | bytes, decoding: Decoding) -> Image.Image:
             return to_rgb(image, decoding)
         except ImageError:
             raise
-        except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        except Exception as error:  # Pillow's parsers raise almost anything
             raise _explain(error, data, name) from error
 
 
 def to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
-    """An RGB copy of a picture of any mode."""
+    """An RGB copy of an image of any mode."""
     if decoding == "training":
         return image.convert("RGB")
     image = _upright(image)
-    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow itself does for colour
+    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow does for colour
         high = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255)
         return Image.fromarray(high.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -83,15 +92,15 @@ def to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
     return image.convert("RGB")
 
 
-def crop(image: Image.Image, config: ImageConfig, name: str = "picture") -> np.ndarray:
-    """An RGB picture as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
+def crop(image: Image.Image, config: ImageConfig, name: str = "image") -> np.ndarray:
+    """An RGB image as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
     window = _padded(image, config, name) if config.fit == "pad" else _middle(image, config.side, name)
     pixels = (np.asarray(window, np.float64) * (1 / 255)).astype(np.float32)
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
 
 
-def seen(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
-    """The tower's input [side, side, 3] as the picture it shows."""
+def to_image(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
+    """The inverse of `crop`'s normalization: the tower's input [side, side, 3] as an RGB image."""
     colours = (pixels * np.array(config.std) + np.array(config.mean)) * 255
     return Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
 
@@ -99,19 +108,19 @@ def seen(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
 def png(pixels: np.ndarray, config: ImageConfig) -> bytes:
     """The tower's input [side, side, 3] as a PNG file."""
     file = io.BytesIO()
-    seen(pixels, config).save(file, "PNG")
+    to_image(pixels, config).save(file, "PNG")
     return file.getvalue()
 
 
 def identity(image: Image.Image) -> str:
-    """A name for what an RGB picture shows, the same for the same pixels: 64 hexadecimal digits."""
+    """SHA-256 of the size and the pixels of an RGB image, in hexadecimal."""
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
 def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
-    """The shorter edge resized to `side`, then the central square."""
+    """Resize the shorter edge to `side`, then take the central square."""
     longer = side * max(image.size) // min(image.size)
     if side * longer > MAX_PIXELS:
         raise _too_thin(image, name)
@@ -122,9 +131,9 @@ def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
 
 
 def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
-    """The picture in the middle of a square of the mean colour, resized to `side`.
+    """Center the image on a square of the mean colour, resized to `side`.
 
-    Pillow resizes along rows first, so bands of rows give the bits of the whole square, which may be 1 GB.
+    The whole square may take 1 GB. Pillow resizes along rows first, so bands of rows give the same bits.
     """
     if max(image.size) > MAX_EDGE:
         raise _too_thin(image, name)
@@ -141,21 +150,20 @@ def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF data says; unlike Pillow's own, it bears other tags that are damaged."""
+    """Apply the EXIF orientation; unlike Pillow's `exif_transpose`, other tags may be damaged."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # the pixels are good all the same
+    except Exception:  # the pixels are fine
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a regular file."""
     try:
         if path.is_dir():
-            raise ImageError(f"{path}: a folder, not a picture", "Give the path of one picture.")
+            raise ImageError(f"{path}: a folder, not an image", "Give the path of one image.")
         if not path.is_file():
-            raise ImageError(f"{path}: there is no such file", "Check the path.")
+            raise ImageError(f"{path}: no such file", "Check the path.")
         if path.stat().st_size > MAX_BYTES:
             raise _too_many_bytes(str(path))
         return path.read_bytes()
@@ -164,31 +172,29 @@ def _read(path: Path) -> bytes:
 
 
 def _check_header(image: Image.Image, name: str) -> None:
-    """Refuse a picture that would take too much memory, or whose numbers have no known range."""
+    """Reject an image that would take too much memory, or whose values have no known range."""
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_EDGE:
-        raise ImageError(f"{name}: {width} x {height} pixels are too many", SMALLER)
+        raise ImageError(f"{name}: {width} x {height} pixels are too many", _SIZE_ADVICE)
     if image.mode == "F":
         raise ImageError(f"{name}: its pixels are floating-point numbers", "Save it as an 8-bit PNG.")
 
 
 def _explain(error: Exception, data: bytes, name: str) -> ImageError:
-    """What Pillow found, without its words: they show addresses of objects."""
+    """An error without Pillow's message, which may contain addresses of objects."""
     if isinstance(error, Image.DecompressionBombError):
-        return ImageError(f"{name}: too many pixels", SMALLER)
+        return ImageError(f"{name}: too many pixels", _SIZE_ADVICE)
     if data[4:8] == b"ftyp" and data[8:12] in HEIF:
-        return ImageError(f"{name}: a HEIC picture, which we cannot read", "Export it as JPEG.")
+        return ImageError(f"{name}: HEIC images are not supported", "Export it as JPEG.")
     if isinstance(error, UnidentifiedImageError):
-        return ImageError(f"{name}: not a picture that we can read", KNOWN)
-    return ImageError(f"{name}: the picture is damaged or cut short", "Download or save it again.")
+        return ImageError(f"{name}: not an image in a supported format", _FORMAT_ADVICE)
+    return ImageError(f"{name}: the image is damaged or incomplete", "Download or save it again.")
 
 
 def _too_many_bytes(name: str) -> ImageError:
-    """A file that is refused unread."""
-    return ImageError(f"{name}: the file has more than {MAX_BYTES // 10**6} MB", SMALLER)
+    return ImageError(f"{name}: the file has more than {MAX_BYTES // 10**6} MB", _SIZE_ADVICE)
 
 
 def _too_thin(image: Image.Image, name: str) -> ImageError:
-    """A picture that would take too much memory once it is resized."""
     size = f"{image.width} x {image.height} pixels"
     return ImageError(f"{name}: {size} are too long and thin", "Crop it first.")

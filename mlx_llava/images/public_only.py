@@ -1,4 +1,8 @@
-"""Connections to the public internet, and to nothing nearer, that end when their time is up."""
+"""Connections to public internet addresses only, each with a deadline.
+
+The guard against server-side request forgery: addresses of this machine, private networks, link-local and multicast
+ranges, and IPv6 forms that embed such an IPv4 address, count as not public. Deadlines are values of `time.monotonic`.
+"""
 
 import contextlib
 import ipaddress
@@ -9,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from queue import Empty, SimpleQueue
 
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: carries an IPv4 address
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: embeds an IPv4 address
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -18,18 +22,18 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str, local: frozenset[str]) -> bool:
-    """Whether an address is one of the whole world's."""
+    """Whether an address is globally reachable, or among the addresses in `local`."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.sixtofour or ip.teredo:
             return False
-        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.ipv4_mapped
-        ip = carried or ip
+        embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.ipv4_mapped
+        ip = embedded or ip
     return str(ip) in local or (ip.is_global and not ip.is_multicast and not ip.is_reserved)
 
 
 def dial(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
-    """A connection to the first address that answers."""
+    """Connect to the first address that answers; the time left is shared among the addresses."""
     for number, address in enumerate(addresses, 1):
         try:
             return socket.create_connection((address, port), timeout=left(deadline) / (len(addresses) - number + 1))
@@ -40,7 +44,7 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
 
 
 def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:
-    """What a function gives that knows no time limit itself."""
+    """The result of a function without a timeout of its own; TimeoutError after the deadline."""
     done: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
 
     def run() -> None:
@@ -61,13 +65,13 @@ def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]
 
 @contextmanager
 def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
-    """End a connection at the deadline, however slowly its bytes drip."""
+    """Shut a connection down at the deadline, even if bytes keep trickling in."""
 
     def end() -> None:
         with contextlib.suppress(OSError):
             handle.shutdown(socket.SHUT_RDWR)
 
-    with closing(sock.dup()) as handle:  # TLS takes the other one over
+    with closing(sock.dup()) as handle:  # TLS takes ownership of the other one
         timer = threading.Timer(left(deadline), end)
         timer.start()
         try:
@@ -78,7 +82,7 @@ def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
 
 
 def left(deadline: float) -> float:
-    """Seconds until then; TimeoutError where there are none."""
+    """Seconds until the deadline; TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""A picture as lines of a terminal: each cell shows two pixels, the upper in the colour of ▀, the lower behind it."""
+"""An image as lines of terminal text: each cell is a `▀` whose colour is the upper pixel, on the lower pixel."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ RESET = "\x1b[0m"
 
 
 def thumbnail(image: Image.Image, columns: int) -> list[str]:
-    """A square picture in `columns` x `columns / 2` cells of 24-bit colour; `columns` is even."""
+    """A square image as `columns` x `columns / 2` cells of 24-bit colour; `columns` is even."""
     pixels = np.asarray(image.resize((columns, columns), Image.Resampling.BOX))
     return ["".join(map(_cell, upper, lower)) + RESET for upper, lower in zip(pixels[::2], pixels[1::2], strict=True)]
 

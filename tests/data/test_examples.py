@@ -94,7 +94,7 @@ def test_a_record_that_is_let_through_uncounted_is_never_too_long(
 
 
 def test_a_missing_picture_is_told_with_its_record(builder: ExampleBuilder) -> None:
-    with pytest.raises(ImageError, match=r"(?s)train.json: record 4: .*gone\.png: there is no such file"):
+    with pytest.raises(ImageError, match=r"(?s)train.json: record 4: .*gone\.png: no such file"):
         builder.example(replace(CAT, images=("gone.png",), where="train.json: record 4"))
 
 

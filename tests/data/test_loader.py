@@ -80,7 +80,7 @@ def test_an_error_comes_at_its_place_with_the_name_of_the_record(
     (builder.images / "coco" / "blue.png").unlink()
     with loader(examples.batch, [(0, [0]), (1, [1]), (2, [0])], num_workers) as results:
         assert next(results)[0] == 0
-        with pytest.raises(ImageError, match=r"record 2, line 2: .*blue\.png: there is no such file") as raised:
+        with pytest.raises(ImageError, match=r"record 2, line 2: .*blue\.png: no such file") as raised:
             next(results)
     assert raised.value.advice == "Check the path."
 

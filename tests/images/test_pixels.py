@@ -46,7 +46,7 @@ def refusal(source: Path | bytes, decoding: Decoding = "display") -> ImageError:
     return caught.value
 
 
-# What the tower sees
+# The tower's input
 
 
 @pytest.mark.parametrize("key", [key for key in GOLDEN if "|" in key])
@@ -70,28 +70,28 @@ def test_padding_in_bands_gives_the_bits_of_padding_the_whole_square(width: int,
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (16_384, 2)])
-def test_a_picture_too_long_and_thin_to_resize_is_refused(size: tuple[int, int]) -> None:
+def test_an_image_too_long_and_thin_to_resize_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=r"too long and thin\nCrop it first"):
         crop(Image.new("RGB", size), ImageConfig(fit="crop"))
 
 
-def test_a_picture_too_long_to_pad_is_refused() -> None:
+def test_an_image_too_long_to_pad_is_refused() -> None:
     with pytest.raises(ImageError, match="1 x 60000 pixels are too long and thin"):
         crop(Image.new("RGB", (1, 60_000)), ImageConfig(fit="pad"))
 
 
-def test_the_identity_tells_pixels_and_shapes_apart_and_nothing_else() -> None:
+def test_the_identity_depends_on_pixels_and_shape_only() -> None:
     wide, tall, other = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4)), Image.new("RGB", (4, 2), "red")
     assert len({identity(wide), identity(tall), identity(other)}) == 3
     assert identity(slope()) == identity(open_image(encode(slope(), "PNG", dpi=(72, 72)), "display"))
 
 
-# What a person sees
+# The two decodings
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("decoding", ["display", "training"])
-def test_a_picture_is_turned_upright_as_seen_and_left_alone_as_exact(decoding: Decoding, orientation: int) -> None:
+def test_display_applies_the_orientation_and_training_ignores_it(decoding: Decoding, orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     file = encode(slope(), "PNG", exif=exif)
@@ -99,7 +99,7 @@ def test_a_picture_is_turned_upright_as_seen_and_left_alone_as_exact(decoding: D
     assert same(open_image(file, decoding), expected)
 
 
-def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
+def test_a_damaged_exif_tag_does_not_hide_the_orientation() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.XResolution] = 72.0
@@ -110,12 +110,12 @@ def test_a_damaged_exif_tag_does_not_keep_a_picture_from_being_turned() -> None:
     assert open_image(file, "display").size == (24, 40)
 
 
-def test_exif_data_that_is_no_exif_data_is_overlooked() -> None:
+def test_invalid_exif_data_is_ignored() -> None:
     assert same(open_image(encode(slope(), "PNG", exif=b"Exif\0\0not at all"), "display"), slope())
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])  # modes I;16, I;16 and I
-def test_sixteen_bits_of_grey_keep_their_brightness_as_seen(format: str) -> None:
+def test_sixteen_bit_grey_keeps_its_brightness_for_display(format: str) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     file = encode(Image.fromarray(ramp), format)
     assert abs(np.asarray(open_image(file, "display")).mean() - 127.5) < 0.5  # less than one of 256 levels
@@ -124,7 +124,7 @@ def test_sixteen_bits_of_grey_keep_their_brightness_as_seen(format: str) -> None
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "grey and alpha.png", "palette with alpha.png", "rgba.webp"])
-def test_what_is_transparent_is_white_as_seen(name: str) -> None:
+def test_transparent_pixels_are_white_for_display(name: str) -> None:
     alpha = np.asarray(Image.open(io.BytesIO(FILES[name])).convert("RGBA"))[..., 3]
     assert (alpha == 0).any()
     assert (np.asarray(open_image(FILES[name], "display"))[alpha == 0] == 255).all()
@@ -132,59 +132,59 @@ def test_what_is_transparent_is_white_as_seen(name: str) -> None:
 
 @pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
 @pytest.mark.parametrize("decoding", ["display", "training"])
-def test_of_an_animation_the_first_frame_counts(decoding: Decoding, format: str, options: dict[str, Any]) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(decoding: Decoding, format: str, options: dict[str, Any]) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     file = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
     assert same(open_image(file, decoding), frames[0])
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_format_is_told_by_its_content_and_not_by_its_name(format: str, tmp_path: Path) -> None:
+def test_every_format_is_recognized_by_content_not_by_name(format: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.eps"
     path.write_bytes(encode(slope(), format))
     difference = np.asarray(open_image(path, "display"), int) - np.asarray(slope(), int)
     assert np.abs(difference).mean() < 12  # of 255: JPEG, AVIF and a GIF's palette lose something
 
 
-def test_a_phones_jpeg_of_several_pictures_opens() -> None:
+def test_a_jpeg_with_several_images_opens() -> None:
     file = encode(slope(), "MPO", save_all=True, append_images=[slope()])
     assert open_image(file, "display").size == (40, 24)
 
 
 @pytest.mark.parametrize("decoding", ["display", "training"])
-def test_no_warning_of_pillow_gets_out(decoding: Decoding) -> None:
+def test_no_warning_of_pillow_escapes(decoding: Decoding) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_image(FILES["palette with alpha.png"], decoding)
         assert "pixels" in refusal(b"P6 12000 12000 255\n").problem  # Pillow would warn of a bomb
 
 
-def test_pictures_opened_in_many_threads_leave_the_warnings_of_the_process_alone() -> None:
+def test_opening_images_in_many_threads_leaves_warning_filters_alone() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: open_image(FILES["cmyk.jpg"], "display"), range(200)))
     assert list(warnings.filters) == before
 
 
-# What is refused
+# Refusals
 
 
-def test_a_refusal_names_the_file_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_refusal_names_the_file_and_gives_advice(tmp_path: Path) -> None:
     pixels = encode(slope(), "PNG")
     for name, content, problem in (
         ("empty.png", b"", "empty"),
-        ("page.jpg", b"<!doctype html><title>404</title>", "not a picture that we can read"),
-        ("drawing.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not a picture that we can read"),
-        ("paper.png", b"%PDF-1.7\n", "not a picture that we can read"),
+        ("page.jpg", b"<!doctype html><title>404</title>", "not an image in a supported format"),
+        ("drawing.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image in a supported format"),
+        ("paper.png", b"%PDF-1.7\n", "not an image in a supported format"),
         ("photo.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), "HEIC"),
         ("photo.heif", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(64), "HEIC"),
-        ("half.png", pixels[: len(pixels) // 2], "cut short"),
-        ("half.jpg", encode(slope(), "JPEG")[:700], "cut short"),
+        ("half.png", pixels[: len(pixels) // 2], "incomplete"),
+        ("half.jpg", encode(slope(), "JPEG")[:700], "incomplete"),
         ("float.tif", encode(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
-        for source, called in ((path, str(path)), (content, "picture")):
+        for source, called in ((path, str(path)), (content, "image")):
             error = refusal(source)
             assert error.problem.startswith(called)
             assert problem in error.problem
@@ -192,8 +192,8 @@ def test_a_refusal_names_the_file_and_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path).problem == f"{tmp_path}: a folder, not a picture"
-    assert refusal(tmp_path / "none.png").problem == f"{tmp_path / 'none.png'}: there is no such file"
+    assert refusal(tmp_path).problem == f"{tmp_path}: a folder, not an image"
+    assert refusal(tmp_path / "none.png").problem == f"{tmp_path / 'none.png'}: no such file"
     assert "too long" in refusal(tmp_path / ("x" * 300)).problem  # from the file system
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
     assert "no such file" in refusal(tmp_path / "pipe").problem
@@ -201,7 +201,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
 
 @given(st.sampled_from(sorted(FILES)), st.data())
 @settings(max_examples=300, deadline=None)
-def test_damaged_bytes_are_a_picture_or_an_image_error(name: str, data: st.DataObject) -> None:
+def test_damaged_bytes_are_an_image_or_an_image_error(name: str, data: st.DataObject) -> None:
     file = bytearray(FILES[name])
     for _ in range(data.draw(st.integers(1, 4))):
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
@@ -214,7 +214,7 @@ def test_damaged_bytes_are_a_picture_or_an_image_error(name: str, data: st.DataO
     assert " object at " not in outcome
 
 
-# What must not happen: measured in a process of its own
+# Memory and other programs: measured in a process of its own
 
 
 def run_child(program: str, *arguments: str) -> str:
@@ -234,7 +234,7 @@ from mlx_llava.images.pixels import FORMATS, crop, open_image
 def peak():  # in MB; ru_maxrss counts bytes on macOS and KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
-for format in FORMATS:  # whatever Pillow loads once
+for format in FORMATS:  # everything Pillow loads once
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, format)
     open_image(file.getvalue(), "display")
@@ -299,7 +299,7 @@ def test_padding_takes_little_memory(size: tuple[int, int]) -> None:
     assert float(run_child(MEMORY + program)) < 300  # MB, Python and all libraries included
 
 
-def test_a_drawing_named_as_a_picture_starts_no_program(tmp_path: Path) -> None:
+def test_a_postscript_file_named_png_starts_no_program(tmp_path: Path) -> None:
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     (tmp_path / "drawing.png").write_bytes(drawing)
     watch = """

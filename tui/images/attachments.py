@@ -71,11 +71,7 @@ def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
     """A picture from the bytes of a file, which lay at `origin`."""
     from mlx_llava.images.pixels import open_image
 
-    try:
-        pil_image = open_image(data or Path(origin), "display")
-    except ImageError as error:
-        problem = error.problem.replace("picture:", f"{origin or name}:", 1)
-        raise ImageError(problem, error.advice) from None
+    pil_image = open_image(data or Path(origin), "display", origin or name)
     size = pil_image.size
     pil_image.thumbnail((PREVIEW, PREVIEW))
     return Attachment(ImageFile(name, hashlib.sha256(data).hexdigest(), data), size, pil_image, origin)

@@ -12,14 +12,10 @@ if TYPE_CHECKING:
 
 def square(image: "Image.Image", model: ModelFacts, fit: Fit | None) -> "Image.Image":
     """The picture as the vision tower gets it; made by the very code that feeds the tower."""
-    import numpy as np
-    from PIL import Image
-
-    from mlx_llava.images.pixels import crop
+    from mlx_llava.images.pixels import crop, to_image
 
     config = ImageConfig(side=model.side, fit=fit or model.fit, mean=model.mean, std=CLIP_STD)
-    pixels = crop(image, config) * np.array(config.std) + np.array(config.mean)
-    return Image.fromarray(np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8))
+    return to_image(crop(image, config), config)
 
 
 def loss(size: tuple[int, int], fit: Fit) -> str:

@@ -94,7 +94,7 @@ async def test_a_picture_that_is_none_is_told_of_and_leaves_the_question(tmp_pat
     fake = tmp_path / "fake.png"
     fake.write_text("no picture")
     async with running(ScriptedWorker(), images=(fake,)) as driver:
-        await driver.shows("not a picture that we can read")
+        await driver.shows("not an image in a supported format")
         assert not driver.session.images()
 
 
