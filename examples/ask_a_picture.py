@@ -2,11 +2,12 @@
 
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.embedded import IMAGE, converted
-from mlx_llava.inference.chat import Chat, Image
+from mlx_llava.images.image import Image
+from mlx_llava.inference.chat import Chat
 
 checkpoint = load(converted())
 chat = Chat(checkpoint)
-image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "display")
+image = Image.open(IMAGE)
 
 for piece in chat.ask("Describe the image.", [image]):
     print(piece.text, end="", flush=True)

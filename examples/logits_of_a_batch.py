@@ -2,17 +2,18 @@
 
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.embedded import IMAGE, converted
-from mlx_llava.inference.chat import Chat, Image
+from mlx_llava.images.image import Image
+from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inputs import collate
 from mlx_llava.prompts.templates import Turn
 
 checkpoint = load(converted())
-chat = Chat(checkpoint)
-image = Image.open(IMAGE, IMAGE.name, checkpoint.config.image, "training")
+prompter = Prompter(checkpoint)
+image = Image.open(IMAGE, decoding="training")
 
 rows = [
-    chat.encode([Turn("What color is the square?", num_images=1)], [image]),
-    chat.encode([Turn("How many shapes are there?")], []),
+    prompter.encode([Turn("What color is the square?", num_images=1)], [image]),
+    prompter.encode([Turn("How many shapes are there?")], []),
 ]
 batch = collate(rows, checkpoint.config.rows_per_crop)  # padded on the right
 logits = checkpoint.model(batch)

@@ -22,8 +22,9 @@ from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
     from mlx_llava.checkpoint.folder import Checkpoint
-    from mlx_llava.inference.chat import Chat, Image
-    from mlx_llava.inference.generate import Sampling
+    from mlx_llava.images.image import Image
+    from mlx_llava.inference.chat import Chat
+    from mlx_llava.inference.sampling import Sampling
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
@@ -113,11 +114,12 @@ def ask(options: AskOptions) -> int:
         return _answer_file(options, options.questions, options.answers)
     names, question = _images_and_question(options)
     checkpoint, load_seconds = _load(options)
+    from mlx_llava.images.image import Image
     from mlx_llava.inference import report
-    from mlx_llava.inference.chat import Chat, Image
-    from mlx_llava.inference.generate import CacheOptions
+    from mlx_llava.inference.chat import Chat
+    from mlx_llava.inference.sampling import CacheOptions
 
-    images = [Image.open(Path(name), name, checkpoint.config.image, options.decoding) for name in names]
+    images = [Image.open(name, name, options.decoding) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
     code = _answer(options, chat, question, images, sampling)
@@ -137,10 +139,10 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
     rows = waiting_rows(files)  # before the model is loaded: errors in the file come at once
     checkpoint, _ = _load(options)
-    from mlx_llava.inference.chat import Chat
+    from mlx_llava.inference.prompter import Prompter
 
-    new_chat = partial(Chat, checkpoint, options.template, options.system)
-    return answer_rows(rows, files, new_chat, sampling_of(options), options.model or EMBEDDED)
+    new_prompter = partial(Prompter, checkpoint, options.template, options.system)
+    return answer_rows(rows, files, new_prompter, sampling_of(options), options.model or EMBEDDED)
 
 
 def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Image]", sampling: "Sampling") -> int:
@@ -215,7 +217,7 @@ def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
 
 def sampling_of(options: AskOptions) -> "Sampling":
     """The sampling set by the flags, with a random seed if none is given."""
-    from mlx_llava.inference.generate import Sampling
+    from mlx_llava.inference.sampling import Sampling
 
     return Sampling(
         max_tokens=options.max_tokens,

@@ -56,7 +56,7 @@ class ScriptedWorker:
         self.failure: BaseException | None = None
         self.closed = False
 
-    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+    def handle(self, request: Request, cancelled: Callable[[], bool]) -> Iterator[Event]:
         self.requests.append(request)
         if self.failure:
             raise self.failure
@@ -66,7 +66,7 @@ class ScriptedWorker:
             case Ask() | MapAttention() if self.refusal:
                 yield Failed(request, self.refusal, "Ask otherwise.")
             case Ask():
-                yield from self._ask(request, stopped)
+                yield from self._ask(request, cancelled)
             case Count():
                 yield counted(request)
 
@@ -86,7 +86,7 @@ class ScriptedWorker:
         model = ModelFacts(**{**vars(FACTS), "name": request.model or "scripted", "adapter": request.adapter})
         yield Loaded(request, model)
 
-    def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
+    def _ask(self, request: Ask, cancelled: Callable[[], bool]) -> Iterator[Event]:
         text = self.answer if isinstance(self.answer, str) else self.answer(request)
         images = sum(len(exchange.images) for exchange in request.exchanges)
         yield AnswerStarted(request.number, 40 + 576 * images, 576 * images, 40, 0.12, 0.34, 0.46)
@@ -97,9 +97,9 @@ class ScriptedWorker:
             )
             said += 1
             time.sleep(self.pause)
-            while not (self.gate.wait(0.005) or stopped()):
+            while not (self.gate.wait(0.005) or cancelled()):
                 pass
-            if stopped():
+            if cancelled():
                 yield AnswerFinished(request.number, "cancelled", said, 100.0, 4_200_000_000, 4_900_000_000)
                 return
         yield AnswerFinished(request.number, "stop", said, 100.0, 4_200_000_000, 4_900_000_000)

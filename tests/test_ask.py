@@ -16,6 +16,7 @@ from spine import EMBEDDED, answer_of, recorded
 from mlx_llava.ask import AskOptions, ask
 from mlx_llava.errors import ImageError, LlavaError, UsageError
 from mlx_llava.inference import generate
+from mlx_llava.inference.sampling import Token
 from mlx_llava.program.options import parse
 
 ONE, THREE = EMBEDDED / "examples" / "one_shape.png", EMBEDDED / "examples" / "three_shapes.png"
@@ -272,7 +273,7 @@ def test_a_full_disk_behind_stdout_is_an_error(converted: Callable[[Path], Path]
 def test_ctrl_c_keeps_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
     whole = generate.stream
 
-    def interrupted(*arguments: Any) -> Iterator[generate.Token]:
+    def interrupted(*arguments: Any) -> Iterator[Token]:
         for n, token in enumerate(whole(*arguments)):
             if n == 3:
                 signal.raise_signal(signal.SIGINT)

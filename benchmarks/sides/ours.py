@@ -15,9 +15,12 @@ from sides import lesson
 from sides.timing import WIDTH, between, clock, fastest, fill, stamps
 
 from mlx_llava.checkpoint.folder import load
+from mlx_llava.images.image import Image
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Image
-from mlx_llava.inference.generate import CacheOptions, KeptCache, Prompt, Sampling
+from mlx_llava.inference.cache import PrefixCache
+from mlx_llava.inference.chat import Chat
+from mlx_llava.inference.generate import Prompt
+from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import Example, collate
 from mlx_llava.models import lora
 from mlx_llava.training import step
@@ -47,8 +50,8 @@ def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
     mx.eval(embeddings)
 
     def work() -> None:
-        cache = KeptCache(model, CacheOptions())
-        cache.resume(range(rows))
+        cache = PrefixCache(model, CacheOptions())
+        cache.reuse_prefix(range(rows))
         list(generate.stream(model, mx.zeros(rows, mx.int32), embeddings, cache, Sampling(max_tokens=0)))
 
     return {"seconds": fastest(work, repeats)}
@@ -59,7 +62,7 @@ def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
     model = load(Path(folder)).model.language_model
     embeddings = mx.random.normal((1, WIDTH)) * 0.02
     if batch == 1:
-        cache = KeptCache(model, CacheOptions())
+        cache = PrefixCache(model, CacheOptions())
         cache.layers = fill(make_prompt_cache(model))
         steps = generate.stream(model, mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
         return {"seconds": between(stamps(steps, tokens))}
@@ -87,7 +90,7 @@ def second_question(folder: str, image: str, questions: list[str], tokens: int) 
     chat, asked = Chat(checkpoint), []
     for question in questions:
         began = clock()
-        images = [] if asked else [Image.open(Path(image), image, checkpoint.config.image, "display")]
+        images = [] if asked else [Image.open(image)]
         first = stamps(chat.ask(question, images, Sampling(max_tokens=tokens)), tokens)[0] - began
         asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
     return {"seconds": asked[-1]["first"], "asked": asked}

@@ -19,8 +19,8 @@ JOIN = 5.0  # seconds to wait for the thread at exit; generation stops between b
 class Worker(Protocol):
     """Carries out requests. Created, used and closed on the engine's thread."""
 
-    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
-        """Yield the events of a request; end soon after `stopped()` turns true."""
+    def handle(self, request: Request, cancelled: Callable[[], bool]) -> Iterator[Event]:
+        """Yield the events of a request; end soon after `cancelled()` turns true."""
         ...
 
     def close(self) -> None:
@@ -82,10 +82,10 @@ class Engine:
     def _handle(self, worker: Worker, request: Request) -> None:
         number = request.number if isinstance(request, Ask | MapAttention) else None
 
-        def stopped() -> bool:
+        def cancelled() -> bool:
             return self._ending or (number is not None and number <= self._stopped)
 
-        for event in worker.handle(request, stopped):
+        for event in worker.handle(request, cancelled):
             self._emit(event)
 
     def _emit(self, event: Event) -> None:

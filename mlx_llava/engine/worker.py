@@ -1,7 +1,7 @@
-"""Fulfils requests with a real model; lives on the engine's thread, where MLX is imported and nowhere else."""
+"""Handles requests with a real model on the engine's thread, the only one that imports MLX."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from math import exp
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.engine.messages import (
@@ -35,158 +34,153 @@ from mlx_llava.engine.messages import (
     Request,
 )
 from mlx_llava.errors import LlavaError
+from mlx_llava.images.image import Image
 from mlx_llava.inference.attention import attention_maps
-from mlx_llava.inference.chat import Chat, Image, Piece
-from mlx_llava.inference.generate import CancelledError, Sampling
+from mlx_llava.inference.cancel import Cancelled, CancelledError
+from mlx_llava.inference.chat import Chat, Piece
+from mlx_llava.inference.sampling import Sampling
 from mlx_llava.inputs import TEXT
 from mlx_llava.models import backend
 from mlx_llava.program.run import explain
-from mlx_llava.prompts.templates import Turn
+from mlx_llava.prompts.templates import Turn, template
 from mlx_llava.resolve import open_model
 
 EMBEDDED = "embedded"
 
 
 class ModelWorker:
-    """One model, and one `Chat` that is set to whatever conversation is asked about.
+    """One model and one `Chat`, whose turns are set anew by every request.
 
-    The kept cache makes that cheap: only what differs from the last prompt is computed.
+    The prefix cache makes that cheap: only what differs from the last prompt is computed.
     """
 
     def __init__(self) -> None:
+        self.checkpoint: Checkpoint | None = None
         self.chat: Chat | None = None
-        self._manner = AnswerSettings()
-        self._fit: Fit | None = None
+        self._settings = AnswerSettings()
         self._images: dict[str, Image] = {}  # by the digest of their file
 
-    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
-        """The events of one request; what is wrong with it is an event too."""
+    def handle(self, request: Request, cancelled: Cancelled) -> Iterator[Event]:
+        """The events of one request; an error that can be explained is an event too."""
         try:
             match request:
                 case Load():
                     yield from self._load(request)
                 case Ask():
-                    yield from self._ask(request, stopped)
+                    yield from self._ask(request, cancelled)
                 case Count():
                     yield self._count(request)
                 case MapAttention():
-                    yield from self._look(request, stopped)
+                    yield from self._map_attention(request, cancelled)
         except (LlavaError, OSError, MemoryError, RuntimeError, ValueError) as error:
-            known = explain(error)
-            if known is None:
+            explained = explain(error)
+            if explained is None:
                 raise
-            yield Failed(request, known.problem, known.advice)
+            yield Failed(request, explained.problem, explained.advice)
 
     def close(self) -> None:
-        """Give back the model and MLX's streams of this thread."""
-        self.chat = None
+        """Free the model and MLX's streams of this thread."""
+        self.checkpoint = self.chat = None
         mx.clear_streams()
 
     def _load(self, request: Load) -> Iterator[Event]:
         yield Loading(request, request.model or EMBEDDED)
         started = time.perf_counter()
         adapter = Path(request.adapter).expanduser() if request.adapter else None
-        before, self.chat = self.chat, None
+        before, self.checkpoint, self.chat = (self.checkpoint, self.chat), None, None
         try:
-            checkpoint = open_model(request.model, request.revision, adapter)
+            self.checkpoint = open_model(request.model, request.revision, adapter)
         except Exception:
-            self.chat = before
+            self.checkpoint, self.chat = before
             raise
-        self._begin(checkpoint, self._manner)
-        yield Loaded(request, facts(checkpoint, request, time.perf_counter() - started))
+        yield Loaded(request, facts(self.checkpoint, request, time.perf_counter() - started))
 
-    def _begin(self, checkpoint: Checkpoint, settings: AnswerSettings) -> Chat:
-        self.chat = Chat(checkpoint, settings.template, settings.system)
-        self._manner, self._images = settings, {}
-        return self.chat
-
-    def _chat(self, settings: AnswerSettings) -> Chat:
-        """The chat, made anew where its template or the form of its pictures is another."""
-        if self.chat is None:
+    def _chat_for(self, settings: AnswerSettings) -> Chat:
+        """The chat; a new one if the template or the fit of images has changed."""
+        if self.checkpoint is None:
             raise LlavaError("there is no model yet", "Load one with /model.")
-        if (settings.template, settings.fit) != (self._manner.template, self._manner.fit):
-            return self._begin(self.chat.checkpoint, settings)
-        self.chat.system = settings.system
+        form, last_form = ((s.template, s.fit) for s in (settings, self._settings))
+        if self.chat is None or form != last_form:
+            self.chat = Chat(with_fit(self.checkpoint, settings.fit), settings.template)
+            self._settings = settings
+        self.chat.prompter.system = settings.system
         return self.chat
 
-    def _image(self, file: ImageFile, chat: Chat, fit: Fit | None) -> Image:
+    def _conversation(self, exchanges: Sequence[Exchange]) -> tuple[list[Turn], list[Image]]:
+        turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
+        return turns, [self._image(file) for e in exchanges for file in e.images]
+
+    def _image(self, file: ImageFile) -> Image:
         if file.digest not in self._images:
-            config = chat.checkpoint.config.image
-            config = replace(config, fit=fit or config.fit)
-            self._images[file.digest] = Image.open(file.data, file.name, config, "display")
+            self._images[file.digest] = Image.open(file.data, file.name)
         return self._images[file.digest]
 
-    def _conversation(
-        self, exchanges: Sequence[Exchange], chat: Chat, fit: Fit | None
-    ) -> tuple[list[Turn], list[Image]]:
-        turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
-        return turns, [self._image(file, chat, fit) for e in exchanges for file in e.images]
-
-    def _ask(self, request: Ask, stopped: Callable[[], bool]) -> Iterator[Event]:
+    def _ask(self, request: Ask, cancelled: Cancelled) -> Iterator[Event]:
         settings = request.answer_settings
-        chat = self._chat(settings)
-        turns, images = self._conversation(request.exchanges, chat, settings.fit)
-        new = turns[-1].num_images
-        known, asked = images[: len(images) - new], images[len(images) - new :]
-        chat.turns, chat.images = turns[:-1], known
+        chat = self._chat_for(settings)
+        turns, images = self._conversation(request.exchanges)
+        earlier = len(images) - turns[-1].num_images
+        chat.turns, chat.images = turns[:-1], images[:earlier]
         mx.reset_peak_memory()
         question, chosen = request.exchanges[-1].question, sampling(settings)
-        pieces = chat.ask(question, asked, chosen, settings.num_top, request.prefix, stopped)
-        with closing(pieces):  # here: mlx-lm's stream cannot be left on another thread
+        pieces = chat.ask(question, images[earlier:], chosen, settings.num_top, request.prefix, cancelled)
+        with closing(pieces):  # on this thread: it owns mlx-lm's stream
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.prefix) + 1:
-                    yield began(request.number, chat)
-                yield self._said(request.number, piece, chat)
+                    yield started(request.number, chat)
+                yield self._piece(request.number, piece, chat)
         yield finished(request.number, chat)
 
-    def _said(self, number: int, piece: Piece, chat: Chat) -> AnswerPiece:
-        token, spell = piece.token, chat.checkpoint.tokenizer.piece
+    def _piece(self, number: int, piece: Piece, chat: Chat) -> AnswerPiece:
+        token, spell = piece.token, chat.prompter.checkpoint.tokenizer.piece
         if token.logprob is None:
             return AnswerPiece(number, piece.text)
         others = tuple(Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
         return AnswerPiece(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
 
     def _count(self, request: Count) -> Counted:
-        chat = self._chat(request.answer_settings)
-        turns, images = self._conversation(request.exchanges, chat, request.answer_settings.fit)
+        prompter = self._chat_for(request.answer_settings).prompter
+        turns, images = self._conversation(request.exchanges)
         draft_images = turns[-1].num_images
-        empty = len(chat.encode([Turn("")], ()).tokens)
-        before = chat.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
-        whole = chat.encode(turns, images)
+        empty = len(prompter.encode([Turn("")], ()).tokens)
+        before = prompter.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
+        whole = prompter.encode(turns, images)
         shown, shown_before = (int(np.count_nonzero(e.slots != TEXT)) for e in (whole, before))
+        rows = prompter.checkpoint.config.rows_per_crop
         return Counted(
             request.number,
             system=empty,
             images=shown,
             history=len(before.tokens) - shown_before - empty,
             draft=len(whole.tokens) - shown - (len(before.tokens) - shown_before),
-            context=chat.checkpoint.config.text.max_position_embeddings,
-            starts=tuple(np.flatnonzero(beginnings(whole.slots, chat.checkpoint.config.rows_per_crop)).tolist()),
+            context=prompter.checkpoint.config.text.max_position_embeddings,
+            starts=tuple(np.flatnonzero((whole.slots != TEXT) & (whole.slots % rows == 0)).tolist()),
         )
 
-    def _look(self, request: MapAttention, stopped: Callable[[], bool]) -> Iterator[AttentionMapped]:
-        chat = self._chat(request.answer_settings)
-        turns, images = self._conversation(request.exchanges, chat, request.answer_settings.fit)
+    def _map_attention(self, request: MapAttention, cancelled: Cancelled) -> Iterator[AttentionMapped]:
+        chat = self._chat_for(request.answer_settings)
+        turns, images = self._conversation(request.exchanges)
         try:
-            maps = attention_maps(chat, turns, images, stopped)
+            maps = attention_maps(chat.prompter, turns, images, chat.answer, cancelled)
         except CancelledError:
             return
-        tokens = tuple(map(chat.checkpoint.tokenizer.piece, maps.ids))
-        yield AttentionMapped(request.number, tokens, maps.as_said, maps.shares, maps.neutral)
+        tokens = tuple(map(chat.prompter.checkpoint.tokenizer.piece, maps.ids))
+        yield AttentionMapped(request.number, tokens, maps.as_generated, maps.shares, maps.neutral)
 
 
-def beginnings(slots: NDArray[np.int32], rows_per_crop: int) -> NDArray[np.bool_]:
-    """Where the first row of a picture stands."""
-    return (slots != TEXT) & (slots % rows_per_crop == 0)
+def with_fit(checkpoint: Checkpoint, fit: Fit | None) -> Checkpoint:
+    """The checkpoint with another fit of images, or its own."""
+    image = replace(checkpoint.config.image, fit=fit or checkpoint.config.image.fit)
+    return replace(checkpoint, config=replace(checkpoint.config, image=image))
 
 
 def sampling(settings: AnswerSettings) -> Sampling:
-    """How tokens are chosen."""
+    """The sampling options among the settings."""
     return Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
 
 
-def began(number: int, chat: Chat) -> AnswerStarted:
-    """What is known with the first token."""
+def started(number: int, chat: Chat) -> AnswerStarted:
+    """The counts and times known with the first token."""
     answer = chat.answer
     return AnswerStarted(
         number,
@@ -200,16 +194,15 @@ def began(number: int, chat: Chat) -> AnswerStarted:
 
 
 def finished(number: int, chat: Chat) -> AnswerFinished:
-    """What is known at the end."""
+    """The counts and memory known at the end."""
     answer = chat.answer
     memory, peak = mx.get_active_memory(), mx.get_peak_memory()
     return AnswerFinished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
 
 
 def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:
-    """What the front needs to know of a model."""
+    """The facts about a model that the front end shows."""
     config = checkpoint.config
-    chat = Chat(checkpoint)
     return ModelFacts(
         name=request.model or EMBEDDED,
         adapter=request.adapter,
@@ -220,8 +213,8 @@ def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:
         fit=config.image.fit,
         mean=config.image.mean,
         template=config.template,
-        system=chat.template.system,
-        bits=min((packing.bits for packing in checkpoint.quantized.values()), default=None),
+        system=template(config.template).system,
+        bits=min((quantization.bits for quantization in checkpoint.quantized.values()), default=None),
         memory=mx.get_active_memory(),
         device="CPU" if backend.on_cpu() else str(mx.device_info().get("device_name", "GPU")),
         seconds=seconds,

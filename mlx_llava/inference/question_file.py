@@ -1,7 +1,7 @@
 """LLaVA's question files: JSON lines in, JSON lines out, answered in batches.
 
-A row that fails is recorded with its error and the others go on; run again, rows without an answer are tried
-again. The keys are those of LLaVA's llava/eval/model_vqa.py.
+A failing row is recorded with its error and does not stop the others; the next run retries rows without an answer.
+The keys are those of LLaVA's llava/eval/model_vqa.py.
 """
 
 import json
@@ -12,19 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava.errors import LlavaError, PromptError, UsageError
+from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Image, StopText
-from mlx_llava.inference.generate import Prompt, Sampling, Token
-from mlx_llava.program.run import printable
+from mlx_llava.inference.answer_text import AnswerText
+from mlx_llava.inference.generate import Prompt
+from mlx_llava.inference.prompter import Prompter
+from mlx_llava.inference.sampling import Sampling
+from mlx_llava.program.text import printable
 from mlx_llava.prompts.templates import Turn
 
 SOME_FAILED = 6  # exit code
 
+Row = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """Where questions come from and answers go."""
+    """The files of one run, and how many questions to answer together."""
 
     questions: Path
     answers: Path
@@ -33,9 +38,9 @@ class QuestionFile:
     batch_size: int
 
 
-def waiting_rows(files: QuestionFile) -> list[dict[str, Any]]:
-    """The rows that have no answer yet; UsageError where a file is not what it should be."""
-    rows = _read_lines(files.questions, may_be_torn=False)
+def waiting_rows(files: QuestionFile) -> list[Row]:
+    """The rows that have no answer yet; UsageError for an invalid file."""
+    rows = _read_lines(files.questions)
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("question_id"), str | int):
             raise UsageError(f"{files.questions}: row {number} has no question_id", "Give every row an id.")
@@ -46,85 +51,73 @@ def waiting_rows(files: QuestionFile) -> list[dict[str, Any]]:
     # the prompt too: MME asks two questions under one id
     answered = {(row.get("question_id"), row.get("prompt")) for row in earlier if "text" in row}
     waiting = [row for row in rows if (row["question_id"], row.get("text")) not in answered]
-    _say(f"{len(waiting)} of {len(rows)} questions to answer")
+    _log(f"{len(waiting)} of {len(rows)} questions to answer")
     return waiting
 
 
 def answer_rows(
-    rows: Sequence[dict[str, Any]],
-    files: QuestionFile,
-    new_chat: Callable[[], Chat],
-    sampling: Sampling,
-    model_id: str,
+    rows: Sequence[Row], files: QuestionFile, new_prompter: Callable[[], Prompter], sampling: Sampling, model_id: str
 ) -> int:
-    """Append an answer, or an error, for every row; the exit code."""
+    """Append an answer or an error for every row; returns the exit code.
+
+    Args:
+        new_prompter: called once per batch, so that image features are freed after each.
+    """
     failed = 0
     with files.answers.open("a", encoding="utf-8") as out:
-        _end_torn_line(files.answers, out)
+        if files.answers.stat().st_size and not files.answers.read_bytes().endswith(b"\n"):
+            out.write("\n")  # an earlier run was killed within a line
         for start in range(0, len(rows), files.batch_size):
-            for result in _answer(rows[start : start + files.batch_size], files, new_chat, sampling):
+            for result in _answer(rows[start : start + files.batch_size], files, new_prompter(), sampling):
                 failed += "error" in result
                 out.write(json.dumps({**result, "model_id": model_id}) + "\n")
             out.flush()
-            _say(f"{min(start + files.batch_size, len(rows))} of {len(rows)} done")
+            _log(f"{min(start + files.batch_size, len(rows))} of {len(rows)} done")
     if failed:
-        _say(f"{failed} failed; each is in {files.answers} with its error, and is tried again by the next run")
+        _log(f"{failed} failed; their errors are in {files.answers}, and the next run retries them")
     return SOME_FAILED if failed else 0
 
 
-def _answer(
-    rows: Sequence[dict[str, Any]], files: QuestionFile, new_chat: Callable[[], Chat], sampling: Sampling
-) -> Iterator[dict[str, Any]]:
-    """Results of one batch, in the rows' order but failing rows first."""
-    ready: list[tuple[dict[str, Any], Prompt]] = []
-    chat = new_chat()
+def _answer(rows: Sequence[Row], files: QuestionFile, prompter: Prompter, sampling: Sampling) -> Iterator[Row]:
+    """Results of one batch: failing rows first, each group in the order of the rows."""
+    ready: list[tuple[Row, Prompt]] = []
     for row in rows:
         try:
-            prompt = _prepare(row, files, chat, sampling)
+            ready.append((row, _prepare(row, files, prompter, sampling)))
         except LlavaError as error:
-            _say(f"question {row['question_id']}: {error.problem}")
+            _log(f"question {row['question_id']}: {error.problem}")
             yield {"question_id": row["question_id"], "error": error.problem}
-        else:
-            ready.append((row, prompt))
     if not ready:
         return
-    answers = generate.batch(
-        chat.checkpoint.model.language_model, [prompt for _, prompt in ready], sampling, chat.stop_ids
-    )
+    model, prompts = prompter.checkpoint.model.language_model, [prompt for _, prompt in ready]
+    answers = generate.batch(model, prompts, sampling, prompter.stop_ids)
     for (row, _), tokens in zip(ready, answers, strict=True):
-        text, stopped = _text(chat, tokens)
-        finish = "stop" if stopped or tokens[-1].id in chat.stop_ids else "length"
+        text, answer = "", AnswerText(prompter, len(tokens))
+        for token in tokens:
+            text += answer.add(token.id)
+            if answer.finish == "stop":  # a stop text does not end generation in a batch
+                break
         yield {
             "question_id": row["question_id"],
             "prompt": row["text"],
             "text": text,
-            "metadata": {"finish": finish, "output_tokens": len(tokens), **asdict(sampling)},
+            "metadata": {"finish": answer.finish, "output_tokens": len(tokens), **asdict(sampling)},
         }
 
 
-def _prepare(row: dict[str, Any], files: QuestionFile, chat: Chat, sampling: Sampling) -> Prompt:
-    """One row's prompt, with what it shows."""
+def _prepare(row: Row, files: QuestionFile, prompter: Prompter, sampling: Sampling) -> Prompt:
     text, names = row.get("text"), row.get("image")
     names = [] if names is None else [names] if isinstance(names, str) else names
     if not isinstance(text, str) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise PromptError("text or image is not text", "Give text a string, and image a file name.")
-    config = chat.checkpoint.config
-    images = [Image.open(files.image_folder / name, name, config.image, files.decoding) for name in names]
-    example = chat.encode([Turn(text, len(images))], images)
-    room = chat.room(example, sampling.max_tokens)
-    return Prompt(example.tokens.tolist(), chat.embed(example, images), room)
+    images = [Image.open(files.image_folder / name, name, files.decoding) for name in names]
+    example = prompter.encode([Turn(text, len(images))], images)
+    room = prompter.room(example, sampling.max_tokens)
+    return Prompt(example.tokens.tolist(), prompter.embed(example, images), room)
 
 
-def _text(chat: Chat, tokens: Sequence[Token]) -> tuple[str, bool]:
-    """The text up to a stop text of the template, and whether there was one."""
-    stop_text = StopText(chat.template.stop)
-    ids = [token.id for token in tokens if token.id not in chat.stop_ids]
-    text = stop_text.add(chat.checkpoint.tokenizer.decode(ids))
-    return text + stop_text.held, stop_text.reached
-
-
-def _read_lines(path: Path, may_be_torn: bool) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; a torn one's last line is left out if it broke off."""
+def _read_lines(path: Path, may_be_torn: bool = False) -> list[Row]:
+    """The objects of a JSON-lines file; a torn file's incomplete last line is skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -144,11 +137,5 @@ def _read_lines(path: Path, may_be_torn: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _end_torn_line(path: Path, out: Any) -> None:
-    """Begin a new line where an earlier run was killed while writing one."""
-    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        out.write("\n")
-
-
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(printable(line), file=sys.stderr)

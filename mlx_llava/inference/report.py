@@ -1,18 +1,19 @@
-"""What an answer took: for programs as JSON, for people as a line."""
+"""Counts, times and memory of an answer: as JSON for programs, as one line for people."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 
+from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import Decoding
-from mlx_llava.inference.chat import Answer, Image
-from mlx_llava.inference.generate import Sampling
+from mlx_llava.inference.chat import Answer
+from mlx_llava.inference.sampling import Sampling
 from mlx_llava.prompts.tokens import Tokenizer
 
 
 def report(answer: Answer, sampling: Sampling, load_seconds: float, model: str) -> dict[str, Any]:
-    """Text, counts of tokens, seconds and bytes of an answer."""
+    """An answer with its token counts, seconds and bytes of memory."""
     return {
         "schema": 1,
         "text": answer.text,
@@ -37,22 +38,22 @@ def report(answer: Answer, sampling: Sampling, load_seconds: float, model: str) 
 
 
 def images(images: Sequence[Image], decoding: Decoding) -> list[dict[str, Any]]:
-    """Which pictures were shown, and how they were read."""
-    return [{"path": p.name, "sha256": p.identity, "size": list(p.size), "look": decoding} for p in images]
+    """The images of a question and how their files were decoded."""
+    return [{"path": i.name, "sha256": i.identity, "size": list(i.size), "look": decoding} for i in images]
 
 
 def probabilities(answer: Answer, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The prompt as the model saw it, and every token with its alternatives."""
+    """The ids of the prompt, and every token with its alternatives."""
 
-    def shown(token: int, logprob: float | None) -> dict[str, Any]:
+    def entry(token: int, logprob: float | None) -> dict[str, Any]:
         return {"id": token, "text": tokenizer.piece(token), "logprob": logprob}
 
-    tokens = [{**shown(t.id, t.logprob), "top": [shown(*other) for other in t.top]} for t in answer.tokens]
+    tokens = [{**entry(t.id, t.logprob), "top": [entry(*other) for other in t.top]} for t in answer.tokens]
     return {"prompt_ids": answer.prompt_ids, "tokens": tokens}
 
 
 def stats_line(facts: dict[str, Any]) -> str:
-    """The counts and times of a report, for a person."""
+    """The counts and times of a report."""
     counts, timing = facts["counts"], facts["timing"]
     return (
         f"{counts['prompt']} prompt tokens ({counts['image']} of pictures), {counts['output']} out, {facts['finish']}; "

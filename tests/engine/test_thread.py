@@ -164,10 +164,10 @@ def test_an_answer_stopped_while_it_is_read_says_nothing(
     from mlx_llava.engine.worker import ModelWorker
 
     class Impatient(ModelWorker):
-        def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
+        def handle(self, request: Request, cancelled: Callable[[], bool]) -> Iterator[Event]:
             looks = count()
             first = isinstance(request, Ask) and request.number == 1
-            return super().handle(request, lambda: stopped() or (first and next(looks) >= 5))
+            return super().handle(request, lambda: cancelled() or (first and next(looks) >= 5))
 
     monkeypatch.setenv("MLX_LLAVA_HOME", str(home))
     engine = running(Impatient)

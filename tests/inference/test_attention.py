@@ -10,9 +10,10 @@ from lessons import adapted, tiny
 from spine import EMBEDDED, prompts
 
 from mlx_llava.checkpoint.folder import Checkpoint
-from mlx_llava.inference.attention import attention, attention_maps
-from mlx_llava.inference.chat import Chat, Image
-from mlx_llava.inference.generate import CancelledError
+from mlx_llava.images.image import Image
+from mlx_llava.inference.attention import AttentionMaps, attention, attention_maps
+from mlx_llava.inference.cancel import CancelledError
+from mlx_llava.inference.chat import Chat
 from mlx_llava.inputs import collate
 from mlx_llava.models.llava import Llava
 from mlx_llava.prompts.templates import Turn
@@ -29,64 +30,67 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         return open_model(None)
 
 
-def image(checkpoint: Checkpoint, name: str = "one_shape.png") -> Image:
-    return Image.open(EMBEDDED / "examples" / name, name, checkpoint.config.image, "display")
+def image(name: str = "one_shape.png") -> Image:
+    return Image.open(EMBEDDED / "examples" / name, name)
 
 
 def asked(checkpoint: Checkpoint) -> tuple[Chat, str]:
     chat = Chat(checkpoint)
-    return chat, "".join(piece.text for piece in chat.ask(QUESTION, [image(checkpoint)]))
+    return chat, "".join(piece.text for piece in chat.ask(QUESTION, [image()]))
 
 
-def test_looking_changes_no_later_answer_and_no_kept_cache(checkpoint: Checkpoint) -> None:
-    (looked_at, first), (other, _) = asked(checkpoint), asked(checkpoint)
-    maps = attention_maps(looked_at, [Turn(QUESTION, 1, first)], [image(checkpoint)])
-    assert maps.as_said
+def maps_of(chat: Chat, turns: list[Turn], images: list[Image], *cancelled: Callable[[], bool]) -> AttentionMaps:
+    return attention_maps(chat.prompter, turns, images, chat.answer, *cancelled)
+
+
+def test_attention_maps_change_no_later_answer_and_no_cache(checkpoint: Checkpoint) -> None:
+    (mapped, first), (other, _) = asked(checkpoint), asked(checkpoint)
+    maps = maps_of(mapped, [Turn(QUESTION, 1, first)], [image()])
+    assert maps.as_generated
     assert checkpoint.tokenizer.decode(maps.ids) == first
-    for chat in (looked_at, other):
+    for chat in (mapped, other):
         list(chat.ask("How many circles are there?"))
-    assert looked_at.answer.tokens == other.answer.tokens
-    assert looked_at.answer.prefilled_tokens == other.answer.prefilled_tokens
+    assert mapped.answer.tokens == other.answer.tokens
+    assert mapped.answer.prefilled_tokens == other.answer.prefilled_tokens
 
 
-def test_an_answer_that_is_read_anew_looks_where_it_looked_when_it_was_said(checkpoint: Checkpoint) -> None:
+def test_an_answer_tokenized_again_has_the_maps_of_the_generated_one(checkpoint: Checkpoint) -> None:
     chat, answer = asked(checkpoint)
     turns = [Turn(QUESTION, 1, answer)]
-    said = attention_maps(chat, turns, chat.images)
-    anew = attention_maps(Chat(checkpoint), turns, chat.images)
-    assert not anew.as_said
+    generated = maps_of(chat, turns, chat.images)
+    again = maps_of(Chat(checkpoint), turns, chat.images)
+    assert not again.as_generated
     text = checkpoint.tokenizer.decode
-    assert text(anew.ids) == text(said.ids)
-    if anew.ids == said.ids:  # a model may spell its answer otherwise than the tokenizer would
-        np.testing.assert_array_equal(anew.shares, said.shares)
+    assert text(again.ids) == text(generated.ids)
+    if again.ids == generated.ids:  # a model may spell its answer otherwise than the tokenizer would
+        np.testing.assert_array_equal(again.shares, generated.shares)
 
 
-def test_every_picture_has_its_share_and_its_neutral_map(checkpoint: Checkpoint) -> None:
-    images = [image(checkpoint), image(checkpoint, "three_shapes.png")]
-    maps = attention_maps(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], images)
+def test_every_image_has_its_share_and_its_neutral_map(checkpoint: Checkpoint) -> None:
+    images = [image(), image("three_shapes.png")]
+    maps = maps_of(Chat(checkpoint), [Turn("What is this?", 1, "red"), Turn("And this?", 1, "blue")], images)
     side = checkpoint.config.vision.image_size // checkpoint.config.vision.patch_size
     assert maps.shares.shape == (len(maps.ids), 2, side, side)
     assert maps.neutral.shape == (2, side, side)
     assert (maps.shares > 0).all()
     assert (maps.shares.sum((1, 2, 3)) < 1).all()
-    alone = attention_maps(Chat(checkpoint), [Turn("What is this?", 1, "red")], images[:1])
+    alone = maps_of(Chat(checkpoint), [Turn("What is this?", 1, "red")], images[:1])
     np.testing.assert_allclose(alone.neutral[0], maps.neutral[0], rtol=0, atol=1e-7)
 
 
-def test_nobody_waits_for_a_look_that_was_stopped(checkpoint: Checkpoint) -> None:
+def test_attention_maps_can_be_cancelled(checkpoint: Checkpoint) -> None:
     with pytest.raises(CancelledError):
-        attention_maps(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image(checkpoint)], lambda: True)
+        maps_of(Chat(checkpoint), [Turn(QUESTION, 1, "red")], [image()], lambda: True)
 
 
-def packed(model: Llava) -> Llava:
-    """The model with packed layers."""
+def quantized(model: Llava) -> Llava:
     nn.quantize(model.language_model, group_size=32, bits=8)
     return model
 
 
-@pytest.mark.parametrize("change", [lambda m: m, packed, adapted, lambda m: adapted(packed(m))])
+@pytest.mark.parametrize("change", [lambda m: m, quantized, adapted, lambda m: adapted(quantized(m))])
 @pytest.mark.parametrize("case", ["plain", "grouped queries", "mistral, window 8"])
-def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callable[[Llava], Llava]) -> None:
+def test_attention_to_all_positions_sums_to_one(case: str, change: Callable[[Llava], Llava]) -> None:
     model = change(tiny(case))
     batch = collate([prompts(16)["one picture"]], 16)
     x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.on_device(batch.crops)))
@@ -97,11 +101,11 @@ def test_what_a_position_gives_to_all_positions_is_one(case: str, change: Callab
     np.testing.assert_allclose(np.array(many.sum(-1)), np.ones(70), rtol=0, atol=1e-6)
 
 
-def test_what_ends_an_answer_in_a_template_is_no_token_of_it(embedded: Checkpoint) -> None:
+def test_the_template_s_end_of_an_answer_has_no_map(embedded: Checkpoint) -> None:
     chat = Chat(embedded, template="llava_v0")
-    image = Image.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene", embedded.config.image, "display")
-    said = "".join(piece.text for piece in chat.ask("What color is the square?", [image]))
-    assert said
-    for answer in (said, "blue"):  # as it was said, and read anew
-        maps = attention_maps(chat, [Turn("What color is the square?", 1, answer)], [image])
+    image = Image.open(EMBEDDED / "examples" / "two_shapes_wide.png", "scene")
+    text = "".join(piece.text for piece in chat.ask("What color is the square?", [image]))
+    assert text
+    for answer in (text, "blue"):  # generated, and tokenized again
+        maps = maps_of(chat, [Turn("What color is the square?", 1, answer)], [image])
         assert embedded.tokenizer.decode(maps.ids).strip() == answer.strip()

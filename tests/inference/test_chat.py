@@ -13,9 +13,11 @@ from spine import EMBEDDED, answer_of, recorded
 
 from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.errors import LimitError, UsageError
+from mlx_llava.images.image import Image
 from mlx_llava.inference import generate
-from mlx_llava.inference.chat import Chat, Image, StopText
-from mlx_llava.inference.generate import CacheOptions, Sampling
+from mlx_llava.inference.answer_text import StopText
+from mlx_llava.inference.chat import Chat
+from mlx_llava.inference.sampling import CacheOptions, Sampling, Token
 from mlx_llava.models.llama import Llama
 from mlx_llava.models.llava import Llava
 
@@ -24,8 +26,8 @@ COUNT, COLOR, DESCRIBE = "How many things are there?", "What color is the circle
 RED = answer_of("one_shape.png", COLOR)["answer"]
 
 
-def image(checkpoint: Checkpoint, name: str) -> Image:
-    return Image.open(EXAMPLES / name, name, checkpoint.config.image, "training")
+def image(name: str) -> Image:
+    return Image.open(EXAMPLES / name, name, "training")
 
 
 def say(chat: Chat, *arguments: Any) -> str:
@@ -34,7 +36,7 @@ def say(chat: Chat, *arguments: Any) -> str:
 
 @pytest.mark.parametrize("record", recorded(), ids=lambda r: f"{r['image']}-{r['kind']}")
 def test_answers_are_those_of_transformers(embedded: Checkpoint, record: dict[str, Any]) -> None:
-    chat, images = Chat(embedded), [image(embedded, record["image"])]
+    chat, images = Chat(embedded), [image(record["image"])]
     for turn in record["turns"]:
         assert say(chat, turn["question"], images) == turn["answer"]
         assert [token.id for token in chat.answer.tokens] == turn["output_ids"]
@@ -44,7 +46,7 @@ def test_answers_are_those_of_transformers(embedded: Checkpoint, record: dict[st
 
 def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    say(chat, COUNT, [image(embedded, "one_shape.png")])
+    say(chat, COUNT, [image("one_shape.png")])
     first = chat.answer
     assert first.prefilled_tokens == len(first.prompt_ids) == answer_of("one_shape.png", COUNT)["prompt_tokens"]
     say(chat, COLOR)
@@ -59,9 +61,9 @@ def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monke
         Llava, "features", lambda model, crops, look: encoded.append(len(crops)) or encode(model, crops)
     )
     chat = Chat(embedded)
-    say(chat, COUNT, [image(embedded, "one_shape.png")])
-    say(chat, "And here?", [image(embedded, "one_shape.png")])  # opened again, equal pixels
-    say(chat, "And here?", [image(embedded, "three_shapes.png")])
+    say(chat, COUNT, [image("one_shape.png")])
+    say(chat, "And here?", [image("one_shape.png")])  # opened again, equal pixels
+    say(chat, "And here?", [image("three_shapes.png")])
     assert encoded == [1, 1]
 
 
@@ -69,7 +71,7 @@ def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monke
 def test_an_error_in_the_middle_leaves_no_stray_token(
     embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
 ) -> None:
-    shown, calls = [image(embedded, "three_shapes.png")], 0
+    shown, calls = [image("three_shapes.png")], 0
     decode = Llama.decode
 
     def failing(model: Llama, *arguments: Any, **named: Any) -> Any:
@@ -91,69 +93,71 @@ def test_an_error_in_the_middle_leaves_no_stray_token(
     assert say(chat, *question) == say(fresh, *question)
 
 
-def stop_at(k: int) -> Callable[[], bool]:
-    """Turns true at the k-th look and stays so."""
-    looks = itertools.count(1)
-    return lambda: next(looks) >= k
+def cancel_at(k: int) -> Callable[[], bool]:
+    """Returns true from the k-th call on."""
+    calls = itertools.count(1)
+    return lambda: next(calls) >= k
 
 
-def stopped_at_every_look(chat: Callable[[], Chat], *question: Any) -> Iterator[Chat]:
-    """Chats that were stopped at their first look, their second one, and so on while nothing was said."""
+def cancelled_at_every_check(chat: Callable[[], Chat], *question: Any) -> Iterator[Chat]:
+    """Chats cancelled at the first check, at the second, and so on until a token comes before."""
     for k in itertools.count(1):
         asked = chat()
         turns = asked.turns[:]
-        if say(asked, *question, Sampling(), 0, (), stop_at(k)):
+        if say(asked, *question, Sampling(), 0, (), cancel_at(k)):
             assert asked.answer.finish == "cancelled"
             return
         assert (asked.answer.finish, asked.answer.tokens, asked.turns) == ("cancelled", [], turns)
         yield asked
 
 
-def said_ids(chat: Chat, *question: Any) -> list[int]:
+def ids_of(chat: Chat, *question: Any) -> list[int]:
     say(chat, *question)
     return [token.id for token in chat.answer.tokens]
 
 
 @pytest.mark.parametrize("options", [CacheOptions(), CacheOptions(bits=8), CacheOptions(max_size=64)])
-def test_a_question_stopped_while_it_is_read_leaves_no_trace(
+def test_a_question_cancelled_during_prefill_leaves_no_trace(
     embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch, options: CacheOptions
 ) -> None:
     monkeypatch.setattr(generate, "PREFILL_CPU", 32)
     monkeypatch.setattr(generate, "PREFILL", 32)
-    shown = [image(embedded, "three_shapes.png"), image(embedded, "one_shape.png")]
-    expected = said_ids(Chat(embedded, cache=options), DESCRIBE, shown)
-    stopped = list(stopped_at_every_look(lambda: Chat(embedded, cache=options), DESCRIBE, shown))
+    shown = [image("three_shapes.png"), image("one_shape.png")]
+    expected = ids_of(Chat(embedded, cache=options), DESCRIBE, shown)
+    cancelled = list(cancelled_at_every_check(lambda: Chat(embedded, cache=options), DESCRIBE, shown))
     blocks = 2 * (len(embedded.model.vision_tower.encoder.layers) - 1)  # two pictures; LLaVA needs all but the last
-    lots = (len(stopped[0].answer.prompt_ids) - 2) // 32 + 1  # the last position is no part of them
-    blocks += lots * len(embedded.model.language_model.layers)
-    assert len(stopped) == blocks + 1  # one more before the first token
-    for chat in stopped:
-        assert said_ids(chat, DESCRIBE, shown) == expected
+    chunks = (len(cancelled[0].answer.prompt_ids) - 2) // 32 + 1  # the last position belongs to none
+    blocks += chunks * len(embedded.model.language_model.layers)
+    assert len(cancelled) == blocks + 1  # and once before the first token
+    for chat in cancelled:
+        assert ids_of(chat, DESCRIBE, shown) == expected
 
 
-def test_a_stopped_question_costs_nothing_of_what_was_read_before_it(
+def test_a_cancelled_question_costs_no_position_cached_before_it(
     embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "PREFILL_CPU", 32)
     monkeypatch.setattr(generate, "PREFILL", 32)
-    first, second = [image(embedded, "three_shapes.png")], [image(embedded, "one_shape.png")]
+    first, second = [image("three_shapes.png")], [image("one_shape.png")]
 
-    def begun() -> Chat:
+    def asked_once() -> Chat:
         chat = Chat(embedded)
         say(chat, COUNT, first)
         return chat
 
-    never = begun()
-    expected = said_ids(never, COLOR, second)
-    for chat in stopped_at_every_look(begun, DESCRIBE, second):
-        assert said_ids(chat, COLOR, second) == expected
+    never = asked_once()
+    expected = ids_of(never, COLOR, second)
+    for chat in cancelled_at_every_check(asked_once, DESCRIBE, second):
+        assert ids_of(chat, COLOR, second) == expected
         assert chat.answer.prefilled_tokens <= never.answer.prefilled_tokens
-        assert all(mx.array_equal(rows, never._features[name]) for name, rows in chat._features.items())
+        assert all(
+            mx.array_equal(rows, never.prompter._features[name]) for name, rows in chat.prompter._features.items()
+        )
 
 
-def test_an_answer_that_is_stopped_ends_with_its_token(embedded: Checkpoint) -> None:
+def test_a_cancelled_answer_ends_after_its_token(embedded: Checkpoint) -> None:
     chat, looks = Chat(embedded), []
-    for _ in chat.ask(DESCRIBE, (), stopped=lambda: len(looks) > 2):
+    for _ in chat.ask(DESCRIBE, (), cancelled=lambda: len(looks) > 2):
         looks.append(len(chat.answer.tokens))
     assert (looks, chat.answer.finish, chat.turns[-1].answer) == ([1, 2, 3], "cancelled", chat.answer.text)
 
@@ -164,20 +168,20 @@ def test_two_pictures_of_one_size_are_told_apart_by_the_cache(embedded: Checkpoi
         chat = Chat(embedded)
         for name in names:
             chat.turns, chat.images = [], []  # a new conversation on the kept cache
-            answers.append(say(chat, DESCRIBE, [image(embedded, name)]))
+            answers.append(say(chat, DESCRIBE, [image(name)]))
     assert answers[1] == answers[2] != answers[0]
 
 
 def test_packed_keys_and_values_give_the_same_answer(embedded: Checkpoint) -> None:
     plain, chat = Chat(embedded), Chat(embedded, cache=CacheOptions(bits=8))
-    say(plain, COLOR, [image(embedded, "one_shape.png")])
-    assert say(chat, COLOR, [image(embedded, "one_shape.png")]) == RED
+    say(plain, COLOR, [image("one_shape.png")])
+    assert say(chat, COLOR, [image("one_shape.png")]) == RED
     assert say(chat, COUNT) == say(plain, COUNT)
 
 
 def test_a_bounded_cache_holds_no_more_than_it_may(embedded: Checkpoint) -> None:
     chat = Chat(embedded, cache=CacheOptions(max_size=64))
-    say(chat, DESCRIBE, [image(embedded, "three_shapes.png")])
+    say(chat, DESCRIBE, [image("three_shapes.png")])
     assert {layer.keys.shape[2] for layer in chat._cache.layers} == {64}
     say(chat, COUNT)
     assert chat.answer.prefilled_tokens < 64  # it goes on from where it stands
@@ -192,33 +196,33 @@ def test_a_cache_is_bounded_or_packed_but_not_both(embedded: Checkpoint) -> None
 
 
 def test_an_answer_goes_on_from_any_of_its_tokens_to_the_same_end(embedded: Checkpoint) -> None:
-    chat, images = Chat(embedded), [image(embedded, "two_shapes_wide.png")]
+    chat, images = Chat(embedded), [image("two_shapes_wide.png")]
     text = say(chat, DESCRIBE, images)
     ids, finish = [token.id for token in chat.answer.tokens], chat.answer.finish
     for count in (1, 3, len(ids) - 1, len(ids)):
         chat.turns, chat.images = [], []
-        pieces = list(chat.ask(DESCRIBE, images, begin=ids[:count]))
+        pieces = list(chat.ask(DESCRIBE, images, prefix=ids[:count]))
         assert ("".join(piece.text for piece in pieces), chat.answer.finish) == (text, finish)
         assert [token.id for token in chat.answer.tokens] == ids
         assert chat.answer.prefilled_tokens == 1  # the rest stands in the cache
 
 
 def test_an_answer_goes_on_from_another_token(embedded: Checkpoint) -> None:
-    chat, images = Chat(embedded), [image(embedded, "two_shapes_wide.png")]
+    chat, images = Chat(embedded), [image("two_shapes_wide.png")]
     first = [*chat.ask(DESCRIBE, images, Sampling(), 2)]
-    begin = [first[0].token.id, first[1].token.top[1][0]]
+    prefix = [first[0].token.id, first[1].token.top[1][0]]
     chat.turns, chat.images = [], []
-    say(chat, DESCRIBE, images, Sampling(max_tokens=5), 0, begin)
+    say(chat, DESCRIBE, images, Sampling(max_tokens=5), 0, prefix)
     after = [token.id for token in chat.answer.tokens]
-    assert (after[:2], len(after) <= 7) == (begin, True)
+    assert (after[:2], len(after) <= 7) == (prefix, True)
     fresh = Chat(embedded)
-    say(fresh, DESCRIBE, images, Sampling(max_tokens=5), 0, begin)
+    say(fresh, DESCRIBE, images, Sampling(max_tokens=5), 0, prefix)
     assert [token.id for token in fresh.answer.tokens] == after
 
 
-def test_a_stopped_answer_is_kept_as_far_as_it_got(embedded: Checkpoint) -> None:
+def test_a_closed_answer_stays_as_far_as_it_got(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    pieces = chat.ask(DESCRIBE, [image(embedded, "one_shape.png")])
+    pieces = chat.ask(DESCRIBE, [image("one_shape.png")])
     said = next(pieces).text + next(pieces).text
     pieces.close()
     assert chat.answer.finish == "cancelled"
@@ -231,7 +235,7 @@ def test_a_stopped_answer_is_kept_as_far_as_it_got(embedded: Checkpoint) -> None
 
 def test_an_answer_ends_at_max_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    say(chat, DESCRIBE, [image(embedded, "one_shape.png")], Sampling(max_tokens=3))
+    say(chat, DESCRIBE, [image("one_shape.png")], Sampling(max_tokens=3))
     assert (chat.answer.finish, len(chat.answer.tokens)) == ("length", 3)
 
 
@@ -251,7 +255,7 @@ def test_an_answer_never_leaves_the_context(embedded: Checkpoint) -> None:
 
 def test_equal_seeds_give_equal_answers(embedded: Checkpoint) -> None:
     def answer(seed: int) -> str:
-        shown = [image(embedded, "three_shapes.png")]
+        shown = [image("three_shapes.png")]
         return say(Chat(embedded), DESCRIBE, shown, Sampling(temperature=5.0, max_tokens=20, seed=seed))
 
     assert answer(1) == answer(1) != answer(2)
@@ -265,7 +269,7 @@ def test_choosing_among_more_tokens_than_there_are_is_choosing_among_all(embedde
 
 
 def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: Checkpoint) -> None:
-    shown, strong = [image(embedded, "three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
+    shown, strong = [image("three_shapes.png")], Sampling(repetition_penalty=3.0, max_tokens=12)
     kept = Chat(embedded)
     say(kept, COUNT, shown)
     fresh = Chat(embedded)
@@ -276,7 +280,7 @@ def test_a_penalty_sees_the_same_tokens_with_and_without_a_kept_cache(embedded: 
 
 def test_top_alternatives_are_the_likeliest_tokens(embedded: Checkpoint) -> None:
     chat = Chat(embedded)
-    list(chat.ask(COLOR, [image(embedded, "one_shape.png")], Sampling(), 5))
+    list(chat.ask(COLOR, [image("one_shape.png")], Sampling(), 5))
     for token in chat.answer.tokens:
         likeliest, logprobs = zip(*token.top, strict=True)
         assert (likeliest[0], logprobs[0]) == (token.id, token.logprob)  # greedy
@@ -305,7 +309,7 @@ def test_a_chat_lives_on_the_thread_that_loaded_its_model(embedded: Checkpoint) 
 
     def work() -> None:
         checkpoint = load(embedded.folder)
-        answers.append(say(Chat(checkpoint), COLOR, [image(checkpoint, "one_shape.png")]))
+        answers.append(say(Chat(checkpoint), COLOR, [image("one_shape.png")]))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -315,7 +319,7 @@ def test_a_chat_lives_on_the_thread_that_loaded_its_model(embedded: Checkpoint) 
 
 def test_a_loaded_model_answers_on_another_thread(embedded: Checkpoint) -> None:
     chat, answers = Chat(embedded), []
-    shown = [image(embedded, "one_shape.png")]
+    shown = [image("one_shape.png")]
     thread = threading.Thread(target=lambda: answers.append(say(chat, COLOR, shown)))
     thread.start()
     thread.join()
@@ -338,7 +342,7 @@ def test_stop_text_does_not_depend_on_how_the_text_arrives(text: str, size: int)
 
 def test_a_template_s_stop_text_ends_an_answer(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = embedded.tokenizer._at_start.encode("red circle###Human").ids
-    tokens = [generate.Token(n) for n in ids]
+    tokens = [Token(n) for n in ids]
     monkeypatch.setattr(generate, "stream", lambda *_: (token for token in tokens))
     chat = Chat(embedded, template="llava_v0")
     assert say(chat, "What is this?") == "red circle"

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.inference.generate import CacheOptions, KeptCache, Sampling, stream
+from mlx_llava.inference.cache import PrefixCache
+from mlx_llava.inference.generate import stream
+from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.models.llama import Llama
 
 TEXT = from_hf(CASES["plain"].config()).text
@@ -27,8 +29,8 @@ def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> No
     model = Llama(replace(TEXT, vocab_size=60_000, num_hidden_layers=1))
     tokens = mx.arange(480)
     embeddings = model.embed(tokens)
-    cache = KeptCache(model, CacheOptions())
-    cache.resume(range(480))
+    cache = PrefixCache(model, CacheOptions())
+    cache.reuse_prefix(range(480))
     mx.eval(model.parameters(), embeddings)
     mx.clear_cache()
     before = mx.get_active_memory()
@@ -41,16 +43,16 @@ def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> No
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Llama, prompts: list[list[int]]) -> None:
-    cache, last = KeptCache(model, CacheOptions()), []
+    cache, last = PrefixCache(model, CacheOptions()), []
     for ids in prompts:
-        start = cache.resume(ids)
+        start = cache.reuse_prefix(ids)
         same = [a == b for a, b in zip(last, ids, strict=False)]
         assert start == min(([*same, False]).index(False), len(ids) - 1)
         tokens = mx.array(ids)
         drawn = [t.id for t in stream(model, tokens, model.embed(tokens[start:]), cache, Sampling(max_tokens=2))]
-        fresh = KeptCache(model, CacheOptions())
-        fresh.resume(ids)
+        fresh = PrefixCache(model, CacheOptions())
+        fresh.reuse_prefix(ids)
         alone = [t.id for t in stream(model, tokens, model.embed(tokens), fresh, Sampling(max_tokens=2))]
         assert drawn == alone
         last = [*ids, *drawn]
-        cache.settle(last)
+        cache.record(last)

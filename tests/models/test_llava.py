@@ -11,7 +11,9 @@ from spine import ALL_LAYERS, ALL_ROWS, GOLDEN, NEW_TOKENS, last_rows, prompts, 
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.inference import generate
-from mlx_llava.inference.generate import CacheOptions, KeptCache, Prompt, Sampling
+from mlx_llava.inference.cache import PrefixCache
+from mlx_llava.inference.generate import Prompt
+from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import TEXT, Example, collate
 
 Small = tuple[str, Checkpoint]
@@ -30,8 +32,8 @@ def embed(checkpoint: Checkpoint, example: Example) -> mx.array:
 
 
 def greedy(checkpoint: Checkpoint, example: Example) -> list[int]:
-    cache = KeptCache(checkpoint.model.language_model, CacheOptions())
-    cache.resume(example.tokens.tolist())
+    cache = PrefixCache(checkpoint.model.language_model, CacheOptions())
+    cache.reuse_prefix(example.tokens.tolist())
     steps = generate.stream(
         checkpoint.model.language_model, mx.array(example.tokens), embed(checkpoint, example), cache, GREEDY
     )

@@ -15,8 +15,9 @@ from mlx_llava.embedded import load_embedded
 from mlx_llava.engine.messages import Fit, Load
 from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
+from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import crop
-from mlx_llava.inference.chat import Chat, Image
+from mlx_llava.inference.chat import Chat
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.attachments import attachment
 from mlx_llava.tui.images.cover import Patches, covered, neutral
@@ -175,6 +176,6 @@ async def test_a_real_model_sees_nothing_of_what_is_covered(home: Path, monkeypa
         assert comparison is not None
         chat, nothing = Chat(load_embedded()), BytesIO()
         PIL.Image.new("RGB", shown.image.size, neutral(model.mean)).save(nothing, "PNG")
-        image = Image.open(nothing.getvalue(), "nothing", chat.checkpoint.config.image, "display")
+        image = Image.open(nothing.getvalue(), "nothing")
         said = "".join(piece.text for piece in chat.ask("Describe the picture.", [image]))
         assert comparison.right.text == said != comparison.left.text

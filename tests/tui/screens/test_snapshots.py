@@ -24,8 +24,8 @@ OTHERS = (Choice("\n", 0.03, 1000), Choice(" a small", 0.0175, 1001), Choice("â€
 class UnsureWorker(ScriptedWorker):
     """Might have said something else, and has looked at a spot of the picture."""
 
-    def handle(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Event]:
-        for event in super().handle(request, stopped):
+    def handle(self, request: Request, cancelled: Callable[[], bool]) -> Iterator[Event]:
+        for event in super().handle(request, cancelled):
             yield replace(event, others=(*event.others, *OTHERS)) if isinstance(event, AnswerPiece) else event
         if isinstance(request, MapAttention):
             down, across = np.mgrid[:24, :24]
