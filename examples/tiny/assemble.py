@@ -1,4 +1,4 @@
-"""Put a LLaVA together from its parts; what is not given is drawn by chance.
+"""Assemble a LLaVA from trained parts; initialize missing parts at random.
 
 `python examples/tiny/assemble.py OUT --tokenizer tokenizer.json [--clip FOLDER] [--language FOLDER]`
 """
@@ -22,19 +22,18 @@ from mlx_llava.models.llava import Llava
 def main(
     out: Positional[Path], tokenizer: Path, clip: Path | None = None, language: Path | None = None, seed: int = 0
 ) -> None:
-    """Write a converted folder with the tower of `clip`, the Vicuna of `language`, and a new projector."""
+    """Write a converted folder with the vision tower of `clip`, the language model of `language`, a new projector."""
     mx.random.seed(seed)
     model = Llava(LLAVA)
     if clip:
-        trained: dict[str, mx.array] = mx.load(str(clip / "clip.safetensors"))  # pyright: ignore
-        ours = "vision_model."
-        tower = [(name.removeprefix(ours), x) for name, x in trained.items() if name.startswith(ours)]
+        weights: dict[str, mx.array] = mx.load(str(clip / "clip.safetensors"))  # pyright: ignore
+        prefix = "vision_model."
+        tower = [(name.removeprefix(prefix), x) for name, x in weights.items() if name.startswith(prefix)]
         model.vision_tower.load_weights(tower)
     if language:
         model.language_model = load(language).model.language_model
     out.mkdir(parents=True)
-    weights = dict(tree_flatten(model.parameters()))
-    mx.save_safetensors(str(out / "model.safetensors"), weights, {"format": "mlx"})
+    mx.save_safetensors(str(out / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
     (out / "config.json").write_text(json.dumps({**to_hf(LLAVA), "quantization": {}}, indent=1) + "\n")
     shutil.copy(tokenizer, out / "tokenizer.json")
 

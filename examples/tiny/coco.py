@@ -1,6 +1,6 @@
-"""Scenes as COCO keeps them: pictures in a folder, captions.json and instances.json beside it.
+"""Scenes in COCO's format: a folder of images, with captions.json and instances.json beside it.
 
-An annotation has the colour and the size of its thing as `attributes`; which cell it is in, its box tells.
+An annotation stores the color and size of its thing as `attributes`; the cell follows from the box.
 """
 
 import json
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from scenes import NOUNS, Scene, Thing
 
-PICTURES, CAPTIONS, INSTANCES = "pictures", "captions.json", "instances.json"
+IMAGES, CAPTIONS, INSTANCES = "pictures", "captions.json", "instances.json"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture, what is said of it, and what is in it."""
+class SceneImage:
+    """The file of one image, with its captions and its things."""
 
     file_name: str
     width: int
@@ -26,17 +26,17 @@ class Picture:
 
     @property
     def scene(self) -> Scene:
-        """What it shows."""
+        """The scene in the image."""
         return Scene(self.background, self.things)
 
 
-def write(folder: Path, pictures: list[Picture]) -> None:
+def write(folder: Path, scene_images: list[SceneImage]) -> None:
     """Write captions.json and instances.json."""
     images = [
-        {"id": n, "file_name": p.file_name, "width": p.width, "height": p.height, "background": p.background}
-        for n, p in enumerate(pictures)
+        {"id": n, "file_name": i.file_name, "width": i.width, "height": i.height, "background": i.background}
+        for n, i in enumerate(scene_images)
     ]
-    captions = [{"image_id": n, "caption": text} for n, p in enumerate(pictures) for text in p.captions]
+    captions = [{"image_id": n, "caption": text} for n, i in enumerate(scene_images) for text in i.captions]
     boxes = [
         {
             "image_id": n,
@@ -44,28 +44,28 @@ def write(folder: Path, pictures: list[Picture]) -> None:
             "bbox": [round(x, 1) for x in box],
             "attributes": {"color": thing.color, "size": thing.size},
         }
-        for n, p in enumerate(pictures)
-        for thing, box in zip(p.things, p.boxes, strict=True)
+        for n, i in enumerate(scene_images)
+        for thing, box in zip(i.things, i.boxes, strict=True)
     ]
     categories = [{"id": n, "name": noun} for n, noun in enumerate(NOUNS)]
     (folder / CAPTIONS).write_text(json.dumps({"images": images, "annotations": captions}))
     (folder / INSTANCES).write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
 
 
-def read(folder: Path) -> list[Picture]:
-    """Read what `write` wrote."""
+def read(folder: Path) -> list[SceneImage]:
+    """Read captions.json and instances.json of a folder."""
     captions, instances = (json.loads((folder / name).read_text()) for name in (CAPTIONS, INSTANCES))
     nouns = {category["id"]: category["name"] for category in instances["categories"]}
-    said: dict[int, list[str]] = {}
+    texts: dict[int, list[str]] = {}
     for annotation in captions["annotations"]:
-        said.setdefault(annotation["image_id"], []).append(annotation["caption"])
-    shown: dict[int, list[dict]] = {}
+        texts.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    things: dict[int, list[dict]] = {}
     for annotation in instances["annotations"]:
-        shown.setdefault(annotation["image_id"], []).append(annotation)
-    return [_picture(image, said[image["id"]], shown[image["id"]], nouns) for image in instances["images"]]
+        things.setdefault(annotation["image_id"], []).append(annotation)
+    return [_scene_image(image, texts[image["id"]], things[image["id"]], nouns) for image in instances["images"]]
 
 
-def _picture(image: dict, captions: list[str], annotations: list[dict], nouns: dict[int, str]) -> Picture:
+def _scene_image(image: dict, captions: list[str], annotations: list[dict], nouns: dict[int, str]) -> SceneImage:
     things = tuple(
         Thing(
             annotation["attributes"]["color"],
@@ -77,10 +77,10 @@ def _picture(image: dict, captions: list[str], annotations: list[dict], nouns: d
     )
     boxes = tuple(tuple(annotation["bbox"]) for annotation in annotations)
     size = (image["width"], image["height"])
-    return Picture(image["file_name"], *size, image["background"], tuple(captions), things, boxes)
+    return SceneImage(image["file_name"], *size, image["background"], tuple(captions), things, boxes)
 
 
 def _cell(box: list[float], width: int, height: int) -> tuple[int, int]:
-    """Row and column of the middle of a box."""
-    x, y, across, down = box
-    return int(3 * (y + down / 2) / height), int(3 * (x + across / 2) / width)
+    """Row and column of the cell that contains the middle of a box."""
+    x, y, box_width, box_height = box
+    return int(3 * (y + box_height / 2) / height), int(3 * (x + box_width / 2) / width)

@@ -1,4 +1,4 @@
-"""A scene as a picture, drawn with Pillow: four times too large, then made smaller, so that edges are soft."""
+"""Draw a scene with Pillow, at four times its size and then reduced, so that edges are smooth."""
 
 import colorsys
 import math
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scenes import Scene, Thing
 
 SCALE = 4
-# Hue, saturation, value: the middle of what we call by the name, and how far it may be from there.
+# Hue, saturation and value of each color: the mean, and the largest deviation from it.
 TINTS = {
     "red": ((0.0, 0.88, 0.85), (0.015, 0.10, 0.12)),
     "orange": ((0.08, 0.92, 0.97), (0.012, 0.08, 0.03)),
@@ -30,70 +30,62 @@ FORMATS = ((128, 128),) * 5 + ((160, 128), (128, 160), (160, 120), (120, 160), (
 Box = tuple[float, float, float, float]
 
 
-def draw(scene: Scene, chance: Random) -> tuple[Image.Image, list[Box]]:
-    """The picture, and the box `(x, y, width, height)` of each thing in pixels."""
-    width, height = chance.choice(FORMATS)
-    canvas = _background(scene.background, width, height, chance)
+def draw(scene: Scene, random: Random) -> tuple[Image.Image, list[Box]]:
+    """The image, and the box `(x, y, width, height)` of each thing in pixels."""
+    width, height = random.choice(FORMATS)
+    canvas = _background(scene.background, width, height, random)
     pen = ImageDraw.Draw(canvas)
-    outline = _tint("black" if scene.background != "black" else "gray", chance) if chance.random() < 0.15 else None
-    boxes = [_thing(pen, thing, (width, height), chance, outline) for thing in scene.things]
-    picture = canvas.resize((width, height), Image.Resampling.BOX)
-    return _noisy(picture, chance), boxes
+    outline = _tint("black" if scene.background != "black" else "gray", random) if random.random() < 0.15 else None
+    boxes = [_draw_thing(pen, thing, (width, height), random, outline) for thing in scene.things]
+    return _add_noise(canvas.resize((width, height), Image.Resampling.BOX), random), boxes
 
 
-def _tint(name: str, chance: Random) -> tuple[int, int, int]:
+def _tint(name: str, random: Random) -> tuple[int, int, int]:
     (hue, saturation, value), spread = TINTS[name]
-    hsv = [x + chance.uniform(-s, s) for x, s in zip((hue, saturation, value), spread, strict=True)]
+    hsv = [x + random.uniform(-s, s) for x, s in zip((hue, saturation, value), spread, strict=True)]
     rgb = colorsys.hsv_to_rgb(hsv[0] % 1, min(max(hsv[1], 0), 1), min(max(hsv[2], 0), 1))
     return round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])
 
 
-def _background(name: str, width: int, height: int, chance: Random) -> Image.Image:
-    """One colour, or two of the same name that flow into one another."""
+def _background(name: str, width: int, height: int, random: Random) -> Image.Image:
+    """A plain background, or a gradient between two tints of the same color."""
     size = (width * SCALE, height * SCALE)
-    plain = Image.new("RGB", size, _tint(name, chance))
-    if chance.random() < 0.6:
+    plain = Image.new("RGB", size, _tint(name, random))
+    if random.random() < 0.6:
         return plain
-    gradient = Image.linear_gradient("L").rotate(chance.choice((0, 90, 180, 270))).resize(size)
-    return Image.composite(plain, Image.new("RGB", size, _tint(name, chance)), gradient)
+    gradient = Image.linear_gradient("L").rotate(random.choice((0, 90, 180, 270))).resize(size)
+    return Image.composite(plain, Image.new("RGB", size, _tint(name, random)), gradient)
 
 
-def _thing(
+def _draw_thing(
     pen: ImageDraw.ImageDraw,
     thing: Thing,
     size: tuple[int, int],
-    chance: Random,
+    random: Random,
     outline: tuple[int, int, int] | None,
 ) -> Box:
-    """Draw one thing somewhere in its cell, and tell its box."""
-    radius = chance.uniform(*RADII[thing.size]) * min(size)
+    """Draw a thing at a random position in its cell; returns its box."""
+    radius = random.uniform(*RADII[thing.size]) * min(size)
     x, y = (
-        min(max((n + 0.5 + chance.uniform(-0.22, 0.22)) * edge / 3, radius + 1), edge - radius - 1)
+        min(max((n + 0.5 + random.uniform(-0.22, 0.22)) * edge / 3, radius + 1), edge - radius - 1)
         for n, edge in zip((thing.column, thing.row), size, strict=True)
     )
-    color = _tint(thing.color, chance)
+    color = _tint(thing.color, random)
     if thing.noun.startswith("letter "):
         font = ImageFont.load_default(2.6 * radius * SCALE)
-        pen.text(
-            (x * SCALE, y * SCALE),
-            thing.noun[-1],
-            fill=color,
-            font=font,
-            anchor="mm",
-            stroke_width=radius * SCALE * 0.08,
-            stroke_fill=color,
-        )
+        stroke = {"stroke_width": radius * SCALE * 0.08, "stroke_fill": color}
+        pen.text((x * SCALE, y * SCALE), thing.noun[-1], fill=color, font=font, anchor="mm", **stroke)
     else:
-        points = outline_of(thing.noun, chance.uniform(-0.2, 0.2))
-        place = [((x + radius * px) * SCALE, (y + radius * py) * SCALE) for px, py in points]
-        pen.polygon(place, fill=color, outline=outline, width=SCALE if outline else 0)
+        corners = polygon(thing.noun, random.uniform(-0.2, 0.2))
+        points = [((x + radius * px) * SCALE, (y + radius * py) * SCALE) for px, py in corners]
+        pen.polygon(points, fill=color, outline=outline, width=SCALE if outline else 0)
     return x - radius, y - radius, 2 * radius, 2 * radius
 
 
-def outline_of(shape: str, angle: float) -> list[tuple[float, float]]:
-    """A shape's corners, y downwards, about 1 from the middle, turned by `angle` in radians."""
+def polygon(shape: str, angle: float) -> list[tuple[float, float]]:
+    """Corners of a shape of radius about 1 around the origin, y downwards, rotated by `angle` radians."""
     turns = [2 * math.pi * n / 48 for n in range(48)]
-    wide = 0.36
+    arm = 0.36  # half the width of the cross's arms
     points = {
         "circle": [(math.cos(t), math.sin(t)) for t in turns],
         "square": [(s * 0.85, t * 0.85) for s, t in ((-1, -1), (1, -1), (1, 1), (-1, 1))],
@@ -102,7 +94,7 @@ def outline_of(shape: str, angle: float) -> list[tuple[float, float]]:
             ((1.08, 0.45)[n % 2] * math.sin(math.pi * n / 5), -(1.08, 0.45)[n % 2] * math.cos(math.pi * n / 5))
             for n in range(10)
         ],
-        # the usual parametric heart: 16 sin³t, 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t
+        # parametric heart curve: 16 sin³t, 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t
         "heart": [
             (
                 math.sin(t) ** 3,
@@ -113,16 +105,16 @@ def outline_of(shape: str, angle: float) -> list[tuple[float, float]]:
         "cross": [
             (s * x, t * y)
             for s, t, first in ((1, -1, True), (1, 1, False), (-1, 1, True), (-1, -1, False))
-            for x, y in (((wide, 1), (wide, wide), (1, wide)) if first else ((1, wide), (wide, wide), (wide, 1)))
+            for x, y in (((arm, 1), (arm, arm), (1, arm)) if first else ((1, arm), (arm, arm), (arm, 1)))
         ],
     }[shape]
     sine, cosine = math.sin(angle), math.cos(angle)
     return [(x * cosine - y * sine, x * sine + y * cosine) for x, y in points]
 
 
-def _noisy(picture: Image.Image, chance: Random) -> Image.Image:
-    """Half of the pictures with grain, as cameras have it."""
-    if chance.random() < 0.5:
-        return picture
-    noise = np.random.default_rng(chance.getrandbits(32)).normal(0, chance.uniform(2, 9), (*picture.size[::-1], 3))
-    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+def _add_noise(image: Image.Image, random: Random) -> Image.Image:
+    """Add Gaussian noise to half of the images, like the grain of a camera."""
+    if random.random() < 0.5:
+        return image
+    noise = np.random.default_rng(random.getrandbits(32)).normal(0, random.uniform(2, 9), (*image.size[::-1], 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))

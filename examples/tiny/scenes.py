@@ -1,6 +1,6 @@
-"""What is in a picture: some coloured shapes and letters, each in a cell of a 3 x 3 grid, drawn by chance.
+"""Random scenes: colored shapes and letters, each in a cell of a 3 x 3 grid.
 
-Knows neither pixels nor language. A pair of colour and noun that is held out occurs in no training scene.
+Knows neither pixels nor language. A held-out pair of color and noun occurs in no training scene.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ LETTERS = tuple("ABEHSX")
 NOUNS = (*SHAPES, *(f"letter {letter}" for letter in LETTERS))
 SIZES = ("small", "large")
 BACKGROUNDS = ("white", "gray", "black", "beige", "pink", "brown")
-BRIGHT = ("white", "gray", "beige", "pink")  # everything drawn is darker: shapes are easier to learn
+BRIGHT = ("white", "gray", "beige", "pink")  # lighter than every thing drawn on it: shapes are easier to learn
 PLACES = (
     ("at the top left", "at the top", "at the top right"),
     ("on the left", "in the center", "on the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
 )
-# One colour for each shape, none twice: what the model has to put together by itself.
+# One color per shape, each used once: combinations that the model has to compose by itself.
 HELD_OUT = frozenset(
     [
         ("red", "cross"),
@@ -44,46 +44,46 @@ class Thing:
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """`at the top left`."""
         return PLACES[self.row][self.column]
 
     @property
     def name(self) -> str:
-        """What it is: `red circle`."""
+        """`red circle`."""
         return f"{self.color} {self.noun}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The things of a picture, and what they lie on."""
+    """Things on a background."""
 
     background: str
     things: tuple[Thing, ...]
 
 
-def draw_scene(chance: Random, most: int = 5, *, bright: bool = False, held_out: bool = False) -> Scene:
-    """A scene of one to `most` things; with `held_out` the first of them is a pair that training never shows."""
-    background = chance.choice(BRIGHT if bright else BACKGROUNDS)
-    cells = chance.sample(range(9), min(most, chance.choices((1, 2, 3, 4, 5), (3, 4, 4, 3, 3))[0]))
+def sample_scene(random: Random, max_things: int = 5, *, bright: bool = False, held_out: bool = False) -> Scene:
+    """A scene of one to `max_things` things; with `held_out`, the first has a pair that no training scene has."""
+    background = random.choice(BRIGHT if bright else BACKGROUNDS)
+    cells = random.sample(range(9), min(max_things, random.choices((1, 2, 3, 4, 5), (3, 4, 4, 3, 3))[0]))
     colors = [color for color in COLORS if (color, background) not in ALIKE and not (bright and color == "white")]
     things: list[Thing] = []
     for cell in cells:
         if held_out and not things:
-            color, noun = chance.choice([pair for pair in sorted(HELD_OUT) if pair[0] in colors])
+            color, noun = random.choice([pair for pair in sorted(HELD_OUT) if pair[0] in colors])
         else:
-            color, noun = _seen_pair(chance, colors, things)
-        things.append(Thing(color, noun, chance.choice(SIZES), cell // 3, cell % 3))
+            color, noun = _training_pair(random, colors, things)
+        things.append(Thing(color, noun, random.choice(SIZES), cell // 3, cell % 3))
     return Scene(background, tuple(things))
 
 
-def _seen_pair(chance: Random, colors: list[str], things: list[Thing]) -> tuple[str, str]:
-    """A colour and a noun; often one of them again, so that counting has something to count."""
+def _training_pair(random: Random, colors: list[str], things: list[Thing]) -> tuple[str, str]:
+    """A color and a noun; each often repeats one of `things`, so that there is something to count."""
     while True:
-        color = chance.choice(colors)
-        noun = chance.choice(SHAPES) if chance.random() < 0.85 else f"letter {chance.choice(LETTERS)}"
-        if things and chance.random() < 0.35:
-            noun = chance.choice(things).noun
-        if things and chance.random() < 0.25:
-            color = chance.choice(things).color
+        color = random.choice(colors)
+        noun = random.choice(SHAPES) if random.random() < 0.85 else f"letter {random.choice(LETTERS)}"
+        if things and random.random() < 0.35:
+            noun = random.choice(things).noun
+        if things and random.random() < 0.25:
+            color = random.choice(things).color
         if (color, noun) not in HELD_OUT:
             return color, noun

@@ -1,4 +1,4 @@
-"""How many answers are right, by kind of question. `python examples/tiny/score.py questions.jsonl answers.jsonl`"""
+"""Score answers by kind of question. `python examples/tiny/score.py questions.jsonl answers.jsonl`"""
 
 import json
 from collections import defaultdict
@@ -9,23 +9,23 @@ from tyro.conf import Positional
 
 
 def main(questions: Positional[Path], answers: Positional[Path]) -> None:
-    """Print a Markdown table of what `mlx-llava ask --questions QUESTIONS` answered."""
-    said = {row["question_id"]: row["text"] for row in rows(answers)}
+    """Print a Markdown table of the accuracy of ANSWERS, written by `mlx-llava ask --questions QUESTIONS`."""
+    texts = {row["question_id"]: row["text"] for row in read_lines(answers)}
     scores: dict[str, list[bool]] = defaultdict(list)
-    for row in rows(questions):
-        scores[row["category"]].append(right(row, said[row["question_id"]].strip()))
+    for row in read_lines(questions):
+        scores[row["category"]].append(is_right(row, texts[row["question_id"]].strip()))
     print("| kind | right |\n|---|---|")
     for kind, marks in scores.items():
         print(f"| {kind} | {sum(marks) / len(marks):.1%} ({sum(marks)}/{len(marks)}) |")
 
 
-def rows(path: Path) -> list[dict]:
-    """The rows of a JSONL file."""
+def read_lines(path: Path) -> list[dict]:
+    """The rows of a JSON lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def right(row: dict, answer: str) -> bool:
-    """Whether an answer says what it has to: the whole of it, where nothing shorter decides."""
+def is_right(row: dict, answer: str) -> bool:
+    """Whether an answer has the deciding word in the right place; of other kinds, whether it equals the truth."""
     truth = row["truth"]
     match row["category"]:
         case "existence" | "relation":

@@ -1,4 +1,4 @@
-"""How large the small LLaVA is: 3.9 million parameters in all."""
+"""Sizes of the small LLaVA: 3.86 million parameters in all."""
 
 from mlx_llava.config import ClipTextConfig, ImageConfig, LlavaConfig, RopeConfig, TextConfig, VisionConfig
 
@@ -12,8 +12,8 @@ VISION = VisionConfig(
     hidden_act="quick_gelu",
     layer_norm_eps=1e-5,
 )
-PICTURE = ImageConfig(side=VISION.image_size, fit="pad")
-CAPTIONS = ClipTextConfig(
+IMAGE = ImageConfig(side=VISION.image_size, fit="pad")
+CAPTION = ClipTextConfig(
     vocab_size=640,
     max_position_embeddings=96,
     hidden_size=128,
@@ -40,5 +40,5 @@ TEXT = TextConfig(
     tie_word_embeddings=False,
     rope=RopeConfig(),
 )
-LLAVA = LlavaConfig(vision=VISION, text=TEXT, image_token_id=638, image=PICTURE)
-EMBEDDING = 128  # of CLIP's common space
+LLAVA = LlavaConfig(vision=VISION, text=TEXT, image_token_id=638, image=IMAGE)
+EMBEDDING = 128  # width of CLIP's joint embedding space

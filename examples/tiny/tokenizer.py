@@ -1,7 +1,7 @@
-"""Train a tokenizer of LLaMA's kind on conversations. `python examples/tiny/tokenizer.py OUT text.json finetune.json`
+"""Train a LLaMA-style tokenizer on conversations. `python examples/tiny/tokenizer.py OUT text.json finetune.json`
 
-Byte-pair encoding with byte fallback: <unk>, <s>, </s>, 256 bytes, pieces; then <image> and <pad>, as llava-hf adds
-them. A word's first piece begins with ▁.
+Byte-pair encoding with byte fallback: <unk>, <s>, </s>, 256 bytes, the learned pieces, then <image> and <pad> as in
+llava-hf. The first piece of a word begins with ▁.
 """
 
 import json
@@ -20,38 +20,38 @@ BYTES = tuple(f"<0x{n:02X}>" for n in range(256))
 
 
 def main(out: Positional[Path], data: Positional[list[Path]], size: int = 638) -> None:
-    """Write OUT/tokenizer.json with `size` pieces, and the two tokens of llava-hf after them."""
+    """Write OUT/tokenizer.json: `size` tokens, followed by the two that llava-hf adds."""
     corpus = [sentence for path in data for sentence in sentences(path)]
-    learner = Tokenizer(models.BPE())
-    lines = pre_tokenizers.Split("\n", "removed")  # a line break stays a byte
-    splits = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), lines]  # no piece spans words or holds a comma
-    learner.pre_tokenizer = pre_tokenizers.Sequence(splits)  # pyright: ignore
+    bpe = Tokenizer(models.BPE())
+    lines = pre_tokenizers.Split("\n", "removed")  # line breaks stay bytes
+    splits = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), lines]  # pieces never span words or punctuation
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(splits)  # pyright: ignore
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(SPECIAL) - len(BYTES),
         initial_alphabet=["▁", *string.digits, *string.ascii_letters, *string.punctuation],
         show_progress=False,
     )
-    learner.train_from_iterator(corpus, trainer)
-    learned = json.loads(learner.to_str())["model"]
-    pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+    bpe.train_from_iterator(corpus, trainer)
+    model = json.loads(bpe.to_str())["model"]
+    pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
     vocabulary = {piece: n for n, piece in enumerate((*SPECIAL, *BYTES, *pieces))}
     if len(vocabulary) != size:
-        raise SystemExit(f"{len(vocabulary)} pieces: the text is too short for {size}.")
+        raise SystemExit(f"The text yields {len(vocabulary)} tokens, not {size}. Use more text, or a smaller --size.")
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(form(vocabulary, learned["merges"]), ensure_ascii=False, indent=1)
+    text = json.dumps(tokenizer_json(vocabulary, model["merges"]), ensure_ascii=False, indent=1)
     (out / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
 
 
 def sentences(path: Path) -> Iterator[str]:
-    """The text of a file as the model will read it, with all that the template adds."""
+    """The text of a file as the model reads it, including what the prompt template adds."""
     for row in json.loads(path.read_text()):
-        said = [turn["value"].removeprefix("<image>\n") for turn in row["conversations"]]
-        turns = [Turn(question, answer=answer) for question, answer in zip(said[::2], said[1::2], strict=True)]
+        texts = [turn["value"].removeprefix("<image>\n") for turn in row["conversations"]]
+        turns = [Turn(question, answer=answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
         yield from (piece.text for piece in template("vicuna_v1").training(turns) if isinstance(piece, Text))
 
 
-def form(vocabulary: dict[str, int], merges: list[list[str]]) -> dict:
-    """A tokenizer.json as transformers writes it for LLaMA."""
+def tokenizer_json(vocabulary: dict[str, int], merges: list[list[str]]) -> dict:
+    """The content of tokenizer.json, in the form transformers writes for LLaMA."""
     added = (
         *((token, n) for n, token in enumerate(SPECIAL)),
         ("<image>", len(vocabulary)),

@@ -1,6 +1,6 @@
-"""Conversations about scenes in words alone, for the language model. `python examples/tiny/words.py text.json`
+"""Write text-only conversations about scenes, for the language model. `python examples/tiny/words.py text.json`
 
-Scenes of all backgrounds: words cost nothing to draw.
+The scenes use all backgrounds, the dark ones too: nothing is drawn.
 """
 
 import json
@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 
 import tyro
-from instruct import kinds_of_turns, talk, write
+from instruct import llava_turns, sample_turns, write
 from language import caption
-from scenes import Scene, draw_scene
+from scenes import Scene, sample_scene
 from tyro.conf import Positional
 
 
@@ -21,24 +21,27 @@ def main(
     things: int = 5,
     turns: int = 7,
     held_out: bool = False,
-    beside: Path | None = None,
+    after: Path | None = None,
 ) -> None:
-    """Write `scenes` conversations, about at most so many things each, in LLaVA's form.
+    """Write one conversation for each of `scenes` scenes of up to `things` things, in LLaVA's format.
 
-    With `held_out` each tells of a pair that no picture shows. `beside`: records that are written before them.
+    With `held_out`, every scene has a pair that no image shows. The records of `after`, if given, come first.
     """
-    chance = Random(f"instruct {seed}")
-    drawn = (draw_scene(Random(f"{seed} {number}"), things, held_out=held_out) for number in range(scenes))
+    random = Random(f"instruct {seed}")
+    records = json.loads(after.read_text()) if after else []
+    for number in range(scenes):
+        scene = sample_scene(Random(f"{seed} {number}"), things, held_out=held_out)
+        records.append(text_record(scene, number, turns, random))
     out.parent.mkdir(parents=True, exist_ok=True)
-    others = json.loads(beside.read_text()) if beside else []
-    write(out, others + [in_words(scene, number, turns, chance) for number, scene in enumerate(drawn)])
+    write(out, records)
 
 
-def in_words(scene: Scene, number: int, turns: int, chance: Random) -> dict:
-    """Questions about a picture that is described, not shown: what a language model can learn without eyes."""
-    asked = kinds_of_turns(scene, turns, chance)[1]
-    first = f"There is {caption(scene, chance)}.\n{asked[0].question}"
-    return {"id": f"text-{number}", "conversations": talk([first, *(t.question for t in asked[1:])], asked)}
+def text_record(scene: Scene, number: int, num_turns: int, random: Random) -> dict:
+    """A conversation about a scene that a caption describes in place of an image."""
+    turns = sample_turns(scene, num_turns, random)[1]
+    first = f"There is {caption(scene, random)}.\n{turns[0].question}"
+    questions = [first, *(turn.question for turn in turns[1:])]
+    return {"id": f"text-{number}", "conversations": llava_turns(questions, turns)}
 
 
 if __name__ == "__main__":
