@@ -15,7 +15,7 @@ from mlx_llava.inputs import Batch, Example, collate
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import Lora, attach
-from mlx_llava.training.optimizer import trained
+from mlx_llava.training.optimizer import trainable
 from mlx_llava.training.step import train_only
 
 TEXT_SCALE = 0.1  # of weights: with 0.2 gradients of torch and ours differ by up to 9.9e-6, with 0.1 by 3.4e-6
@@ -56,7 +56,7 @@ def adapted(model: Llava, lora: Lora = LORA) -> Llava:
     mx.random.seed(3)
     attach(model, lora)
     train_only(model, "adapters", "projector")
-    moved = {name: 0.05 * mx.random.normal(x.shape) for name, x in trained(model).items() if name.endswith("lora_b")}
+    moved = {name: 0.05 * mx.random.normal(x.shape) for name, x in trainable(model).items() if name.endswith("lora_b")}
     model.load_weights(list(moved.items()), strict=False)
     return model
 

@@ -24,7 +24,7 @@ from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import Example, collate
 from mlx_llava.models import lora
 from mlx_llava.training import step
-from mlx_llava.training.heap import keep_freed_memory
+from mlx_llava.training.loop import keep_freed_memory
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 
 

@@ -40,14 +40,14 @@ class ExampleBuilder:
     images_first: bool = False
     """Move a question's pictures to its front, as LLaVA's own training does."""
 
-    def example(self, record: Record, *, blind: bool = False) -> Example:
+    def example(self, record: Record, *, open_images: bool = True) -> Example:
         """The example of a record; an error that names the record where none can be made.
 
         Args:
-            blind: leave pictures closed; its crops are empty.
+            open_images: if false, leave the image files closed; the example's crops are empty.
         """
         try:
-            crops = np.zeros((len(record.images), 0, 0, 3), np.float32) if blind else self._crops(record)
+            crops = self._crops(record) if open_images else np.zeros((len(record.images), 0, 0, 3), np.float32)
             example = self._encode(self._pieces(record), crops)
         except LlavaError as error:
             raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
@@ -103,8 +103,8 @@ class Examples:
 
     dataset: Dataset
     builder: ExampleBuilder
-    features: FeatureFiles | None = None
-    """Where the tower's features of pictures are kept."""
+    feature_files: FeatureFiles | None = None
+    """The cache of vision features."""
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -115,14 +115,16 @@ class Examples:
     def batch(self, indices: Sequence[int]) -> Batch:
         """The batch of some records; where features are kept and all of its pictures are known, none is opened."""
         records = list(self.dataset.records(indices))
-        if self.features is None:
+        if self.feature_files is None:
             return self._batch(records)
-        keys = [self.features.key(path) for record in records for path in self.builder.image_paths(record)]
-        seen = read_all(self.features, keys)
-        return feature_batch(self._batch(records, blind=seen is not None), keys, seen)
+        keys = [self.feature_files.key(path) for record in records for path in self.builder.image_paths(record)]
+        features = read_all(self.feature_files, keys)
+        return feature_batch(self._batch(records, open_images=features is None), keys, features)
 
-    def _batch(self, records: Sequence[Record], *, blind: bool = False) -> Batch:
-        return collate([self.builder.example(record, blind=blind) for record in records], self.builder.rows_per_crop)
+    def _batch(self, records: Sequence[Record], *, open_images: bool = True) -> Batch:
+        return collate(
+            [self.builder.example(record, open_images=open_images) for record in records], self.builder.rows_per_crop
+        )
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """What is wrong with those of some records that no example can be made of."""

@@ -1,6 +1,6 @@
-"""What a frozen vision tower makes of pictures, on disk: a picture that is known need not be opened.
+"""A disk cache of vision features: an image whose features are cached need not be opened.
 
-Knows no tower: a number that tells it from others comes in, and arrays of one shape. Never imports MLX.
+Does not know the tower, only its fingerprint and the shape of its features. Never imports MLX.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from mlx_llava.inputs import Batch, no_crops
 from mlx_llava.program.atomic import write_file
 
-DIGEST = hashlib.sha256().digest_size  # at the start of a file, over its key and what follows
-HALF = "uint16"  # the bits of a float16 or bfloat16, which NumPy need not understand
+DIGEST = hashlib.sha256().digest_size  # a file starts with the digest of its key and its payload
+HALF = "uint16"  # the bits of float16 or bfloat16; NumPy has no bfloat16
 
 
 @dataclass(frozen=True)
 class FeatureFiles:
-    """A folder with one file for each picture; several runs may share it."""
+    """A folder with one file per image; several runs may share it."""
 
     folder: Path
     tower: str
-    """Tells the tower's weights, and how it is shown pictures, from any others."""
+    """Fingerprint of the tower's weights and preprocessing."""
     shape: tuple[int, int]
-    """Rows of a picture, numbers of a row."""
+    """Rows per image, numbers per row."""
     dtype: str
     """`float32`, or HALF."""
 
     def key(self, image: Path) -> str | None:
-        """The name of what this tower makes of a picture file; None where it cannot be read."""
+        """The cache key of an image file; None if it cannot be read."""
         try:
             with image.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -41,15 +41,15 @@ class FeatureFiles:
         return hashlib.sha256(f"{self.tower} {self.shape} {self.dtype} {content}".encode()).hexdigest()
 
     def read(self, key: str) -> NDArray[Any] | None:
-        """The features of that name; None where there are none, or another file stands there, or a damaged one."""
+        """The features of a key; None if they are not cached, or the file is damaged or belongs to another key."""
         try:
             data = self._path(key).read_bytes()
         except OSError:
             return None
         payload = data[DIGEST:]
         rows, width = self.shape
-        whole = len(payload) == rows * width * np.dtype(self.dtype).itemsize and data[:DIGEST] == _digest(key, payload)
-        return np.frombuffer(payload, self.dtype).reshape(self.shape) if whole else None
+        intact = len(payload) == rows * width * np.dtype(self.dtype).itemsize and data[:DIGEST] == _digest(key, payload)
+        return np.frombuffer(payload, self.dtype).reshape(self.shape) if intact else None
 
     def write(self, key: str, features: NDArray[Any]) -> None:
         """Keep the features of that name; the file appears whole. OSError where the disk is full."""
@@ -65,29 +65,29 @@ class FeatureFiles:
 
 @dataclass(frozen=True)
 class FeatureBatch(Batch):
-    """A batch whose pictures have names, and features where all of them are known; then it has no crops."""
+    """A batch with cache keys for its images, and their features if all are cached; then it has no crops."""
 
     keys: tuple[str | None, ...] = ()
-    seen: NDArray[Any] | None = None  # [N, rows, width]
+    features: NDArray[Any] | None = None  # [N, rows, width]
 
 
-def feature_batch(batch: Batch, keys: Sequence[str | None], seen: NDArray[Any] | None) -> FeatureBatch:
-    """A batch, with what is known of its pictures."""
+def feature_batch(batch: Batch, keys: Sequence[str | None], features: NDArray[Any] | None) -> FeatureBatch:
+    """A batch with the cache keys and cached features of its images."""
     values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
-    if seen is not None:
+    if features is not None:
         values["crops"] = no_crops()
-    return FeatureBatch(**values, keys=tuple(keys), seen=seen)
+    return FeatureBatch(**values, keys=tuple(keys), features=features)
 
 
 def read_all(files: FeatureFiles, keys: Sequence[str | None]) -> NDArray[Any] | None:
-    """The features of all pictures of a batch `[N, rows, width]`; None unless every one is known, and there are any."""
-    found = []
+    """The features `[N, rows, width]` of all images of a batch; None if any is not cached, or there are no images."""
+    arrays = []
     for key in keys:
         features = None if key is None else files.read(key)
         if features is None:
             return None
-        found.append(features)
-    return np.stack(found) if found else None
+        arrays.append(features)
+    return np.stack(arrays) if arrays else None
 
 
 def _digest(key: str, payload: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""Training: loss, schedule, optimizer, step and adapters, for every stage of LLaVA."""
+"""Training, for every stage of LLaVA: options, loss, schedule, optimizer, step, loop, snapshots."""

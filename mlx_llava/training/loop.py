@@ -1,9 +1,10 @@
-"""The loop of a run: batches in, steps, snapshots, lines that tell of it.
+"""The training loop: batches, steps, snapshots, validation and the log.
 
-Knows nothing of what is trained: that was decided when the optimizer was made. A run that was interrupted goes on
-from its last snapshot, and ends with the same bits as one that was not.
+Does not know which parts are trained: the optimizer decided that. An interrupted run resumes from its last snapshot
+and ends with the same bits as one that ran through.
 """
 
+import ctypes
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -20,25 +21,28 @@ from mlx_llava.data.examples import Examples
 from mlx_llava.data.loader import loader
 from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch
+from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
 from mlx_llava.training import snapshots
-from mlx_llava.training.heap import keep_freed_memory
+from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.meters import Meters
 from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.schedule import Schedule
-from mlx_llava.training.snapshots import Place, Snapshot
+from mlx_llava.training.snapshots import Progress, Snapshot
 from mlx_llava.training.step import Step, train_step
-from mlx_llava.training.tower_features import with_features
-from mlx_llava.training.validation import validation_loss
+from mlx_llava.training.tower_features import add_features
 
-MAX_SKIPPED = 5  # steps in a row whose loss or gradient was not finite
-SHOWN = 10  # records that an error names
+MAX_SKIPPED = 5  # steps in a row whose loss or gradient is not finite
+MAX_LISTED = 10  # records that an error names
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc, malloc.h
+
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run consists of."""
+    """Everything that a run consists of."""
 
     model: Llava
     optimizer: AdamW
@@ -52,13 +56,13 @@ class Run:
     num_workers: int
     folder: Path
     identity: Mapping[str, Any]
-    """What must be the same for a run to go on: options, data, model."""
+    """Everything that must be the same when the run resumes: options, data, model."""
     recompute: bool = False
-    """Whether the backward pass computes Vicuna's blocks again, to keep less in memory."""
+    """Whether the backward pass recomputes the decoder's blocks to save memory."""
     validation: Examples | None = None
-    """What the loss is also told of, at every snapshot."""
+    """Examples for the validation loss, computed at every snapshot."""
     step_memory: int = 0
-    """Bytes that a step takes besides weights and the optimizer's state, as estimated."""
+    """Estimated bytes of a step, without weights and optimizer state."""
 
     @property
     def num_steps(self) -> int:
@@ -66,107 +70,135 @@ class Run:
         return self.num_epochs * -(-self.order.num_batches // self.order.accumulation)
 
 
-def train(run: Run, say: Callable[[str], None]) -> bool:
-    """Train to the end, or until Ctrl-C or SIGTERM, which end the step and leave a snapshot; whether it is the end."""
+def train(run: Run, log: Log) -> bool:
+    """Train to the end, or until Ctrl-C or SIGTERM, which finish the step and save; returns whether it is the end."""
     keep_freed_memory()
     run.model.language_model.recompute = run.recompute
-    place = resume(run, say)
-    meters = Meters(run.folder / METRICS, run.num_steps, place.step)
+    progress = resume(run, log)
+    meters = Meters(run.folder / METRICS, run.num_steps, progress.step)
     schedule = Schedule(run.num_steps, run.warmup_ratio)
     rates = {name: run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
-    jobs = run.order.jobs(run.num_epochs, Position(place.epoch, place.number))
-    with loader(run.examples.batch, jobs, run.num_workers) as made, stop_requests() as stop_is_asked:
-        for last, batches in steps(made, run.order):
-            factor = schedule(place.step)
-            step = take(run, place, batches, factor)
-            records = records_of(run, place, last) if step.skipped else []
-            place = following(place, last, run.order)
-            positions = sum(batch.tokens.size for batch in batches)
-            say(meters.note(place.step, step, {n: factor * r for n, r in rates.items()}, positions, records))
+    jobs = run.order.jobs(run.num_epochs, Position(progress.epoch, progress.number))
+    with loader(run.examples.batch, jobs, run.num_workers) as batches, stop_requests() as stop_requested:
+        for last, step_batches in group_into_steps(batches, run.order):
+            factor = schedule(progress.step)
+            step = run_step(run, progress, step_batches, factor)
+            records = record_numbers(run, progress, last) if step.skipped else []
+            progress = progress_after(progress, last, run.order)
+            positions = sum(batch.tokens.size for batch in step_batches)
+            log(meters.record(progress.step, step, {n: factor * r for n, r in rates.items()}, positions, records))
             check_skipped(meters, records)
-            stopping = stop_is_asked()
-            if stopping or place.step % run.save_every == 0 or place.step == run.num_steps:
-                snapshots.save(run.folder, Snapshot(place, run.optimizer.state()), run.identity)
+            stopping = stop_requested()
+            if stopping or progress.step % run.save_every == 0 or progress.step == run.num_steps:
+                snapshots.save(run.folder, Snapshot(progress, run.optimizer.state()), run.identity)
                 if not stopping:
-                    validate(run, place.step, say)
-            if stopping and place.step < run.num_steps:
+                    validate(run, progress.step, log)
+            if stopping and progress.step < run.num_steps:
                 return False
     return True
 
 
-def validate(run: Run, step: int, say: Callable[[str], None]) -> None:
-    """Tell of the loss on examples that are not trained on, if there are any."""
-    if run.validation is not None:
-        loss = validation_loss(run.model, run.validation, run.order.batch_size)
-        with (run.folder / VALIDATION).open("a") as file:
-            file.write(json.dumps({"step": step, "loss": loss}) + "\n")
-        say(f"validation loss {loss:.4f} after step {step}")
+def resume(run: Run, log: Log) -> Progress:
+    """Restore the newest intact snapshot, if there is one; returns where to continue."""
+    snapshots.sweep(run.folder)
+    snapshot = snapshots.latest(run.folder, run.identity)
+    if snapshot is None:
+        return Progress(0, 0, 0)
+    run.optimizer.restore(run.model, snapshot.state)
+    log(f"resuming after step {snapshot.progress.step}")
+    return snapshot.progress
 
 
-def take(run: Run, place: Place, batches: list[Batch], factor: float) -> Step:
-    """One step; its chance, for dropout, is its own, however it was reached."""
-    if (files := run.examples.features) is not None:
-        batches = [with_features(run.model, files, batch) for batch in batches]
-    mx.random.seed(run.order.seed * 1_000_003 + place.step)
+def group_into_steps(batches: Iterator[tuple[Position, Batch]], order: Order) -> Iterator[tuple[Position, list[Batch]]]:
+    """The batches of each step, with the position of the last one; no step crosses the end of an epoch."""
+    group: list[Batch] = []
+    for position, batch in batches:
+        group.append(batch)
+        if len(group) == order.accumulation or position.number == order.num_batches - 1:
+            yield position, group
+            group = []
+
+
+def run_step(run: Run, progress: Progress, batches: list[Batch], factor: float) -> Step:
+    """One step. Random numbers (dropout) are seeded per step, so a resumed run draws the same ones."""
+    if (files := run.examples.feature_files) is not None:
+        batches = [add_features(run.model, files, batch) for batch in batches]
+    mx.random.seed(run.order.seed * 1_000_003 + progress.step)
     return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean)
 
 
-def records_of(run: Run, place: Place, last: Position) -> list[int]:
-    """The numbers, in their file, of the records from a place to the batch at `last`."""
-    batches = run.order.batches(place.epoch)[place.number : last.number + 1]
+def progress_after(progress: Progress, last: Position, order: Order) -> Progress:
+    """The progress after a step whose last batch is at position `last`."""
+    epoch_ends = last.number == order.num_batches - 1
+    return Progress(progress.step + 1, last.epoch + epoch_ends, 0 if epoch_ends else last.number + 1)
+
+
+def record_numbers(run: Run, progress: Progress, last: Position) -> list[int]:
+    """The numbers, in their file, of the records in a step that begins at `progress` and ends with batch `last`."""
+    batches = run.order.batches(progress.epoch)[progress.number : last.number + 1]
     return [run.examples.dataset.number(index) for batch in batches for index in batch]
 
 
 def check_skipped(meters: Meters, records: list[int]) -> None:
-    """Raise TrainingError where too many steps in a row were skipped; `records` were in the last one."""
+    """Raise TrainingError after too many skipped steps in a row; `records` are those of the last one."""
     if meters.skipped_in_a_row == MAX_SKIPPED:
-        told = ", ".join(map(str, records[:SHOWN])) + (" and others" if len(records) > SHOWN else "")
+        numbers = ", ".join(map(str, records[:MAX_LISTED])) + (" and others" if len(records) > MAX_LISTED else "")
         raise TrainingError(
-            f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite; in the last: records {told}",
-            f"Lower the learning rate, or look at the records that {METRICS} names: mlx-llava look.",
+            f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite; the last one: records {numbers}",
+            f"Lower the learning rate, or inspect the records listed in {METRICS} with mlx-llava look.",
         )
 
 
-def resume(run: Run, say: Callable[[str], None]) -> Place:
-    """Go on from the newest whole snapshot; the place to start from."""
-    snapshots.sweep(run.folder)
-    snapshot = snapshots.latest(run.folder, run.identity)
-    if snapshot is None:
-        return Place(0, 0, 0)
-    run.optimizer.restore(run.model, snapshot.state)
-    say(f"going on after step {snapshot.place.step}")
-    return snapshot.place
+def validate(run: Run, step: int, log: Log) -> None:
+    """Log the validation loss, if the run has validation examples."""
+    if run.validation is not None:
+        loss = validation_loss(run.model, run.validation, run.order.batch_size)
+        with (run.folder / VALIDATION).open("a") as file:
+            file.write(json.dumps({"step": step, "loss": loss}) + "\n")
+        log(f"validation loss {loss:.4f} after step {step}")
 
 
-def steps(made: Iterator[tuple[Position, Batch]], order: Order) -> Iterator[tuple[Position, list[Batch]]]:
-    """The batches of each step, with the position of its last one; no step reaches into the next epoch."""
-    batches: list[Batch] = []
-    for position, batch in made:
-        batches.append(batch)
-        if len(batches) == order.accumulation or position.number == order.num_batches - 1:
-            yield position, batches
-            batches = []
-
-
-def following(place: Place, last: Position, order: Order) -> Place:
-    """The place after a step whose last batch stood at `last`."""
-    ends = last.number == order.num_batches - 1
-    return Place(place.step + 1, last.epoch + ends, 0 if ends else last.number + 1)
+def validation_loss(model: Llava, examples: Examples, batch_size: int) -> float:
+    """The mean loss per answer token over all examples, without dropout; leaves the model in training mode."""
+    total, num_tokens = 0.0, 0
+    model.eval()
+    try:
+        for start in range(0, len(examples), batch_size):
+            batch = examples.batch(range(start, min(start + batch_size, len(examples))))
+            if examples.feature_files is not None:
+                batch = add_features(model, examples.feature_files, batch)
+            loss, count = answer_loss(model, batch)
+            total, num_tokens = total + float(loss), num_tokens + count
+    finally:
+        model.train()
+    return total / num_tokens
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
-    asked: list[int] = []
+    """Yields a function that returns whether Ctrl-C or SIGTERM has been received; a second one stops at once."""
+    signals: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
+    def receive(number: int, frame: FrameType | None) -> None:
+        if signals:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def keep_freed_memory() -> bool:
+    """On the CPU with glibc, let the process keep freed memory for its next arrays; returns whether it does.
+
+    MLX caches no buffers there, and the C library returns large ones to the system, so every large array would begin
+    with page faults: a tenth of a step.
+    """
+    allocator = getattr(ctypes.CDLL(None), "mallopt", None)
+    if allocator is None or not backend.on_cpu():
+        return False
+    return bool(allocator(M_MMAP_MAX, 0) and allocator(M_TRIM_THRESHOLD, 2**31 - 1))

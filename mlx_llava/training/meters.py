@@ -1,4 +1,4 @@
-"""What a run tells of itself: a line for people, and metrics.jsonl for programs."""
+"""Training metrics: a log line per step, and metrics.jsonl."""
 
 import json
 import time
@@ -21,7 +21,7 @@ class Meters:
         self.started = self.last = time.monotonic()
         self.skipped = self.skipped_in_a_row = 0
 
-    def note(
+    def record(
         self,
         number: int,
         step: Step,
@@ -29,20 +29,20 @@ class Meters:
         num_positions: int,
         records: Sequence[int] = (),
     ) -> str:
-        """Append a step to metrics.jsonl; the line that tells of it.
+        """Append a step to metrics.jsonl and return its log line.
 
         Args:
             number: of the step, from 1.
             rates: learning rates by group.
-            num_positions: positions that went through the model, padding and pictures among them.
-            records: those of a step that was skipped, by their numbers.
+            num_positions: positions that went through the model, including padding and images.
+            records: the numbers of a skipped step's records.
         """
         now = time.monotonic()
         seconds, self.last = now - self.last, now
         self.skipped += step.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if step.skipped else 0
         left = (self.num_steps - number) * (now - self.started) / max(number - self.first_step, 1)
-        facts: dict[str, Any] = {
+        metrics: dict[str, Any] = {
             "step": number,
             "loss": step.loss if not step.skipped else None,
             "grad_norm": step.grad_norm if not step.skipped else None,
@@ -54,11 +54,11 @@ class Meters:
             **({"records": list(records)} if records else {}),
         }
         with self.file.open("a") as out:
-            out.write(json.dumps(facts) + "\n")
-        told = ", ".join(f"{rate:.2e}" for rate in rates.values())
+            out.write(json.dumps(metrics) + "\n")
         return (
-            f"{number}/{self.num_steps}  loss {step.loss:.4f}  rate {told}  "
-            f"{facts['positions_per_second']:.0f} positions/s  peak {facts['peak_memory'] / 1e9:.2f} GB  "
+            f"{number}/{self.num_steps}  loss {step.loss:.4f}  "
+            f"rate {', '.join(f'{rate:.2e}' for rate in rates.values())}  "
+            f"{metrics['positions_per_second']:.0f} positions/s  peak {metrics['peak_memory'] / 1e9:.2f} GB  "
             f"{_time(left)} left" + (f"  {self.skipped} skipped" if self.skipped else "")
         )
 

@@ -24,7 +24,7 @@ from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import TrainingOptions, config_of, fixed_settings
 from mlx_llava.training.plan import largest_step, plan
 from mlx_llava.training.step import Part, train_only
-from mlx_llava.training.tower_features import feature_files
+from mlx_llava.training.tower_features import open_feature_files
 
 INTERRUPTED = 130  # exit code, as after Ctrl-C
 
@@ -95,7 +95,7 @@ def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
     )
     if options.cache_features is None:
         return examples
-    return replace(examples, features=feature_files(options.cache_features, checkpoint.model, config))
+    return replace(examples, feature_files=open_feature_files(options.cache_features, checkpoint.model, config))
 
 
 def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Linear warm-up, then a cosine to zero."""
+"""Learning-rate schedule: linear warm-up, then cosine decay to zero."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ class Schedule:
     """The factor on the peak learning rates at each step: `get_cosine_schedule_with_warmup` of transformers."""
 
     num_steps: int
-    """Steps of the whole run."""
     warmup_ratio: float = 0.03
-    """Share of the steps in which the factor rises from zero."""
+    """Fraction of the steps in which the factor rises from zero."""
 
     @property
     def num_warmup_steps(self) -> int:
@@ -19,7 +18,7 @@ class Schedule:
         return math.ceil(self.num_steps * self.warmup_ratio)
 
     def __call__(self, step: int) -> float:
-        """The factor of the step with this number; the first is number 0, and zero where there is a warm-up."""
+        """The factor of a step, counted from 0; with a warm-up, the first is zero."""
         warmup = self.num_warmup_steps
         if step < warmup:
             return step / warmup

@@ -1,7 +1,7 @@
-"""Training state on disk, from which a run goes on bit for bit.
+"""Training state on disk, from which a run resumes bit for bit.
 
-A snapshot is a folder `step-00000400` that appears whole: written aside, brought to the disk, renamed. One that is
-damaged is passed over for the one before. One process at a time writes a run's folder.
+A snapshot is a folder such as `step-00000400`, written atomically. A damaged one is skipped for the one before it.
+Only one process at a time writes a run's folder.
 """
 
 import fcntl
@@ -27,36 +27,36 @@ PREFIX, ASIDE = "step-", ".aside-"
 
 
 @dataclass(frozen=True)
-class Place:
+class Progress:
     """How far a run has come."""
 
     step: int
-    """Steps that are done."""
+    """Completed steps."""
     epoch: int
     number: int
-    """Of the next batch in its epoch."""
+    """Number of the next batch in the epoch."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A run's state at a step."""
 
-    place: Place
+    progress: Progress
     state: Arrays
-    """Of the optimizer, which holds the masters of everything trained."""
+    """The optimizer's, including the master copies of all trained parameters."""
 
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; UsageError where another process does. The lock ends with the process.
+    """Lock a run's folder; UsageError if another process holds it. The lock ends with the process.
 
-    A folder that was made for it and stayed empty is removed.
+    A folder created here is removed again if it stays empty.
     """
-    made = not folder.exists()
+    created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}", "Name a folder that can be made.") from None
+        raise UsageError(f"{folder}: {error.strerror}", "Name a folder that can be created.") from None
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,23 +65,23 @@ def sole_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if made and [*folder.iterdir()] == [folder / LOCK]:
+            if created and [*folder.iterdir()] == [folder / LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
 
 
 def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write a snapshot and remove all but the newest `keep`; TrainingError leaves those that were there."""
-    aside = folder / f"{ASIDE}{snapshot.place.step}-{os.getpid()}"
-    target = folder / f"{PREFIX}{snapshot.place.step:08d}"
+    """Write a snapshot and remove all but the newest `keep`; on TrainingError the existing ones are untouched."""
+    aside = folder / f"{ASIDE}{snapshot.progress.step}-{os.getpid()}"
+    target = folder / f"{PREFIX}{snapshot.progress.step:08d}"
     try:
         with new_folder(target, aside) as unfinished:  # replaces an earlier, damaged one of the same step
             _write(unfinished, snapshot, run)
-    except (OSError, RuntimeError) as error:  # MLX tells of a full disk by the latter
+    except (OSError, RuntimeError) as error:  # MLX raises RuntimeError for a full disk
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
-            f"{folder}: step {snapshot.place.step} cannot be saved: {reason}",
-            "Make space for it; the snapshots before it are untouched, and the same command goes on from them.",
+            f"{folder}: step {snapshot.progress.step} cannot be saved: {reason}",
+            "Free some space and run the same command again; the earlier snapshots are untouched.",
         ) from error
     for old in _all(folder)[:-keep]:
         _remove(old)
@@ -89,19 +89,19 @@ def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a process that was killed left half written or half removed; for the sole writer."""
+    """Remove what a killed process left half written or half removed; only for the sole writer."""
     for aside in folder.glob(f"{ASIDE}*"):
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(folder: Path, snapshot: Snapshot, run: Mapping[str, Any]) -> None:
     mx.save_safetensors(str(folder / STATE), snapshot.state)
-    manifest = {"place": asdict(snapshot.place), "run": dict(run), "sha256": _digest(folder / STATE)}
+    manifest = {"place": asdict(snapshot.progress), "run": dict(run), "sha256": _digest(folder / STATE)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:
-    """The newest snapshot that is whole; UsageError where the run it belongs to was another one.
+    """The newest intact snapshot; UsageError if it belongs to another run.
 
     `run` is everything that must be the same: options, data, model.
     """
@@ -111,18 +111,18 @@ def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:
             if manifest["sha256"] != _digest(path / STATE):
                 continue
             read_header(path / STATE)
-            place = Place(**manifest["place"])
+            progress = Progress(**manifest["place"])
         except (OSError, ValueError, KeyError, TypeError, CheckpointError):
             continue
         changed = sorted(key for key in {*run, *manifest["run"]} if run.get(key) != manifest["run"].get(key))
         if changed:
             raise UsageError(
                 f"{path}: belongs to a run with another {', '.join(changed)}",
-                "Give the same options and data to go on, or another output folder to start anew.",
+                "Give the same options and data to resume, or another output folder to start a new run.",
             )
         state: Arrays = mx.load(str(path / STATE))  # pyright: ignore
         mx.eval(state)
-        return Snapshot(place, state)
+        return Snapshot(progress, state)
     return None
 
 
@@ -131,7 +131,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Rename first: a folder that is half deleted never bears a good name."""
+    """Rename first, so that a half-deleted folder never looks like a snapshot."""
     aside = path.with_name(f"{ASIDE}old-{path.name}-{os.getpid()}")
     path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One update of the trained parameters from some batches: which parts are trained, and how a step goes."""
+"""Which parts are trained, and one update of them from several micro-batches."""
 
 import math
 from collections.abc import Sequence
@@ -13,39 +13,39 @@ from mlx_llava.errors import UsageError
 from mlx_llava.inputs import Batch
 from mlx_llava.models.llava import Llava
 from mlx_llava.training.loss import answer_loss
-from mlx_llava.training.optimizer import AdamW, Arrays, global_norm, trained
+from mlx_llava.training.optimizer import AdamW, Arrays, global_norm, trainable
 
 Part = Literal["projector", "language_model", "adapters"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did."""
+    """The result of one step."""
 
     loss: float
     """Per answer token."""
     num_tokens: int
-    """Answer tokens of all its batches."""
+    """Answer tokens in all its batches."""
     grad_norm: float
     """Before clipping."""
     skipped: bool
-    """Loss or gradient was not finite, so nothing moved."""
+    """Loss or gradient was not finite, so nothing was updated."""
 
 
 def train_only(model: Llava, *parts: Part) -> None:
-    """Freeze everything but these parts, and switch the model to training; the vision tower is in no part.
+    """Freeze everything else and switch the model to training mode; the vision tower is always frozen.
 
-    Stage 1 trains the projector, stage 2 the projector and the language model, LoRA adapters and mostly the
-    projector. Raises UsageError where a part is packed or has nothing to train.
+    Stage 1 trains the projector, stage 2 the projector and the language model, LoRA the adapters and usually the
+    projector. Raises UsageError if a part is quantized or has nothing to train.
     """
     model.freeze()
     for part in parts:
         if part == "adapters":
             model.language_model.unfreeze(keys=["lora_a", "lora_b"])
         else:
-            _refuse_packed(part, model[part])
+            _refuse_quantized(part, model[part])
             model[part].unfreeze()
-        if not any(name.startswith(_prefix(part)) for name in trained(model)):
+        if not any(name.startswith(_prefix(part)) for name in trainable(model)):
             raise UsageError(f"there is nothing to train in the {part}", "Attach adapters before training them.")
     model.train()
 
@@ -54,11 +54,12 @@ def _prefix(part: Part) -> str:
     return "language_model." if part == "adapters" else f"{part}."
 
 
-def _refuse_packed(part: Part, module: nn.Module) -> None:
-    packed = [path for path, m in module.named_modules() if isinstance(m, nn.QuantizedLinear | nn.QuantizedEmbedding)]
-    if packed:
+def _refuse_quantized(part: Part, module: nn.Module) -> None:
+    kinds = nn.QuantizedLinear | nn.QuantizedEmbedding
+    quantized = [path for path, layer in module.named_modules() if isinstance(layer, kinds)]
+    if quantized:
         raise UsageError(
-            f"the {part} is packed ({packed[0]} and {len(packed) - 1} more layers) and cannot be trained",
+            f"the {part} is quantized ({quantized[0]} and {len(quantized) - 1} more layers) and cannot be trained",
             "Train adapters on it, or convert the checkpoint without -q or --q-tower.",
         )
 
@@ -69,20 +70,19 @@ def train_step(
     """One update from several micro-batches; every answer token counts the same.
 
     Args:
-        factor: the schedule's, on the peak learning rates.
-        per_batch_mean: instead average within each batch first, as LLaVA's runs did: then a token counts more
-            in a batch that has few.
+        factor: from the schedule, multiplies the peak learning rates.
+        per_batch_mean: average within each batch first, as LLaVA does; a token then counts more in a batch with few.
 
     Raises RecordError for a batch without answer tokens.
     """
     total, num_tokens, gradients = mx.array(0.0), 0, {}
     for batch in batches:
-        loss, count, more = loss_and_gradients(model, batch)
+        loss, count, batch_gradients = loss_and_gradients(model, batch)
         share = 1 / count if per_batch_mean else 1.0
         total = total + loss * share
         num_tokens += count
-        gradients = {n: g * share + gradients[n] if gradients else g * share for n, g in more.items()}
-        mx.eval(total, gradients)  # or the graphs of all batches stay alive
+        gradients = {n: g * share + gradients[n] if gradients else g * share for n, g in batch_gradients.items()}
+        mx.eval(total, gradients)  # otherwise the graphs of all batches stay alive
     divisor = len(batches) if per_batch_mean else num_tokens
     gradients = {name: gradient / divisor for name, gradient in gradients.items()}
     loss, norm = float(total / divisor), float(global_norm(gradients))
@@ -93,7 +93,7 @@ def train_step(
 
 
 def loss_and_gradients(model: Llava, batch: Batch) -> tuple[mx.array, int, Arrays]:
-    """The summed loss of a batch, its answer tokens, and the gradients of the trained parameters in float32."""
+    """The summed loss of a batch, its number of answer tokens, and float32 gradients of the trainable parameters."""
     weights: Any = model.trainable_parameters()
 
     def loss_of(weights: Any) -> tuple[mx.array, int]:
@@ -101,6 +101,6 @@ def loss_and_gradients(model: Llava, batch: Batch) -> tuple[mx.array, int, Array
         return answer_loss(model, batch)
 
     (loss, count), gradients = mx.value_and_grad(loss_of)(weights)
-    model.update(weights)  # or the model would keep what the gradient was traced with
+    model.update(weights)  # otherwise the model keeps the traced arrays
     flat: list[tuple[str, mx.array]] = tree_flatten(gradients)  # pyright: ignore
     return loss, count, {name: gradient.astype(mx.float32) for name, gradient in flat}

@@ -1,6 +1,6 @@
-"""The frozen tower's features, kept on disk: epochs after the first never run it.
+"""Caches the frozen vision tower's features on disk, so epochs after the first never run it.
 
-Each picture is seen alone, so that what is kept does not depend on the batch that met it first.
+Images are encoded one at a time, so cached features do not depend on the batch an image first appears in.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from mlx_llava.data.feature_files import HALF, FeatureBatch, FeatureFiles
 from mlx_llava.inputs import Batch, no_crops
 from mlx_llava.models.llava import Llava
 
-FORMAT = 1  # changes with what a file holds, or with how pictures become pixels
+FORMAT = 1  # increase when the file's content changes, or how images become pixels
 
 
-def feature_files(folder: Path, model: Llava, config: LlavaConfig) -> FeatureFiles:
-    """The files of this model's tower, which is shown pictures as the config says, in a folder."""
+def open_feature_files(folder: Path, model: Llava, config: LlavaConfig) -> FeatureFiles:
+    """The cache in a folder for this model's tower and the config's preprocessing."""
     width = config.vision.hidden_size * len(model.feature_layers)
     dtype = "float32" if model.vision_dtype == mx.float32 else HALF
     return FeatureFiles(folder, tower_fingerprint(model, config), (config.rows_per_crop, width), dtype)
 
 
 def tower_fingerprint(model: Llava, config: LlavaConfig) -> str:
-    """A hash of all that features depend on, but the picture: weights, layers, preprocessing, Pillow."""
+    """A hash of everything that features depend on besides the image: weights, layers, preprocessing, Pillow."""
     pillow = importlib.metadata.version("pillow")
-    about = [FORMAT, pillow, asdict(config.image), list(model.feature_layers), model.keep_class_token]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    settings = [FORMAT, pillow, asdict(config.image), list(model.feature_layers), model.keep_class_token]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     flat: list[tuple[str, mx.array]] = tree_flatten(model.vision_tower.parameters())  # pyright: ignore
     for name, weight in sorted(flat):
         digest.update(json.dumps([name, str(weight.dtype), weight.shape]).encode())
@@ -42,18 +42,18 @@ def tower_fingerprint(model: Llava, config: LlavaConfig) -> str:
     return digest.hexdigest()
 
 
-def with_features(model: Llava, files: FeatureFiles, batch: Batch) -> Batch:
-    """The batch with features for its pictures; those that were not known are made, and kept for the next time."""
-    if not isinstance(batch, FeatureBatch) or batch.seen is not None or not len(batch.crops):
+def add_features(model: Llava, files: FeatureFiles, batch: Batch) -> Batch:
+    """The batch with features for its images, computed and cached unless it already has them."""
+    if not isinstance(batch, FeatureBatch) or batch.features is not None or not len(batch.crops):
         return batch
-    seen = []
+    features = []
     for key, crop in zip(batch.keys, batch.crops, strict=True):
-        seen.append(_features(model, crop[None]))
+        features.append(_encode(model, crop[None]))
         if key is not None:
-            files.write(key, seen[-1])
-    return replace(batch, crops=no_crops(), seen=np.stack(seen))
+            files.write(key, features[-1])
+    return replace(batch, crops=no_crops(), features=np.stack(features))
 
 
-def _features(model: Llava, crops: NDArray[np.float32]) -> NDArray[Any]:
+def _encode(model: Llava, crops: NDArray[np.float32]) -> NDArray[Any]:
     features = model.vision_features(model.on_device(crops))[0]
     return np.array(features if features.dtype == mx.float32 else features.view(mx.uint16))

@@ -14,7 +14,7 @@ from mlx_llava.checkpoint.adapters import load, save
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import LAYERS, Lora, attach
-from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trained
+from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trainable
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
 
 MODES = [(64, 4, "affine"), (32, 8, "affine"), (64, 3, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4"), (32, 8, "mxfp8")]
@@ -62,9 +62,9 @@ def test_adapters_sit_on_the_seven_layers_of_every_vicuna_block_and_nowhere_else
         f"language_model.layers.{n}.{layer}.{x}" for n in range(3) for layer in LAYERS for x in ("lora_a", "lora_b")
     }
     assert len(LAYERS) == 7
-    assert trained(model).keys() == expected
+    assert trainable(model).keys() == expected
     train_only(model, "adapters", "projector")
-    assert trained(model).keys() == expected | {n for n in values(model) if n.startswith("projector.")}
+    assert trainable(model).keys() == expected | {n for n in values(model) if n.startswith("projector.")}
 
 
 def test_new_adapters_change_nothing_and_begin_uniform() -> None:
@@ -73,7 +73,7 @@ def test_new_adapters_change_nothing_and_begin_uniform() -> None:
     attach(model, Lora(rank=32, alpha=64.0, dropout=0.0))
     assert mx.array_equal(model(one), before)
     train_only(model, "adapters")
-    for name, value in trained(model).items():
+    for name, value in trainable(model).items():
         width = value.shape[0]
         if name.endswith("lora_a"):
             assert 0.98 < np.abs(np.array(value)).max() * width**0.5 <= 1.0  # 2048 draws from ±1/√inputs
@@ -87,7 +87,7 @@ def test_only_adapters_and_projector_move_in_training() -> None:
     before, optimizer = values(model), AdamW(model, OptimizerOptions(1e-3, mm_projector_lr=1e-4))
     train_step(model, optimizer, [batch(*lessons())], 1.0)
     changed = {name for name, value in values(model).items() if not np.array_equal(value, before[name])}
-    assert changed == trained(model).keys()
+    assert changed == trainable(model).keys()
 
 
 @pytest.mark.parametrize("packing", MODES)

@@ -16,7 +16,7 @@ from test_training import OPTIONS, SCHEDULE, assert_close, assert_same_steps, me
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import LAYERS, Lora, attach
 from mlx_llava.training.loss import answer_loss
-from mlx_llava.training.optimizer import AdamW, trained
+from mlx_llava.training.optimizer import AdamW, trainable
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
 
 FORMS = ("plain", "grouped queries", "tied embeddings", "attention bias", "mistral, window 8")
@@ -27,7 +27,7 @@ def twins(model: Llava, peft: Any) -> Twins:
     """PEFT's parameters by our names; its A and B are the transposes of ours."""
     theirs = dict(peft.named_parameters())
     found = {}
-    for name in trained(model):
+    for name in trainable(model):
         path, kind = name.rsplit(".", 1)
         if kind in ("lora_a", "lora_b"):
             module = modern_name(released_name(f"{path}.weight")).removesuffix(".weight")
@@ -49,8 +49,8 @@ def pair(case: str) -> tuple[Llava, Any, Twins]:
     for name, twin in pairs.items():
         twin.requires_grad_(True)
         if "lora" in name:
-            twin.data = torch.tensor(np.array(trained(model)[name]).T.copy())
-    assert sum(p.requires_grad for p in peft.parameters()) == len(pairs) == len(trained(model))
+            twin.data = torch.tensor(np.array(trainable(model)[name]).T.copy())
+    assert sum(p.requires_grad for p in peft.parameters()) == len(pairs) == len(trainable(model))
     return model, peft, pairs
 
 
@@ -77,7 +77,7 @@ def test_adapters_and_projector_after_five_steps_are_those_of_peft(name: str) ->
     given, optimizer = batch(*lessons()), AdamW(model, OPTIONS[name])
     for step in range(5):
         train_step(model, optimizer, [given], SCHEDULE(step))
-    assert_same_steps(upright(trained(model)), pairs, OPTIONS[name], lambda: mean_loss(peft, given))
+    assert_same_steps(upright(trainable(model)), pairs, OPTIONS[name], lambda: mean_loss(peft, given))
 
 
 def test_a_new_adapter_begins_as_peft_begins_it() -> None:
@@ -87,7 +87,7 @@ def test_a_new_adapter_begins_as_peft_begins_it() -> None:
     peft = get_peft_model(build(CASES["plain"], TEXT_SCALE), LoraConfig(r=16, lora_alpha=16, target_modules=pattern))  # pyright: ignore
     train_only(model, "adapters")
     for name, twin in twins(model, peft).items():
-        ours, theirs = np.array(trained(model)[name]), twin.detach().numpy()
+        ours, theirs = np.array(trainable(model)[name]), twin.detach().numpy()
         assert ours.shape == theirs.T.shape
         assert abs(ours).max() == pytest.approx(abs(theirs).max(), rel=0.05)  # uniform: 1024 draws reach its edge
         assert ours.std() == pytest.approx(theirs.std(), rel=0.1)

@@ -15,7 +15,7 @@ from spine import CASES, released_name
 from mlx_llava.inputs import Batch
 from mlx_llava.models.llava import Llava
 from mlx_llava.training.loss import answer_loss
-from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trained
+from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trainable
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.step import Part, loss_and_gradients, train_only, train_step
 
@@ -35,7 +35,7 @@ def mean_loss(reference: Reference, given: Batch) -> torch.Tensor:
 def parameters(reference: Reference, model: Llava) -> dict[str, torch.nn.Parameter]:
     """torch's twins of the parameters that we train, by our names; the others are frozen there as well."""
     theirs = dict(reference.named_parameters())
-    twins = {name: theirs[modern_name(released_name(name))] for name in trained(model)}
+    twins = {name: theirs[modern_name(released_name(name))] for name in trainable(model)}
     for parameter in reference.parameters():
         parameter.requires_grad_(any(parameter is twin for twin in twins.values()))
     return twins
@@ -43,7 +43,7 @@ def parameters(reference: Reference, model: Llava) -> dict[str, torch.nn.Paramet
 
 def arrays(model: Llava) -> dict[str, NDArray[Any]]:
     """What was trained."""
-    return {name: np.array(weight) for name, weight in trained(model).items()}
+    return {name: np.array(weight) for name, weight in trainable(model).items()}
 
 
 def pair(case: str, stage: str) -> tuple[Llava, Reference, dict[str, torch.nn.Parameter]]:

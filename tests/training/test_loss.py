@@ -7,7 +7,7 @@ from lessons import batch, lessons, tiny, values
 
 from mlx_llava.inputs import Batch, Example, no_crops
 from mlx_llava.training.loss import BUCKET, answer_loss, embeddings, summed_loss, targets
-from mlx_llava.training.optimizer import trained
+from mlx_llava.training.optimizer import trainable
 from mlx_llava.training.step import loss_and_gradients, train_only
 
 CASES = ("plain", "grouped queries", "tied embeddings", "mistral, window 8", "class token kept")
@@ -100,9 +100,9 @@ def test_the_tower_has_no_gradient_even_when_nothing_is_frozen() -> None:
 
 def test_gradients_leave_the_model_as_it_was() -> None:
     model, before = tiny(), values(tiny())
-    arrays = trained(model)
+    arrays = trainable(model)
     loss_and_gradients(model, batch(*lessons()))
-    assert all(x is arrays[name] for name, x in trained(model).items())  # not what the gradient was traced with
+    assert all(x is arrays[name] for name, x in trainable(model).items())  # not what the gradient was traced with
     for name, value in values(model).items():
         np.testing.assert_array_equal(value, before[name], strict=True)
 

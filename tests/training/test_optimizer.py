@@ -13,9 +13,9 @@ from mlx_llava.training.optimizer import (
     Arrays,
     OptimizerOptions,
     assign,
+    chunks,
     global_norm,
-    portions,
-    trained,
+    trainable,
     without_decay,
 )
 from mlx_llava.training.step import train_only
@@ -28,7 +28,7 @@ def pushes(count: int, seed: int = 0) -> list[Arrays]:
     model = tiny()
     train_only(model, "projector", "language_model")
     keys = mx.random.split(mx.random.key(seed), count)
-    return [{name: mx.random.normal(w.shape, key=key) for name, w in trained(model).items()} for key in keys]
+    return [{name: mx.random.normal(w.shape, key=key) for name, w in trainable(model).items()} for key in keys]
 
 
 def moved(options: OptimizerOptions, gradients: list[Arrays], factor: float = 1.0) -> Arrays:
@@ -37,7 +37,7 @@ def moved(options: OptimizerOptions, gradients: list[Arrays], factor: float = 1.
     optimizer = AdamW(model, options)
     for gradient in gradients:
         optimizer.update(model, gradient, factor)
-    return trained(model)
+    return trainable(model)
 
 
 def by_formula(weight: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def by_formula(weight: np.ndarray, gradients: list[np.ndarray], rate: float, dec
 def test_weights_move_by_the_formula_each_group_at_its_own_rate() -> None:
     gradients = pushes(4)
     after = moved(OptimizerOptions(1e-2, mm_projector_lr=3e-2, weight_decay=0.1), gradients, factor=0.5)
-    start = trained(tiny())
+    start = trainable(tiny())
     for name, rate, decay in (
         (PROJECTOR, 1.5e-2, 0.1),
         ("projector.linear_1.bias", 1.5e-2, 0.0),
@@ -68,7 +68,7 @@ def test_norms_and_biases_do_not_decay_and_everything_else_does() -> None:
     model = tiny("attention bias")
     train_only(model, "projector", "language_model")
     still = without_decay(model)
-    assert still == {name for name, weight in trained(model).items() if weight.ndim == 1}
+    assert still == {name for name, weight in trainable(model).items() if weight.ndim == 1}
     assert "language_model.layers.0.self_attn.q_proj.bias" in still
     assert "language_model.layers.2.post_attention_layernorm.weight" in still
 
@@ -99,14 +99,14 @@ def test_a_state_saved_and_restored_goes_on_bit_for_bit(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "state.safetensors"), first.state())
     second = AdamW(other, options)
     second.restore(other, mx.load(str(tmp_path / "state.safetensors")))  # pyright: ignore
-    assert all(mx.array_equal(weight, trained(other)[name]) for name, weight in trained(model).items())
+    assert all(mx.array_equal(weight, trainable(other)[name]) for name, weight in trainable(model).items())
     for gradient in gradients[3:]:
         first.update(model, gradient, 0.5)
         second.update(other, gradient, 0.5)
     ours, theirs = first.state(), second.state()
     assert ours.keys() == theirs.keys()
     assert all(mx.array_equal(ours[name], theirs[name]) for name in ours)
-    assert all(mx.array_equal(weight, trained(other)[name]) for name, weight in trained(model).items())
+    assert all(mx.array_equal(weight, trainable(other)[name]) for name, weight in trainable(model).items())
 
 
 def test_the_state_of_other_parts_is_refused_and_changes_nothing() -> None:
@@ -116,44 +116,44 @@ def test_the_state_of_other_parts_is_refused_and_changes_nothing() -> None:
     optimizer = AdamW(model, OptimizerOptions())
     with pytest.raises(CheckpointError, match=r"does not fit the trained parameters"):
         optimizer.restore(model, AdamW(other, OptimizerOptions()).state())
-    assert all(mx.array_equal(weight, trained(tiny())[name]) for name, weight in trained(model).items())
+    assert all(mx.array_equal(weight, trainable(tiny())[name]) for name, weight in trainable(model).items())
 
 
 def test_half_precision_weights_move_by_steps_that_only_their_masters_can_hold() -> None:
     model = tiny()
     model.set_dtype(mx.bfloat16)
     train_only(model, "projector", "language_model")
-    before = trained(model)
+    before = trainable(model)
     optimizer = AdamW(model, OptimizerOptions(2e-5))
     assert {x.dtype for name, x in optimizer.state().items() if name != "num_updates"} == {mx.float32}
     gradient = {name: mx.ones_like(weight) for name, weight in before.items()}
     for _ in range(200):  # each step is a fraction of bfloat16's distance at 0.2
         optimizer.update(model, gradient, 1.0)
-    assert {weight.dtype for weight in trained(model).values()} == {mx.bfloat16}
+    assert {weight.dtype for weight in trainable(model).values()} == {mx.bfloat16}
     assert {x.dtype for name, x in optimizer.state().items() if name != "num_updates"} == {mx.float32}
     way = np.array(optimizer.masters[WEIGHT]) - np.array(before[WEIGHT].astype(mx.float32))
     np.testing.assert_allclose(way, -200 * 2e-5, rtol=0, atol=1e-5)  # 200 roundings of float32 at 0.3
-    assert not mx.array_equal(trained(model)[WEIGHT], before[WEIGHT])
+    assert not mx.array_equal(trainable(model)[WEIGHT], before[WEIGHT])
 
 
 def test_assigned_values_take_the_models_dtype() -> None:
     model = tiny()
     model.set_dtype(mx.float16)
     train_only(model, "projector")
-    assign(model, {PROJECTOR: mx.ones(trained(model)[PROJECTOR].shape)})
+    assign(model, {PROJECTOR: mx.ones(trainable(model)[PROJECTOR].shape)})
     assert model.projector["linear_1"].weight.dtype == mx.float16
 
 
 def test_gradients_of_other_parameters_are_a_mistake() -> None:
     model = tiny()
     train_only(model, "projector")
-    with pytest.raises(ValueError, match="not those"):
+    with pytest.raises(ValueError, match="not those of this optimizer"):
         AdamW(model, OptimizerOptions()).update(model, {WEIGHT: mx.zeros(1)}, 1.0)
 
 
-def test_portions_hold_every_array_once_and_hardly_more_than_their_size() -> None:
+def test_chunks_hold_every_array_once_and_hardly_more_than_their_size() -> None:
     arrays = {str(n): mx.zeros(10 * (n + 1)) for n in range(10)}
-    found = list(portions(arrays, 400))
-    assert [name for names in found for name in names] == list(arrays)
-    assert all(sum(arrays[name].nbytes for name in names[:-1]) < 400 for names in found)
-    assert list(portions({}, 400)) == []
+    names_of = list(chunks(arrays, 400))
+    assert [name for names in names_of for name in names] == list(arrays)
+    assert all(sum(arrays[name].nbytes for name in names[:-1]) < 400 for names in names_of)
+    assert list(chunks({}, 400)) == []

@@ -12,13 +12,13 @@ import pytest
 from mlx_llava.errors import TrainingError
 from mlx_llava.program import atomic
 from mlx_llava.training import snapshots
-from mlx_llava.training.snapshots import Place, Snapshot, latest, save, sole_writer
+from mlx_llava.training.snapshots import Progress, Snapshot, latest, save, sole_writer
 
 RUN = {"seed": 1}
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(Place(step, 0, step), {"masters.weight": mx.full((50_000,), float(step))})
+    return Snapshot(Progress(step, 0, step), {"masters.weight": mx.full((50_000,), float(step))})
 
 
 @contextmanager
@@ -39,11 +39,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, room: int) -> None:
     save(tmp_path, snapshot(1), RUN)
     with files_of_at_most(room), pytest.raises(TrainingError, match="step 2 cannot be saved") as told:
         save(tmp_path, snapshot(2), RUN)
-    assert "snapshots before it are untouched" in told.value.advice
+    assert "earlier snapshots are untouched" in told.value.advice
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     kept = latest(tmp_path, RUN)
     assert kept is not None
-    assert kept.place == Place(1, 0, 1)
+    assert kept.progress == Progress(1, 0, 1)
     assert mx.array_equal(kept.state["masters.weight"], snapshot(1).state["masters.weight"])
     save(tmp_path, snapshot(2), RUN)
     assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000002"}
@@ -67,7 +67,7 @@ def test_a_disk_that_fails_while_it_is_synced_loses_nothing(
         save(tmp_path, snapshot(2), RUN)
     kept = latest(tmp_path, RUN)
     assert kept is not None
-    assert kept.place.step == (2 if times == 4 else 1)  # the last sync comes after the renaming
+    assert kept.progress.step == (2 if times == 4 else 1)  # the last sync comes after the renaming
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from lessons import batch, lessons, tiny, values
 from mlx_llava.errors import RecordError, UsageError
 from mlx_llava.inputs import Batch, Example
 from mlx_llava.models.llava import Llava
-from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trained
+from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trainable
 from mlx_llava.training.step import Part, loss_and_gradients, train_only, train_step
 
 STAGE_2: tuple[Part, ...] = ("projector", "language_model")
@@ -32,8 +32,8 @@ def test_four_batches_of_one_equal_one_batch_of_four() -> None:
         assert together.num_tokens == apart.num_tokens
         assert together.loss == pytest.approx(apart.loss, rel=1e-6)
         assert together.grad_norm == pytest.approx(apart.grad_norm, rel=1e-5)
-    for name, weight in trained(one).items():
-        np.testing.assert_allclose(weight, trained(other)[name], rtol=0, atol=1e-5)  # sums in another order
+    for name, weight in trainable(one).items():
+        np.testing.assert_allclose(weight, trainable(other)[name], rtol=0, atol=1e-5)  # sums in another order
 
 
 def test_a_mean_for_each_batch_is_there_for_llavas_own_runs() -> None:
@@ -115,15 +115,15 @@ def test_a_batch_that_would_train_on_nothing_is_refused() -> None:
     assert optimizer.num_updates == 0
 
 
-def test_packed_parts_are_refused_with_what_to_do() -> None:
+def test_quantized_parts_are_refused_with_what_to_do() -> None:
     model = tiny()
     nn.quantize(
         model, 64, 4, class_predicate=lambda path, _: path.endswith(("q_proj", "linear_2")) and "tower" not in path
     )
-    with pytest.raises(UsageError, match="packed") as error:
+    with pytest.raises(UsageError, match="quantized") as error:
         train_only(model, "language_model")
     assert "Train adapters" in error.value.advice
-    with pytest.raises(UsageError, match="the projector is packed"):
+    with pytest.raises(UsageError, match="the projector is quantized"):
         train_only(model, "projector")
 
 

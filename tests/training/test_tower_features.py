@@ -1,4 +1,4 @@
-"""Features kept on disk: the same bits with them and without, no picture opened twice, no damaged file believed."""
+"""Cached features: the same bits with and without them, no image opened twice, no damaged file trusted."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from mlx_llava.models.clip import VisionTower
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.options import LoraOptions, config_of
 from mlx_llava.training.prepare import read_examples
-from mlx_llava.training.tower_features import feature_files, tower_fingerprint, with_features
+from mlx_llava.training.tower_features import add_features, open_feature_files, tower_fingerprint
 
 EXAMPLES = EMBEDDED / "examples"
 NAMES = ("one_shape.png", "three_shapes.png", "two_shapes_wide.png")
@@ -56,23 +56,25 @@ def batch_of(options: LoraOptions, checkpoint: Checkpoint) -> Batch:
 
 def files_of(options: LoraOptions, checkpoint: Checkpoint) -> FeatureFiles:
     assert options.cache_features is not None
-    return feature_files(options.cache_features, checkpoint.model, config_of(options, checkpoint.config))
+    return open_feature_files(options.cache_features, checkpoint.model, config_of(options, checkpoint.config))
 
 
-def test_a_known_batch_has_no_pixels_and_the_same_loss(options: LoraOptions, embedded: Checkpoint) -> None:
+def test_a_cached_batch_has_no_pixels_and_the_same_loss(options: LoraOptions, embedded: Checkpoint) -> None:
     model, files = embedded.model, files_of(options, embedded)
     plain = batch_of(replace(options, cache_features=None), embedded)
     first = batch_of(options, embedded)
     assert isinstance(first, FeatureBatch)
-    assert first.seen is None
-    made = with_features(model, files, first)
-    known = batch_of(options, embedded)
-    assert isinstance(known, FeatureBatch)
-    assert known.seen is not None
-    assert not len(known.crops)
-    assert with_features(model, files, known) is known
+    assert first.features is None
+    computed = add_features(model, files, first)
+    cached = batch_of(options, embedded)
+    assert isinstance(cached, FeatureBatch)
+    assert cached.features is not None
+    assert not len(cached.crops)
+    assert add_features(model, files, cached) is cached
     assert (
-        float(answer_loss(model, plain)[0]) == float(answer_loss(model, made)[0]) == float(answer_loss(model, known)[0])
+        float(answer_loss(model, plain)[0])
+        == float(answer_loss(model, computed)[0])
+        == float(answer_loss(model, cached)[0])
     )
 
 
@@ -90,10 +92,10 @@ def test_a_run_ends_with_the_same_bits_and_its_second_epoch_never_runs_the_tower
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "longer", "another's", "gone"])
-def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded: Checkpoint, damage: str) -> None:
+def test_a_damaged_or_foreign_file_is_computed_again(options: LoraOptions, embedded: Checkpoint, damage: str) -> None:
     files = files_of(options, embedded)
-    made = with_features(embedded.model, files, batch_of(options, embedded))
-    assert isinstance(made, FeatureBatch)
+    computed = add_features(embedded.model, files, batch_of(options, embedded))
+    assert isinstance(computed, FeatureBatch)
     key, other = (str(files.key(EXAMPLES / name)) for name in NAMES[:2])
     path = files.folder / key[:2] / key
     data = path.read_bytes()
@@ -102,15 +104,15 @@ def test_a_damaged_or_foreign_file_is_made_again(options: LoraOptions, embedded:
     wrong["another's"] = (files.folder / other[:2] / other).read_bytes()
     path.unlink() if damage == "gone" else path.write_bytes(wrong[damage])
     assert files.read(key) is None
-    again = with_features(embedded.model, files, batch_of(options, embedded))
+    again = add_features(embedded.model, files, batch_of(options, embedded))
     assert isinstance(again, FeatureBatch)
-    assert made.seen is not None
-    assert again.seen is not None
-    np.testing.assert_array_equal(again.seen, made.seen)
+    assert computed.features is not None
+    assert again.features is not None
+    np.testing.assert_array_equal(again.features, computed.features)
     assert path.read_bytes() == data
 
 
-def test_another_tower_or_another_look_has_another_fingerprint(embedded: Checkpoint) -> None:
+def test_another_tower_or_preprocessing_has_another_fingerprint(embedded: Checkpoint) -> None:
     model, config = embedded.model, embedded.config
 
     def changed(**image: object) -> LlavaConfig:
@@ -144,14 +146,14 @@ def test_features_in_half_precision_keep_their_bits(options: LoraOptions, embedd
     weights = model.parameters()
     try:
         model.set_dtype(mx.bfloat16)
-        first = with_features(model, files_of(options, embedded), batch_of(options, embedded))
-        known = batch_of(options, embedded)
-        assert isinstance(known, FeatureBatch)
-        assert known.seen is not None
-        assert known.seen.dtype == np.uint16
+        first = add_features(model, files_of(options, embedded), batch_of(options, embedded))
+        cached = batch_of(options, embedded)
+        assert isinstance(cached, FeatureBatch)
+        assert cached.features is not None
+        assert cached.features.dtype == np.uint16
         assert isinstance(first, FeatureBatch)
-        np.testing.assert_array_equal(known.seen, first.seen)
-        seen = model.vision_features(model.on_device(plain.crops))
-        assert mx.abs(mx.array(known.seen).view(mx.bfloat16) - seen).max() < 0.1  # batched, in eight bits
+        np.testing.assert_array_equal(cached.features, first.features)
+        features = model.vision_features(model.on_device(plain.crops))
+        assert mx.abs(mx.array(cached.features).view(mx.bfloat16) - features).max() < 0.1  # batched, in eight bits
     finally:
         model.update(weights)
