@@ -1,1 +1,1 @@
-"""Prompts: turns to tokens."""
+"""Prompts: turns to pieces to tokens, and tokens back to text."""

@@ -1,7 +1,7 @@
-"""Prompts: the turns of a conversation as pieces.
+"""Prompt templates: the turns of a conversation as a list of pieces.
 
-Knows nothing of token ids. A prompt is a list of pieces and is never searched: what somebody typed is
-text, also where it reads `<image>`, `</s>` or `USER:`.
+Knows nothing of token ids. A prompt is never searched for markers, so typed text stays text, even if it contains
+`<image>`, `</s>` or `USER:`.
 
 Sources: haotian-liu/LLaVA at c121f04, llava/conversation.py (strings, separators, order) and
 llava/train/train.py, `preprocess_*` (training texts, and where loss is taken).
@@ -16,7 +16,7 @@ from mlx_llava.errors import PromptError, UsageError
 
 @dataclass(frozen=True)
 class Text:
-    """Text of the template or of a person."""
+    """Text of the template or of the user; `trained` text counts in the loss."""
 
     text: str
     trained: bool = False
@@ -24,7 +24,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Special:
-    """A special token, by its spelling."""
+    """A special token, by its text."""
 
     text: str
     trained: bool = False
@@ -32,7 +32,7 @@ class Special:
 
 @dataclass(frozen=True)
 class ImageMark:
-    """The place of one picture."""
+    """The place of one image."""
 
     text: str = field(default="<image>", init=False)
     trained: bool = field(default=False, init=False)
@@ -44,10 +44,10 @@ IMAGE = ImageMark()
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and, once it is known, its answer.
+    """A question and its answer; the answer of an open turn is None.
 
-    `num_images` pictures stand in front of the question, a line each. A question given as parts keeps
-    its own image marks where they are: `Turn(("What is this?\\n", IMAGE))`.
+    `num_images` images come before the question, one per line. A question given as parts has image marks of its own:
+    `Turn(("What is this?\\n", IMAGE))`.
     """
 
     question: str | Sequence[str | ImageMark]
@@ -55,14 +55,14 @@ class Turn:
     answer: str | None = None
 
     def parts(self) -> list[str | ImageMark]:
-        """The question as it is asked, pictures included."""
-        asked = [self.question] if isinstance(self.question, str) else self.question
-        return [IMAGE, "\n"] * self.num_images + [*asked]
+        """The question with its images."""
+        question = [self.question] if isinstance(self.question, str) else self.question
+        return [IMAGE, "\n"] * self.num_images + [*question]
 
 
 @dataclass(frozen=True)
 class System:
-    """The place of the system prompt; an empty one takes what stands around it along."""
+    """The place of the system prompt; without one, `before` and `after` are left out too."""
 
     before: str = ""
     after: str = ""
@@ -79,7 +79,7 @@ class Layout:
     cue: tuple[Piece, ...]
     """Between a question and its answer."""
     lead: str
-    """Opens the answer, and is trained with it."""
+    """Opens the answer and is trained with it."""
     end: tuple[Piece, ...]
     """Closes the answer."""
     tail: tuple[Piece, ...] = ()
@@ -88,32 +88,32 @@ class Layout:
 
 @dataclass(frozen=True)
 class Template:
-    """How a model was taught to read conversations."""
+    """The prompt format that a model was trained on."""
 
     system: str
     layout: Layout
     training_layout: Layout | None = None
-    """Where the text of training differs from the text of answering."""
+    """The layout of training, if it differs from that of answering."""
     image: tuple[Piece, ...] = (IMAGE,)
-    """What shows a picture."""
+    """The pieces of one image."""
     stop: tuple[str, ...] = ()
-    """Text that ends an answer where no end-of-sequence token does."""
+    """Text that ends an answer in formats without an end-of-sequence token."""
     captions: bool = False
-    """One picture, one caption, nothing else: the template of stage 1."""
+    """The template of stage 1: one image and one caption, nothing else."""
     opening: tuple[Turn, ...] = ()
-    """An exchange that stands before every conversation when answering."""
+    """An exchange that precedes every conversation when answering."""
 
     def answering(self, turns: Sequence[Turn], system: str | None = None) -> list[Piece]:
-        """The prompt that asks for the answer of the last turn."""
+        """The prompt for the answer of the last turn."""
         answers = [turn.answer for turn in turns]
         if not turns or answers[-1] is not None or None in answers[:-1]:
-            raise PromptError("a prompt to answer needs one open turn, the last", "Leave only its answer out.")
+            raise PromptError("a prompt to answer needs one open turn, the last", "Leave out the last answer only.")
         if self.captions and len(turns) != 1:
-            raise PromptError(f"the plain template has one turn, not {len(turns)}", "Chat with another template.")
+            raise PromptError(f"the plain template has one turn, not {len(turns)}", "Use another template to chat.")
         return self._pieces(self.layout, [*self.opening, *turns], system)
 
     def training(self, turns: Sequence[Turn], system: str | None = None) -> list[Piece]:
-        """The prompt that teaches the answers of all turns."""
+        """The prompt that trains the answers of all turns."""
         if not turns or any(turn.answer is None for turn in turns):
             raise PromptError("a prompt to train on needs turns, all answered", "Answer every turn.")
         if self.captions:
@@ -134,12 +134,12 @@ class Template:
 
 
 def spell(pieces: Iterable[Piece]) -> str:
-    """The prompt as one string, to be read by people."""
+    """The prompt as one readable string."""
     return "".join(piece.text for piece in pieces)
 
 
 def template(name: str) -> Template:
-    """The template of that name."""
+    """The template with this name; UsageError if there is none."""
     if name not in TEMPLATES:
         raise UsageError(f"no prompt template {name!r}", f"Choose one of: {', '.join(sorted(TEMPLATES))}.")
     return TEMPLATES[name]
@@ -154,12 +154,12 @@ def _opening(first: Sequence[Piece | System], system: str) -> Iterable[Piece]:
 
 
 def _caption(turns: Sequence[Turn]) -> list[Piece]:
-    # preprocess_plain: the instruction is thrown away, and nothing closes the caption but its line end
+    # preprocess_plain: the instruction is dropped, and only a newline ends the caption
     marks = [turn.parts().count(IMAGE) for turn in turns]
     if marks != [1]:
         raise PromptError(
             f"a caption to train on has {len(turns)} turns and {sum(marks)} image marks",
-            "Give one turn with one picture.",
+            "Give one turn with one image.",
         )
     return [IMAGE, Text(f"{turns[0].answer}\n", trained=True)]
 
@@ -177,7 +177,7 @@ _V0 = Layout(
     lead=" ",
     end=(Text("###", trained=True),),
 )
-# preprocess, _add_speaker_and_signal, _mask_targets: the `###` that opens a turn is learned as the stop signal
+# preprocess, _add_speaker_and_signal, _mask_targets: the `###` that opens a turn is trained as the stop signal
 _V0_TRAINING = Layout(
     first=(System(), Text("\n\n"), Text("###", trained=True), Text(" Human: ")),
     later=(Text("###", trained=True), Text(" Human: ")),

@@ -1,7 +1,7 @@
-"""Prompts: pieces to tokens, tokens to text.
+"""Pieces of a prompt to tokens, and tokens to text.
 
-Knows nothing of templates and pictures. Special tokens come from special pieces only: text is encoded
-with a vocabulary that does not hold them, so nothing that somebody typed can become one.
+Knows nothing of templates and of pixels. Special tokens come from special pieces only: text is encoded with a
+vocabulary that lacks them, so nothing a user types can become one.
 """
 
 import codecs
@@ -20,20 +20,20 @@ from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example
 from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
 
-BOS, EOS = "<s>", "</s>"  # open every prompt, close every answer: LLaMA's, and so Vicuna's and Mistral's
+BOS, EOS = "<s>", "</s>"  # start of a prompt, end of an answer in LLaMA, Vicuna and Mistral
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# GPT-2, src/encoder.py: how a byte-level vocabulary writes each byte, one visible character for one byte
-_SHOWN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-_HIDDEN = [byte for byte in range(0x100) if byte not in _SHOWN]
-_BYTE_LEVEL = {chr(byte): byte for byte in _SHOWN} | {chr(0x100 + i): byte for i, byte in enumerate(_HIDDEN)}
-_ADVICE = "Take tokenizer.json from the folder the weights come from."
+# GPT-2, src/encoder.py: a byte-level vocabulary writes each byte as one visible character
+_VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_INVISIBLE = [byte for byte in range(0x100) if byte not in _VISIBLE]
+_BYTE_LEVEL = {chr(byte): byte for byte in _VISIBLE} | {chr(0x100 + i): byte for i, byte in enumerate(_INVISIBLE)}
+_ADVICE = "Use the tokenizer.json from the folder of the weights."
 
 Spec = dict[str, Any]  # a tokenizer.json
 Columns = tuple[list[int], list[int], list[bool]]  # tokens, slots, label mask
 
 
 class Tokenizer:
-    """Tokens of prompts, and the text of answers."""
+    """Encodes prompts and decodes answers."""
 
     def __init__(self, spec: Spec, image_id: int, restart_after_image: bool) -> None:
         self.special_ids: Mapping[str, int] = _special_ids(spec)
@@ -58,13 +58,13 @@ class Tokenizer:
         image_id: int,
         restart_after_image: bool,
     ) -> "Tokenizer":
-        """Read a tokenizer.json that fits an embedding of `num_rows` rows.
+        """Read a tokenizer.json whose tokens fit an embedding of `num_rows` rows.
 
         Args:
-            image_id: stands in the tokens where a picture does. Slots decide what is shown there, so a
-                checkpoint without such a token, as the original ones, takes any row: 0.
-            restart_after_image: original LLaVA tokenizes the text after a picture as the start of a
-                string, llava-hf as its continuation.
+            image_id: the token at the positions of an image. Slots decide what is embedded there, so a checkpoint
+                without such a token, like the original ones, can use any row: 0.
+            restart_after_image: original LLaVA tokenizes the text after an image as the start of a string, llava-hf
+                as its continuation.
         """
         spec = _read(path)
         rows = 1 + max([*spec["model"]["vocab"].values(), *(t["id"] for t in spec["added_tokens"])], default=-1)
@@ -72,7 +72,7 @@ class Tokenizer:
             raise CheckpointError(f"{path}: the tokenizer has {rows} tokens, the model {num_rows} rows", _ADVICE)
         if not 0 <= image_id < num_rows:
             raise CheckpointError(
-                f"{path}: the image token is {image_id}, the model has {num_rows} rows", "Mend config.json."
+                f"{path}: the image token is {image_id}, the model has {num_rows} rows", "Fix config.json."
             )
         return cls(spec, image_id, restart_after_image)
 
@@ -84,12 +84,12 @@ class Tokenizer:
         *,
         training: bool = False,
     ) -> Example:
-        """The example of a prompt and its pictures, one crop each."""
+        """The example of a prompt and its images, one crop each."""
         marks = sum(isinstance(piece, ImageMark) for piece in pieces)
         if marks != len(crops):
             raise PromptError(
-                f"the prompt has {marks} image marks, and {len(crops)} pictures came with it",
-                "Give one picture for each mark.",
+                f"the prompt has {marks} image marks but {len(crops)} images",
+                "Give one image for each mark.",
             )
         tokens, slots, label_mask = [], [], []
         for columns in self._columns(pieces, rows_per_crop):
@@ -101,16 +101,16 @@ class Tokenizer:
         return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.array(label_mask, bool), crops)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens, special ones left out."""
+        """The text of tokens without special ones."""
         detokenizer = Detokenizer(self)
         return "".join(map(detokenizer.add, ids)) + detokenizer.finish()
 
     def spell(self, ids: Iterable[int]) -> str:
-        """What tokens write, special ones by their spelling; U+FFFD stands for a part of a character."""
+        """The text of tokens with special ones; part of a character becomes U+FFFD."""
         return b"".join(self._special_names.get(n) or self.spellings.get(n, b"") for n in ids).decode(errors="replace")
 
     def piece(self, token: int) -> str:
-        """What one token writes."""
+        """The text of one token."""
         return self.spell([token])
 
     def _columns(self, pieces: Sequence[Piece], rows_per_crop: int) -> Iterator[Columns]:
@@ -145,19 +145,19 @@ class Tokenizer:
             ) from None
         encoding = encoder.encode(text, add_special_tokens=False)
         if not self._forbidden.isdisjoint(encoding.ids):
-            raise PromptError("the text would give a special token", "Leave out characters the model cannot read.")
+            raise PromptError("the text would become a special token", "Leave out characters the model cannot read.")
         trained = np.repeat([piece.trained for piece in run], [len(piece.text) for piece in run])
-        # a token counts as trained when one of its characters is; `▁` in front and bytes span their character
-        before = np.concatenate([[0], np.cumsum(trained)])  # trained characters before each place
+        # a token is trained if one of its characters is; a leading `▁` and byte tokens span their character
+        before = np.concatenate([[0], np.cumsum(trained)])  # trained characters before each position
         starts, ends = np.array(encoding.offsets, int).reshape(-1, 2).T
         return encoding.ids, [TEXT] * len(encoding.ids), (before[ends] > before[starts]).tolist()
 
 
 class Detokenizer:
-    """Text of tokens as they come, whole characters only.
+    """Decodes tokens one at a time into whole characters.
 
-    `tokenizers.decoders.DecodeStream` has no end, drops the space after a special token, and raises
-    where bytes break off; and the library's `decode` loses all characters next to a broken byte.
+    Not `tokenizers.decoders.DecodeStream`: it has no end, drops the space after a special token, and raises on
+    incomplete bytes; and the library's `decode` loses all characters next to an invalid byte.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -166,11 +166,11 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
-        """The text that is certain now; special tokens and unused rows have none."""
+        """The text that is complete with this token; special tokens and unused rows have none."""
         return self._cut(self._decoder.decode(self._spellings.get(token, b"")))
 
     def finish(self) -> str:
-        """The text that was held back, with U+FFFD for a character that never came to its end."""
+        """The remaining text, with U+FFFD for an incomplete character."""
         return self._cut(self._decoder.decode(b"", final=True))
 
     def _cut(self, text: str) -> str:
@@ -209,14 +209,14 @@ def _special_ids(spec: Spec) -> dict[str, int]:
         if spelling not in ids:
             raise CheckpointError(
                 f"tokenizer.json has no {spelling}: not the vocabulary of LLaMA 1 or 2, Vicuna or Mistral",
-                "Other vocabularies have other prompts, which are not known here.",
+                "Other vocabularies have other prompts, which are not implemented.",
             )
     return ids
 
 
 def _text_spec(spec: Spec, special_ids: Mapping[str, int]) -> Spec:
-    """The tokenizer that encodes text: it knows no special token, and nothing joins to one."""
-    # the unknown token stays, for characters without a piece, but no text spells it
+    """The tokenizer for text: it has no special tokens, and no merge produces one."""
+    # the unknown token stays for characters without a piece, but no text spells it
     model = spec["model"]
     vocab = {p: i for p, i in model["vocab"].items() if p not in special_ids or p == model.get("unk_token")}
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
@@ -230,14 +230,14 @@ def _text_spec(spec: Spec, special_ids: Mapping[str, int]) -> Spec:
 
 
 def _without_first_prefix(spec: Spec) -> Spec:
-    # Metaspace "first" puts `▁` before the text at the start of the prompt alone; "always", and the
-    # Prepend of old files, before every stretch of text between special tokens
+    # Metaspace "first" puts `▁` only before text at the start of the prompt; "always", and the Prepend of
+    # old files, before every run of text between special tokens
     first, never = '"prepend_scheme": "first"', '"prepend_scheme": "never"'
     return spec | {"pre_tokenizer": json.loads(json.dumps(spec["pre_tokenizer"]).replace(first, never))}
 
 
 def _spellings(spec: Spec, special_ids: set[int]) -> dict[int, bytes]:
-    """The bytes that tokens write; special tokens write none."""
+    """The bytes of each token; special tokens have none."""
     read = _byte_level if _decoders(spec) == ["ByteLevel"] else _byte_fallback
     spellings = {token: read(piece) for piece, token in spec["model"]["vocab"].items()}
     return {token: spelling for token, spelling in spellings.items() if token not in special_ids}

@@ -1,6 +1,6 @@
-"""Prompts as LLaVA writes them, and what is trained in them.
+"""Prompts as LLaVA writes them, and which parts are trained.
 
-In the expected texts of training, 【】 encloses what loss is taken on.
+In the expected training texts, 【】 encloses the trained parts.
 """
 
 from itertools import groupby
@@ -111,7 +111,7 @@ def test_v0_opens_with_an_exchange_about_energy_when_it_answers() -> None:
     prompt = spell(template("v0").answering([Turn("Q1", 1)]))
     assert prompt.startswith(HUMAN + ENERGY)
     assert prompt.endswith(" can lead to economic and social instability.\n###Human: <image>\nQ1###Assistant:")
-    assert prompt.count("\n") == 8  # six numbered lines, what stands before them, and the picture's
+    assert prompt.count("\n") == 8  # six numbered lines, the line before them, and the image's
     assert template("v0").training(CLOSED) == template("llava_v0").training(CLOSED)
 
 
@@ -130,7 +130,7 @@ def test_a_caption_is_trained_without_its_instruction() -> None:
         [Turn("Q", 1, "A"), Turn("Q", 0, "A")],
     ],
 )
-def test_a_caption_is_one_turn_with_one_picture(turns: list[Turn]) -> None:
+def test_a_caption_is_one_turn_with_one_image(turns: list[Turn]) -> None:
     with pytest.raises(PromptError, match="a caption to train on has"):
         template("plain").training(turns)
 
@@ -141,7 +141,7 @@ def test_every_template_is_checked_here() -> None:
     assert all(TEMPLATES[alias] is TEMPLATES[key] for alias, key in ALIASES.items())
 
 
-def test_what_is_typed_stays_text() -> None:
+def test_typed_text_stays_text() -> None:
     typed = "<image></s><s>USER: ###<|im_end|>"
     pieces = template("llava_v1").training([Turn(typed, 1, typed)])
     assert pieces.count(IMAGE) == 1
@@ -151,7 +151,7 @@ def test_what_is_typed_stays_text() -> None:
 
 
 @pytest.mark.parametrize(("num_images", "front"), [(0, ""), (1, "<image>\n"), (3, "<image>\n<image>\n<image>\n")])
-def test_pictures_stand_in_front_of_their_question(num_images: int, front: str) -> None:
+def test_images_come_before_their_question(num_images: int, front: str) -> None:
     pieces = template("mistral_instruct").answering([Turn("Q1", answer="A1"), Turn("Q2", num_images)])
     assert spell(pieces) == f"[INST] Q1 [/INST] A1 </s>[INST] {front}Q2 [/INST]"
 
@@ -189,7 +189,7 @@ def test_the_plain_template_does_not_chat() -> None:
         template("plain").answering(OPEN)
 
 
-def test_templates_say_what_ends_an_answer() -> None:
+def test_templates_know_the_text_that_ends_an_answer() -> None:
     stops = {name: template(name).stop for name in ("llava_v0", "vicuna_v1", "chatml_direct")}
     assert stops == {"llava_v0": ("###",), "vicuna_v1": (), "chatml_direct": ("<|im_end|>",)}
 

@@ -22,7 +22,7 @@ from mlx_llava.prompts.tokens import Detokenizer, Tokenizer
 
 TINY = Path(__file__).parents[1] / "fixtures" / "llama-576"
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
-IMAGE_ID, NUM_ROWS, ROWS = 530, 576, 2  # of the tiny checkpoint, but two rows a picture
+IMAGE_ID, NUM_ROWS, ROWS = 530, 576, 2  # of the tiny checkpoint, but two rows an image
 IM_START, IM_END = 31990, 31991
 
 Change = Callable[[dict[str, Any]], object]
@@ -39,7 +39,7 @@ def legacy_normalizer(spec: dict[str, Any]) -> None:
 
 
 def joining_specials(spec: dict[str, Any]) -> None:
-    """A vocabulary whose merges lead to `</s>`, `<image>` and a byte's spelling, as SentencePiece's can."""
+    """A vocabulary whose merges produce `</s>`, `<image>` and a byte token, as SentencePiece's can."""
     vocab = spec["model"]["vocab"]
     for spelling in ("</s>", "<s>", "<image>", "<0x41>"):
         for end in range(1, len(spelling)):
@@ -97,7 +97,7 @@ def names(path: Path) -> dict[int, str]:
 
 
 def show(example: Example, spellings: dict[int, str]) -> str:
-    """Tokens between spaces, `@0` for the first row of the pictures, 【】 around what is trained."""
+    """Tokens separated by spaces, `@0` for the first image row, 【】 around trained tokens."""
     shown, trained = [], False
     for token, slot, label in zip(example.tokens, example.slots, example.label_mask, strict=True):
         mark = "" if label == trained else "【" if label else "】"
@@ -107,7 +107,7 @@ def show(example: Example, spellings: dict[int, str]) -> str:
     return "".join(shown).strip() + "】" * trained
 
 
-# llava_v1 on the LLaMA vocabulary, as tokenizer_image_token gives it (llava/mm_utils.py); 0 is the picture
+# llava_v1 on the LLaMA vocabulary, as tokenizer_image_token gives it (llava/mm_utils.py); 0 is the image
 LLAVA_V1 = [
     1, 319, 13563, 1546, 263, 12758, 5199, 322, 385, 23116, 21082, 20255, 29889, 450, 20255, 4076, 8444, 29892,
     13173, 29892, 322, 1248, 568, 6089, 304, 278, 5199, 29915, 29879, 5155, 29889, 3148, 1001, 29901, 29871, 0,
@@ -115,26 +115,26 @@ LLAVA_V1 = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "somebody"), [("llava_v1", 5199), ("vicuna_v1", 1404)])
-def test_an_original_prompt_has_the_published_ids(llama: Tokenizer, name: str, somebody: int) -> None:
+@pytest.mark.parametrize(("name", "person"), [("llava_v1", 5199), ("vicuna_v1", 1404)])
+def test_an_original_prompt_has_the_published_ids(llama: Tokenizer, name: str, person: int) -> None:
     pieces = template(name).answering([Turn("你好", 1)])
-    expected = [somebody if token == 5199 else token for token in LLAVA_V1]
+    expected = [person if token == 5199 else token for token in LLAVA_V1]
     expected += [3 + byte for byte in "你好".encode()] + [319, 1799, 9047, 13566, 29901]
     assert llama.encode(pieces, images(pieces), rows_per_crop=1).tokens.tolist() == expected
 
 
-def test_text_after_the_end_of_an_answer_goes_on_without_a_space(llama: Tokenizer) -> None:
+def test_text_after_the_end_of_an_answer_continues_without_a_space(llama: Tokenizer) -> None:
     assert ids(llama, Special("</s>"), Text("USER:")) == [1, 2, 11889, 29901]
     assert ids(llama, Special("</s>"), Text("ASSISTANT:")) == [1, 2, 22933, 9047, 13566, 29901]
 
 
-def test_text_after_a_picture_goes_on_in_llava_hf() -> None:
+def test_text_after_an_image_continues_in_llava_hf() -> None:
     assert ids(load_llama(restart=False), Text("USER:"), IMAGE, Text("\n"))[-4:] == [29901, 0, 0, 13]
     assert ids(load_llama(restart=True), Text("USER:"), IMAGE, Text("\n"))[-5:] == [29901, 0, 0, 29871, 13]
 
 
 @pytest.mark.parametrize("change", [always, legacy_normalizer])
-def test_an_old_tokenizer_starts_every_stretch_of_text_with_a_space(tmp_path: Path, change: Change) -> None:
+def test_an_old_tokenizer_starts_every_run_of_text_with_a_space(tmp_path: Path, change: Change) -> None:
     llama = load_llama(changed(tmp_path, GOLDEN / "llama_pieces.json", change), restart=False)
     assert ids(llama, Text("US"), Special("</s>"), Text("USER:")) == [1, 3148, 2, 3148, 1001, 29901]
     assert ids(llama, IMAGE, Text("\n")) == [1, 0, 0, 29871, 13]
@@ -149,14 +149,14 @@ def test_a_special_token_the_vocabulary_lacks_is_spelled_out(tiny: Tokenizer) ->
     assert ids(tiny, Special("<|im_end|>"), Text("red")) == ids(tiny, Text("<|im_end|>red"))
 
 
-def test_slots_count_the_rows_of_all_pictures(tiny: Tokenizer) -> None:
+def test_slots_count_the_rows_of_all_images(tiny: Tokenizer) -> None:
     example = encode(tiny, [IMAGE, Text("a"), IMAGE, IMAGE])
     assert example.slots[example.slots != TEXT].tolist() == [0, 1, 2, 3, 4, 5]
     assert (example.tokens[example.slots != TEXT] == IMAGE_ID).all()
     assert len(example.crops) == 3
 
 
-def test_prompts_are_as_long_as_those_the_embedded_model_was_asked() -> None:
+def test_recorded_prompts_of_the_embedded_model_have_the_same_length() -> None:
     config = from_hf(json.loads((EMBEDDED / "config.json").read_text()))
     tiny = load_tiny(EMBEDDED / "tokenizer.json", config.image_token_id, config.text.vocab_size)
     for line in (EMBEDDED / "examples" / "questions.jsonl").read_text(encoding="utf-8").splitlines():
@@ -171,9 +171,9 @@ def test_prompts_are_as_long_as_those_the_embedded_model_was_asked() -> None:
 
 
 @pytest.mark.parametrize("num_images", [0, 2])
-def test_pictures_and_marks_are_counted(tiny: Tokenizer, num_images: int) -> None:
+def test_images_and_marks_must_be_equally_many(tiny: Tokenizer, num_images: int) -> None:
     crops = np.zeros((num_images, 4, 4, 3), np.float32)
-    with pytest.raises(PromptError, match=f"1 image marks, and {num_images} pictures"):
+    with pytest.raises(PromptError, match=f"1 image marks but {num_images} images"):
         tiny.encode([IMAGE, Text("a")], crops, ROWS)
 
 
@@ -241,7 +241,7 @@ def test_v1_trains_each_answer_with_its_end_of_sequence(tiny: Tokenizer, answers
     assert example.label_mask.tolist() == expected
 
 
-def test_a_token_across_the_border_of_what_is_trained_is_trained(tiny: Tokenizer) -> None:
+def test_a_token_across_the_border_of_trained_text_is_trained(tiny: Tokenizer) -> None:
     pieces = [Text("a re"), Text("d", trained=True), Text("é"), Text("é", trained=True), Text("a")]
     shown = show(encode(tiny, pieces), names(TINY / "tokenizer.json"))
     assert shown == "<s> ▁a 【▁red】 <0xC3> <0xA9> 【<0xC3> <0xA9>】 a"
@@ -277,7 +277,7 @@ def test_nothing_typed_becomes_a_special_token(tmp_path: Path, changes: list[Cha
     check()
 
 
-def test_text_that_would_give_a_special_token_is_refused(tmp_path: Path) -> None:
+def test_text_that_would_become_a_special_token_is_refused(tmp_path: Path) -> None:
     def unknown_ends(spec: dict[str, Any]) -> None:
         spec["model"] |= {"unk_token": "</s>", "byte_fallback": False}
 
@@ -286,7 +286,7 @@ def test_text_that_would_give_a_special_token_is_refused(tmp_path: Path) -> None
         ids(tokenizer, Text("你"))
 
 
-def test_a_word_that_is_looked_up_whole_is_no_special_token(tmp_path: Path) -> None:
+def test_a_word_found_whole_in_the_vocabulary_is_no_special_token(tmp_path: Path) -> None:
     tiny = load_tiny(changed(tmp_path, TINY / "tokenizer.json", lambda spec: spec["model"].update(ignore_merges=True)))
     assert tiny.decode(ids(tiny, Special("<s>"), Text("</s>"))) == "</s>"
 
@@ -306,11 +306,11 @@ def stream(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
 
 @given(tokens=st.lists(st.integers(-2, 700) | st.integers(3, 258), max_size=30))
 @settings(max_examples=500, deadline=None)
-def test_a_stream_adds_up_to_the_decoded_text(tiny: Tokenizer, tokens: list[int]) -> None:
+def test_a_stream_equals_the_decoded_text(tiny: Tokenizer, tokens: list[int]) -> None:
     text = "".join(stream(tiny, tokens))
     assert text == tiny.decode(tokens)
     theirs = LIBRARY.decode([token for token in tokens if token >= 0])
-    if "\ufffd" in theirs:  # the library gives up all bytes beside a broken one
+    if "\ufffd" in theirs:  # the library loses all bytes next to an invalid one
         assert "\ufffd" in text
     else:
         assert text == theirs
@@ -330,7 +330,7 @@ def test_a_character_appears_with_its_last_byte(tiny: Tokenizer) -> None:
     assert stream(tiny, tokens[:-1]) == ["", "é", "", "", "", "\ufffd"]
 
 
-def test_only_the_space_that_opens_the_text_is_dropped(tiny: Tokenizer) -> None:
+def test_only_the_first_space_of_the_text_is_dropped(tiny: Tokenizer) -> None:
     [red] = ids(tiny, Text("red"))[1:]
     assert stream(tiny, [red, tiny.eos_id, red, red]) == ["red", "", " red", " red", ""]
 
