@@ -19,7 +19,7 @@ from mlx_llava.engine.messages import Load
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.eyes import with_fit
-from mlx_llava.tui.images.kitty import Kitty, Reply, ask, multiplexed, patience
+from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
 from mlx_llava.tui.models.catalog import Chosen, sample
 from mlx_llava.tui.screens.chat import ChatScreen
 from mlx_llava.tui.session.session import Opening, Session
@@ -72,10 +72,10 @@ class ChatApp(App[int]):
         Binding("f5", "open('models')", "Models"),
     ]
 
-    def __init__(self, session: Session, opening: Opening, terminal: Reply | None = None) -> None:
+    def __init__(self, session: Session, opening: Opening, terminal: TerminalReply | None = None) -> None:
         """Show a session, and begin as `opening` says; `terminal` is what the terminal told of itself."""
         super().__init__()
-        self.terminal = terminal or Reply()
+        self.terminal = terminal or TerminalReply()
         self._kitty: Kitty | None = None
         self.session = session
         self.chat = ChatScreen(session)
@@ -297,16 +297,16 @@ def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable
     return notify
 
 
-def told() -> Reply:
+def told() -> TerminalReply:
     """What the terminal tells of itself; nothing where there is none."""
     if multiplexed(os.environ):
-        return Reply()
+        return TerminalReply()
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:
-        return Reply()
+        return TerminalReply()
     try:
-        return ask(terminal, patience(os.environ))
+        return query_terminal(terminal, reply_timeout(os.environ))
     finally:
         os.close(terminal)
 

@@ -61,9 +61,9 @@ def fetch(url: str) -> Attachment:
 
 def pasted() -> Attachment:
     """The picture on the clipboard; ImageError where there is none."""
-    data = clipboard.image()
+    data = clipboard.read_image()
     if not data:
-        raise ImageError("there is no picture on the clipboard", "Copy one, or name its file: /image PATH.")
+        raise ImageError("there is no image on the clipboard", "Copy one, or name its file: /image PATH.")
     return attachment(data, "clipboard.png")
 
 

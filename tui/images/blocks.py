@@ -1,6 +1,6 @@
-"""A picture as cells of text: two pixels in each, or dots where there are no colours.
+"""Images as cells of text: two pixels per cell, or Braille dots without colours.
 
-Also what is drawn over a picture: the grid of patches, and how much each of them counts.
+Also the overlays on an image: the grid of patches, and a heat map with one weight per patch.
 """
 
 from functools import lru_cache
@@ -17,11 +17,11 @@ Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 ASPECT = 2.0  # height of a cell in widths
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
-# eight dots of a Braille cell, U+2800, by the bit of each: rows of two
+# bit of each dot of a Braille cell, U+2800, in rows of two
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-# ordered dither of 4 x 4 pixels: Bayer 1973
+# ordered dithering by 4 x 4 pixels: Bayer 1973
 BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5) / 16
-# matplotlib's viridis at nine places: even in brightness, and for colour-blind eyes too
+# matplotlib's viridis at nine points: perceptually uniform, also for colour-blind eyes
 VIRIDIS = np.array(
     [
         [68, 71, 59, 44, 33, 40, 94, 173, 253],
@@ -32,7 +32,7 @@ VIRIDIS = np.array(
 
 
 class Box(NamedTuple):
-    """Where a picture stands: in columns, and in lines of pixels, of which a row of text has two."""
+    """The position of an image: in columns, and in lines of pixels, two per row of text."""
 
     left: int
     top: int
@@ -40,14 +40,14 @@ class Box(NamedTuple):
     height: int
 
 
-def fitted(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> tuple[int, int]:
-    """Columns and rows that a picture takes, its shape kept."""
-    box = placed(size, columns, rows, aspect)
+def fit_cells(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> tuple[int, int]:
+    """The most columns and rows that an image can fill with its shape preserved."""
+    box = center(size, columns, rows, aspect)
     return box.width, (box.height + 1) // 2
 
 
-def placed(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> Box:
-    """Where a picture stands in the middle of so many cells, as large as it fits and its shape kept."""
+def center(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> Box:
+    """The largest centered box in `columns` x `rows` cells with the shape of an image."""
     width, height = max(size[0], 1), max(size[1], 1)
     scale = min(columns / width, rows * aspect / height)
     wide = min(max(round(width * scale), 1), max(columns, 1))
@@ -55,66 +55,66 @@ def placed(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPEC
     return Box((max(columns, 1) - wide) // 2, (max(2 * rows, 1) - high) // 2, wide, high)
 
 
-def sized(image: Image.Image, columns: int, rows: int) -> Pixels:
-    """The pixels that fill so many cells, two in each."""
+def resize(image: Image.Image, columns: int, rows: int) -> Pixels:
+    """The image as pixels that fill `columns` x `rows` cells, two per cell."""
     image = image if image.mode == "RGB" else image.convert("RGB")
     width, height = max(columns, 1), max(2 * rows, 1)
     smaller = width <= image.width and height <= image.height
-    how = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
-    return np.asarray(image.resize((width, height), how, reducing_gap=2.0), np.uint8)
+    filter = Image.Resampling.HAMMING if smaller else Image.Resampling.BOX  # an enlarged pixel stays a square
+    return np.asarray(image.resize((width, height), filter, reducing_gap=2.0), np.uint8)
 
 
-def lines(pixels: Pixels) -> list[list[Segment]]:
-    """Pixels as lines of text, neighbours of the same colours in one piece."""
+def half_blocks(pixels: Pixels) -> list[list[Segment]]:
+    """Pixels as lines of text; neighbouring cells of the same colours share a segment."""
     return [_runs(line) for line in np.concatenate([pixels[0::2], pixels[1::2]], -1)]
 
 
-def dots(pixels: Pixels, on_light: bool) -> list[list[Segment]]:
-    """Pixels as lines of Braille without colours, 2 x 4 in a cell: what is bright is drawn, on light what is dark."""
-    bright = _brightness(255 - pixels if on_light else pixels)
-    rows, columns = bright.shape[0] // 4, bright.shape[1] // 2
+def braille(pixels: Pixels, on_light: bool) -> list[list[Segment]]:
+    """Pixels as lines of Braille without colours, 2 x 4 per cell; dots are bright pixels, or dark ones `on_light`."""
+    brightness = _brightness(255 - pixels if on_light else pixels)
+    rows, columns = brightness.shape[0] // 4, brightness.shape[1] // 2
     threshold = np.tile(BAYER, (rows, (columns + 1) // 2))[:, : 2 * columns]
-    drawn = (bright > threshold).reshape(rows, 4, columns, 2)
-    codes = 0x2800 + (drawn * DOTS[:, None]).sum((1, 3))
+    dots = (brightness > threshold).reshape(rows, 4, columns, 2)
+    codes = 0x2800 + (dots * DOTS[:, None]).sum((1, 3))
     return [[Segment("".join(map(chr, line)))] for line in codes.tolist()]
 
 
-def grid(pixels: Pixels, side: int) -> Pixels:
-    """The picture with lines between its side x side patches; with a chequered tint where lines would hide it.
+def draw_grid(pixels: Pixels, side: int) -> Pixels:
+    """The image with lines between its side x side patches, or a chequered tint if lines would hide it.
 
-    What is bright is darkened, what is dark made brighter.
+    Bright pixels are darkened, dark ones brightened.
     """
     down, across = _patches(len(pixels), side), _patches(pixels.shape[1], side)
     if min(len(pixels), pixels.shape[1]) >= 4 * side:
-        drawn, strength = _begins(down)[:, None] | _begins(across), 0.35
+        mask, strength = _starts(down)[:, None] | _starts(across), 0.35
     else:
-        drawn, strength = (down[:, None] + across) % 2 == 1, 0.17
+        mask, strength = (down[:, None] + across) % 2 == 1, 0.17
     colour = np.where(pixels @ LUMA > 128, 0, 255)[..., None]
-    return _blended(pixels, colour, strength * drawn)
+    return _blend(pixels, colour, strength * mask)
 
 
-def heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
-    """The picture lit where patches count, weights [side, side] from 0 to 1."""
-    light = np.clip(np.nan_to_num(_spread(weights, *pixels.shape[:2])), 0, 1)
+def draw_heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
+    """The image lit by patch weights [side, side] from 0 to 1."""
+    light = np.clip(np.nan_to_num(_per_pixel(weights, *pixels.shape[:2])), 0, 1)
     dim = (pixels + (pixels @ LUMA)[..., None]) / 2 * 0.4
-    lit = _blended(pixels, colour_of(light), np.full(light.shape, 0.4))
-    return _blended(dim, lit, light)
+    lit = _blend(pixels, viridis(light), np.full(light.shape, 0.4))
+    return _blend(dim, lit, light)
 
 
-def colour_of(weights: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The colours of weights from 0 to 1."""
-    places = np.linspace(0, 1, len(VIRIDIS))
-    return np.stack([np.interp(weights, places, VIRIDIS[:, channel]) for channel in range(3)], -1)
+def viridis(weights: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The colours [..., 3] of weights from 0 to 1."""
+    points = np.linspace(0, 1, len(VIRIDIS))
+    return np.stack([np.interp(weights, points, VIRIDIS[:, channel]) for channel in range(3)], -1)
 
 
 def patch_at(column: float, line: float, box: Box, side: int) -> tuple[int, int] | None:
-    """Row and column of the patch at a place in columns and lines of pixels; None outside the picture."""
+    """Row and column of the patch at a column and line of pixels; None outside the image."""
     x, y = (column - box.left) / box.width, (line - box.top) / box.height
     return (int(y * side), int(x * side)) if 0 <= x < 1 and 0 <= y < 1 else None
 
 
 def _brightness(pixels: Pixels) -> NDArray[np.floating]:
-    """What to draw without colours, from 0 to 1: brightness, spread out, and edges between colours of the same."""
+    """Brightness without colours, from 0 to 1: stretched luma, plus edges between equally bright colours."""
     luma = pixels @ LUMA / 255
     edges = np.zeros_like(luma)
     for axis in (0, 1):
@@ -126,7 +126,7 @@ def _brightness(pixels: Pixels) -> NDArray[np.floating]:
 
 
 def _runs(line: NDArray[np.uint8]) -> list[Segment]:
-    """A line of cells [columns, 6]; the first half of each is the colour of its upper pixel."""
+    """The segments of a line of cells [columns, 6]: the colour of the upper pixel, then of the lower."""
     starts = [0, *(np.flatnonzero((line[1:] != line[:-1]).any(-1)) + 1).tolist()]
     cells = line[starts].tolist()
     return [
@@ -137,27 +137,26 @@ def _runs(line: NDArray[np.uint8]) -> list[Segment]:
 
 @lru_cache(maxsize=1 << 16)
 def _style(cell: tuple[int, ...]) -> Style:
-    """The style of a cell of two colours."""
     return Style.from_color(Color.from_rgb(*cell[:3]), Color.from_rgb(*cell[3:]))
 
 
 def _patches(pixels: int, side: int) -> NDArray[np.intp]:
-    """Which patch each row or column of pixels belongs to."""
+    """The patch that each row or column of pixels belongs to."""
     return np.arange(pixels) * side // pixels
 
 
-def _begins(patches: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Where a patch begins that another stands before."""
+def _starts(patches: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """True at the first row or column of each patch but the first."""
     return np.diff(patches, prepend=patches[:1]) > 0
 
 
-def _spread(weights: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
-    """Weights by pixel; the largest where a pixel shows several patches."""
+def _per_pixel(weights: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
+    """The weight of each pixel: the largest of its patches."""
     down = np.maximum.reduceat(weights, _patches(height, len(weights)), axis=0)
     return np.maximum.reduceat(down, _patches(width, weights.shape[1]), axis=1)
 
 
-def _blended(pixels: NDArray, over: NDArray, share: NDArray) -> Pixels:
-    """Some of one colour, the rest of the other; `share` [height, width] of the second."""
+def _blend(pixels: NDArray, over: NDArray, share: NDArray) -> Pixels:
+    """Blend `share` [height, width] of `over` into pixels."""
     share = share[..., None]
     return np.rint(pixels * (1 - share) + over * share).astype(np.uint8)

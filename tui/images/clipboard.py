@@ -1,4 +1,4 @@
-"""The system's clipboard: text goes there, pictures come from there."""
+"""The system clipboard: write text, read images."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAMS = (["pbcopy"], ["wl-copy"], ["xclip", "-selection", "clipboard"], ["xsel", "--clipboard", "--input"])
 READERS = (["wl-paste", "--type", "image/png"], ["xclip", "-selection", "clipboard", "-t", "image/png", "-o"])
-# AppleScript's own type for PNG data; the file is the argument, so that no path is ever part of a program
+# AppleScript's type for PNG data; the file is an argument, so that a path never becomes part of the script
 MACOS = (
     "on run argv",
     "set target to open for access POSIX file (item 1 of argv) with write permission",
@@ -16,11 +16,11 @@ MACOS = (
     "close access target",
     "end run",
 )
-PATIENCE = 2.0  # seconds
+TIMEOUT = 2.0  # seconds
 
 
 def copy(text: str) -> bool:
-    """Put text on the clipboard by the first program that can; whether there was one."""
+    """Copy text with the first program that works; False if there is none."""
     for command in PROGRAMS:
         if shutil.which(command[0]) is None:
             continue
@@ -30,7 +30,7 @@ def copy(text: str) -> bool:
                 input=text.encode(errors="replace"),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
@@ -40,15 +40,15 @@ def copy(text: str) -> bool:
     return False
 
 
-def image() -> bytes | None:
-    """The picture on the clipboard, as PNG; None where there is none, or no program that could tell."""
+def read_image() -> bytes | None:
+    """The image on the clipboard as PNG; None if there is none, or no program to read it."""
     if sys.platform == "darwin":
-        return _of_macos()
-    found = (_output(command) for command in READERS if shutil.which(command[0]))
-    return next((data for data in found if data), None)
+        return _read_on_macos()
+    outputs = (_output(command) for command in READERS if shutil.which(command[0]))
+    return next((data for data in outputs if data), None)
 
 
-def _of_macos() -> bytes | None:
+def _read_on_macos() -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clipboard.png"
         lines = [part for line in MACOS for part in ("-e", line)]
@@ -58,9 +58,9 @@ def _of_macos() -> bytes | None:
 
 
 def _output(command: list[str]) -> bytes | None:
-    """What a program prints; None where it fails."""
+    """The output of a program; None if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if done.returncode else done.stdout

@@ -1,4 +1,4 @@
-"""Pictures in the terminal by the Kitty graphics protocol, in placeholders: cells of text that scroll as text does.
+"""Images in the terminal by the Kitty graphics protocol, in Unicode placeholders: cells that scroll like text.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/, "Unicode placeholders"
 """
@@ -21,14 +21,14 @@ from rich.style import Style
 if TYPE_CHECKING:
     from PIL import Image
 
-WAIT = 0.15  # seconds for a reply to begin; terminals took 0.3 to 4.5 ms
-FAR = 1.0  # … where the terminal is on another machine
-MORE = 0.5  # seconds for it to go on
-CHUNK = 4096  # bytes of base64 in one sequence, as the protocol has it
+WAIT = 0.15  # seconds until a reply begins; terminals took 0.3 to 4.5 ms
+WAIT_REMOTE = 1.0  # … over SSH
+WAIT_MORE = 0.5  # seconds until it continues
+CHUNK = 4096  # bytes of base64 in one sequence: the protocol's limit
 PROBE_ID = 31
 PLACEHOLDER = "\U0010eeee"
-# The marks that tell the row and column of a placeholder, in order: kitty, gen/rowcolumn-diacritics.txt
-_MARKS = """
+# The diacritics that number the rows and columns of placeholders: kitty, gen/rowcolumn-diacritics.txt
+_RANGES = """
     305 30d-30e 310 312 33d-33f 346 34a-34c 350-352 357 35b 363-36f 483-487 592-595 597-599 59c-5a1 5a8-5a9 5ab-5ac
     5af 5c4 610-617 657-65b 65d-65e 6d6-6dc 6df-6e2 6e4 6e7-6e8 6eb-6ec 730 732-733 735-736 73a 73d 73f-741 743 745
     747 749-74a 7eb-7f1 7f3 816-819 81b-823 825-827 829-82d 951 953-954 f82-f83 f86-f87 135d-135f 17dd 193a 1a17
@@ -38,80 +38,80 @@ _MARKS = """
 """
 
 PROBE = (
-    f"\x1b_Gi={PROBE_ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"  # a picture of one pixel: would it be shown?
+    f"\x1b_Gi={PROBE_ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"  # queries support for an image of one pixel
     "\x1b[>q"  # name and version of the terminal
-    "\x1b[c"  # every terminal answers this, and after the others
+    "\x1b[c"  # device attributes: every terminal answers this, and last
 )
-# replies to it, in either spelling of their end
+# the replies, with either string terminator
 _REPLIES = {
     "graphics": re.compile(rf"\x1b_Gi={PROBE_ID};([^\x1b]*)\x1b\\"),
     "version": re.compile(r"\x1bP>\|([^\x1b\x07]*)(?:\x1b\\|\x07)"),
     "attributes": re.compile(r"\x1b\[\?([\d;]*)c"),
 }
 _UNFINISHED = re.compile(r"\x1b(?:[_P\[][^\x07]*)?\Z")
-# of the terminals that say they show pictures, those that show them in placeholders, and since when
+# terminals that support placeholders; kitty does since _SINCE
 _KNOWN = re.compile(r"(kitty)\((\d+)\.(\d+)|(ghostty)", re.IGNORECASE)
 _SINCE = (0, 28)
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a terminal told of itself."""
+class TerminalReply:
+    """What a terminal supports, by its own account."""
 
     complete: bool = False
-    """Whether all has come that will come."""
+    """Whether the last reply has arrived."""
     graphics: bool = False
     version: str = ""
-    """Name and version, as the terminal gives them."""
+    """Name and version as the terminal reports them."""
     rest: str = ""
-    """What was typed meanwhile."""
+    """Keys typed in the meantime."""
 
     @property
     def placeholders(self) -> bool:
-        """Whether pictures can be shown in text that scrolls."""
+        """Whether images can be drawn in placeholders."""
         known = _KNOWN.match(self.version)
         return self.graphics and known is not None and (not known[1] or (int(known[2]), int(known[3])) >= _SINCE)
 
 
-def parse_reply(text: str) -> Reply:
-    """What came back after PROBE was written; call it again with more text while it is not complete."""
-    found = {name: pattern.search(text) for name, pattern in _REPLIES.items()}
+def parse_reply(text: str) -> TerminalReply:
+    """Parse the replies to PROBE; while the result is not complete, call it again with more text."""
+    matches = {name: pattern.search(text) for name, pattern in _REPLIES.items()}
     rest = text
     for pattern in _REPLIES.values():
         rest = pattern.sub("", rest)
     rest = _UNFINISHED.sub("", rest)
-    graphics, version = found["graphics"], found["version"]
-    return Reply(
-        complete=found["attributes"] is not None,
+    graphics, version = matches["graphics"], matches["version"]
+    return TerminalReply(
+        complete=matches["attributes"] is not None,
         graphics=graphics is not None and graphics[1] == "OK",
         version=version[1] if version else "",
         rest=rest,
     )
 
 
-def patience(environment: Mapping[str, str]) -> float:
-    """How long to wait for a terminal."""
-    return FAR if environment.get("SSH_CONNECTION") else WAIT
+def reply_timeout(environment: Mapping[str, str]) -> float:
+    """Seconds to wait for a terminal's reply."""
+    return WAIT_REMOTE if environment.get("SSH_CONNECTION") else WAIT
 
 
 def multiplexed(environment: Mapping[str, str]) -> bool:
-    """Whether tmux or screen stands between: they take the question for a title of their window."""
+    """Whether tmux or screen is in between: they take the probe for a window title."""
     return "TMUX" in environment or environment.get("TERM", "").startswith(("tmux", "screen"))
 
 
-def ask(terminal: int, seconds: float) -> Reply:
-    """What the terminal of a file descriptor tells of itself; what was typed meanwhile is in the reply too."""
+def query_terminal(terminal: int, timeout: float) -> TerminalReply:
+    """Query the terminal behind a file descriptor; keys typed in the meantime are in the reply's `rest`."""
     import termios  # not on Windows
     import tty
 
-    before, text, deadline = termios.tcgetattr(terminal), b"", time.monotonic() + seconds
+    before, text, deadline = termios.tcgetattr(terminal), b"", time.monotonic() + timeout
     try:
         tty.setraw(terminal, termios.TCSADRAIN)
         os.write(terminal, PROBE.encode())
         while (left := deadline - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
             new = os.read(terminal, 4096)
             text += new
-            deadline = time.monotonic() + MORE
+            deadline = time.monotonic() + WAIT_MORE
             if not new or parse_reply(text.decode(errors="replace")).complete:
                 break
     finally:
@@ -120,44 +120,44 @@ def ask(terminal: int, seconds: float) -> Reply:
 
 
 class Kitty:
-    """Pictures that a terminal holds, by numbers that no other program of it is likely to use."""
+    """The images transmitted to a terminal, under random ids that other programs are unlikely to use."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        """`write` hands text to the terminal, in order with all else that is drawn."""
+        """`write` sends text to the terminal, in order with everything else on screen."""
         self._write = write
-        self._number = random.getrandbits(24)
-        self._held: set[int] = set()
+        self._last_number = random.getrandbits(24)
+        self._ids: set[int] = set()
 
     def show(self, pil_image: "Image.Image", columns: int, rows: int) -> tuple[int, list[list[Segment]]]:
-        """Give a picture to the terminal; its number, and the lines in whose place it is seen."""
-        self._number += 1
-        image = image_id(self._number)
+        """Transmit an image; returns its id and the placeholder cells it is drawn in."""
+        self._last_number += 1
+        image = image_id(self._last_number)
         file = BytesIO()
         pil_image.save(file, "PNG", compress_level=1)
         for sequence in transmit(image, file.getvalue(), columns, rows):
             self._write(sequence)
-        self._held.add(image)
+        self._ids.add(image)
         return image, placeholders(image, columns, rows)
 
     def forget(self, image: int) -> None:
-        """Take a picture back."""
-        if image in self._held:
-            self._held.remove(image)
+        """Delete a transmitted image."""
+        if image in self._ids:
+            self._ids.remove(image)
             self._write(delete(image))
 
     def close(self) -> None:
-        """Take all pictures back."""
-        for image in [*self._held]:
+        """Delete all transmitted images."""
+        for image in [*self._ids]:
             self.forget(image)
 
 
 def image_id(number: int) -> int:
-    """An id for the picture of that number: 24 bits that are never 0, as a colour carries them."""
+    """A number as an image id: 24 bits, never 0, because the id travels as a colour."""
     return number % 0xFFFFFF + 1
 
 
 def transmit(image: int, png: bytes, columns: int, rows: int) -> Iterator[str]:
-    """Sequences that give a PNG to the terminal, to be shown in placeholders of so many cells."""
+    """Sequences that transmit a PNG, to be drawn in `columns` x `rows` placeholder cells."""
     columns, rows = min(columns, len(MARKS)), min(rows, len(MARKS))
     data = base64.standard_b64encode(png).decode()
     chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)] or [""]
@@ -168,20 +168,20 @@ def transmit(image: int, png: bytes, columns: int, rows: int) -> Iterator[str]:
 
 
 def placeholders(image: int, columns: int, rows: int) -> list[list[Segment]]:
-    """Lines of text in whose place the terminal shows a picture; every cell tells its own row and column."""
+    """Lines of cells that the terminal draws an image in; each cell encodes its row and column."""
     style = Style.from_color(Color.from_rgb(image >> 16 & 0xFF, image >> 8 & 0xFF, image & 0xFF))
     across = MARKS[:columns]
     return [[Segment("".join(PLACEHOLDER + row + column for column in across), style)] for row in MARKS[:rows]]
 
 
 def delete(image: int) -> str:
-    """A sequence that makes the terminal forget a picture."""
+    """The sequence that deletes an image."""
     return f"\x1b_Ga=d,d=I,q=2,i={image}\x1b\\"
 
 
 def _marks() -> str:
-    """All marks, from ranges of their codes."""
-    ranges = [part.partition("-") for part in _MARKS.split()]
+    """The diacritics of _RANGES, in order."""
+    ranges = [part.partition("-") for part in _RANGES.split()]
     return "".join(chr(code) for a, _, b in ranges for code in range(int(a, 16), int(b or a, 16) + 1))
 
 

@@ -52,10 +52,10 @@ class ImageView(Widget):
         return self._fitted(width, viewport.height)[1]
 
     def _fitted(self, columns: int, rows: int) -> tuple[int, int]:
-        from mlx_llava.tui.images.blocks import fitted
+        from mlx_llava.tui.images.blocks import fit_cells
 
         columns, rows = (min(have, most or have) for have, most in zip((columns, rows), self.most, strict=True))
-        return fitted(self.image.size, max(columns, 1), max(rows, 1))
+        return fit_cells(self.image.size, max(columns, 1), max(rows, 1))
 
     def patch_at(self, x: int, y: int, side: int) -> tuple[int, int] | None:
         """Row and column of the patch in a cell, of side x side; None beside the picture."""
@@ -109,16 +109,16 @@ class ImageView(Widget):
 
     def _coarsely(self, columns: int, rows: int) -> list[list[Segment]]:
         """Cells of two pixels each; of dots, where there are no colours."""
-        from mlx_llava.tui.images.blocks import dots, lines, sized
+        from mlx_llava.tui.images.blocks import braille, half_blocks, resize
 
         if os.environ.get("NO_COLOR"):
             on_light = not self.app.current_theme.dark
-            return dots(self._painted(sized(self.image, 2 * columns, 2 * rows)), on_light)
-        return lines(self._painted(sized(self.image, columns, rows)))
+            return braille(self._painted(resize(self.image, 2 * columns, 2 * rows)), on_light)
+        return half_blocks(self._painted(resize(self.image, columns, rows)))
 
     def _painted(self, pixels: "Pixels") -> "Pixels":
         """The picture with what is to be seen on it."""
-        from mlx_llava.tui.images.blocks import grid, heat
+        from mlx_llava.tui.images.blocks import draw_grid, draw_heat
 
-        pixels = pixels if self.weights is None else heat(pixels, self.weights)
-        return grid(pixels, self.patches) if self.patches else pixels
+        pixels = pixels if self.weights is None else draw_heat(pixels, self.weights)
+        return draw_grid(pixels, self.patches) if self.patches else pixels

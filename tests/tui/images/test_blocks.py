@@ -1,4 +1,4 @@
-"""Pictures as text: the right size, the right colours, and what is laid over them in the right place."""
+"""Images as text: the right size and colours, with overlays in the right place."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.segment import Segment
 
-from mlx_llava.tui.images.blocks import Box, colour_of, dots, fitted, grid, heat, lines, patch_at, placed, sized
+from mlx_llava.tui.images.blocks import (
+    Box,
+    braille,
+    center,
+    draw_grid,
+    draw_heat,
+    fit_cells,
+    half_blocks,
+    patch_at,
+    resize,
+    viridis,
+)
 
 edges = st.integers(1, 5000)
 cells = st.integers(1, 120)
@@ -18,7 +29,7 @@ def flat(colour: tuple[int, int, int], width: int = 8, height: int = 8) -> Image
 
 
 def blocks(image: Image.Image, columns: int, rows: int) -> list[list[Segment]]:
-    return lines(sized(image, columns, rows))
+    return half_blocks(resize(image, columns, rows))
 
 
 def text(shown: list[list[Segment]]) -> list[str]:
@@ -34,8 +45,8 @@ def colours_of(segment: Segment) -> tuple[object, object]:
 
 
 @given(edges, edges, cells, cells)
-def test_a_picture_fills_one_direction_and_keeps_its_shape(width: int, height: int, columns: int, rows: int) -> None:
-    box = placed((width, height), columns, rows)
+def test_an_image_fills_one_direction_and_keeps_its_shape(width: int, height: int, columns: int, rows: int) -> None:
+    box = center((width, height), columns, rows)
     assert box.left >= 0 <= box.top
     assert box.left + box.width <= columns
     assert box.top + box.height <= 2 * rows
@@ -43,14 +54,14 @@ def test_a_picture_fills_one_direction_and_keeps_its_shape(width: int, height: i
     scale = min(columns / width, 2 * rows / height)
     assert abs(box.width - width * scale) <= 0.5 or box.width == 1
     assert abs(box.height - height * scale) <= 0.5 or box.height == 1
-    assert fitted((width, height), columns, rows) == (box.width, -(-box.height // 2))
+    assert fit_cells((width, height), columns, rows) == (box.width, -(-box.height // 2))
 
 
 @given(cells, cells, st.booleans())
-def test_every_form_fills_its_cells_exactly(columns: int, rows: int, on_light: bool) -> None:
+def test_blocks_and_braille_fill_their_cells_exactly(columns: int, rows: int, on_light: bool) -> None:
     image = Image.linear_gradient("L").convert("RGB").resize((30, 20))
     assert [len(line) for line in text(blocks(image, columns, rows))] == [columns] * rows
-    shown = dots(sized(image, 2 * columns, 2 * rows), on_light)
+    shown = braille(resize(image, 2 * columns, 2 * rows), on_light)
     assert [len(line) for line in text(shown)] == [columns] * rows
     assert all(segment.style is None for line in shown for segment in line)
 
@@ -64,30 +75,30 @@ def test_a_cell_shows_two_pixels() -> None:
     assert (second.text, colours_of(second)) == (" ", ((255, 0, 0), (255, 0, 0)))
 
 
-def test_neighbours_of_one_colour_are_one_piece() -> None:
+def test_neighbours_of_one_colour_are_one_segment() -> None:
     assert [[(s.text, colours_of(s)[0]) for s in line] for line in blocks(flat((1, 2, 3)), 40, 2)] == [
         [(" " * 40, (1, 2, 3))]
     ] * 2
 
 
-def test_without_colours_what_is_bright_is_drawn_or_what_is_dark() -> None:
+def test_braille_draws_bright_pixels_or_dark_ones_on_light() -> None:
     image = flat((0, 0, 0), 4, 4)
     image.paste((255, 255, 255), (2, 0, 4, 4))
-    assert text(dots(sized(image, 4, 2), on_light=False)) == ["⠀⣿"]
-    assert text(dots(sized(image, 4, 2), on_light=True)) == ["⣿⠀"]
+    assert text(braille(resize(image, 4, 2), on_light=False)) == ["⠀⣿"]
+    assert text(braille(resize(image, 4, 2), on_light=True)) == ["⣿⠀"]
 
 
 def test_brightness_becomes_a_share_of_dots() -> None:
     for level in (0, 64, 128, 192, 255):
-        (line,) = text(dots(sized(flat((level, level, level), 64, 64), 32, 2), on_light=False))
-        drawn = sum((ord(c) - 0x2800).bit_count() for c in line)
-        assert drawn / (8 * 16) == pytest.approx(level / 255, abs=1 / 16)
+        (line,) = text(braille(resize(flat((level, level, level), 64, 64), 32, 2), on_light=False))
+        dots = sum((ord(c) - 0x2800).bit_count() for c in line)
+        assert dots / (8 * 16) == pytest.approx(level / 255, abs=1 / 16)
 
 
 @pytest.mark.parametrize("pixels", [96, 48, 24, 10])
-def test_the_grid_is_seen_at_every_size(pixels: int) -> None:
+def test_the_grid_is_visible_at_every_size(pixels: int) -> None:
     plain = np.full((pixels, pixels, 3), 100, np.uint8)
-    drawn = grid(plain, 24)
+    drawn = draw_grid(plain, 24)
     assert (drawn != plain).any()
     assert (drawn == plain).any()
     assert (plain == 100).all()
@@ -96,36 +107,36 @@ def test_the_grid_is_seen_at_every_size(pixels: int) -> None:
 
 
 @given(st.integers(0, 23), st.integers(0, 23), st.integers(6, 120), st.integers(6, 120))
-def test_a_patch_that_counts_is_seen_where_it_stands(row: int, column: int, height: int, width: int) -> None:
+def test_a_heavy_patch_is_lit_in_its_place(row: int, column: int, height: int, width: int) -> None:
     weights = np.zeros((24, 24))
     weights[row, column] = 1
     pixels = np.full((height, width, 3), 200, np.uint8)
-    shown = heat(pixels, weights)
-    lit = np.argwhere((shown != heat(pixels, np.zeros((24, 24)))).any(-1))
-    assert len(lit)  # also where a pixel shows several patches
+    shown = draw_heat(pixels, weights)
+    lit = np.argwhere((shown != draw_heat(pixels, np.zeros((24, 24)))).any(-1))
+    assert len(lit)  # also if a pixel shows several patches
     for y, x in lit:
         assert row in range(y * 24 // height, max((y + 1) * 24 // height, y * 24 // height + 1))
         assert column in range(x * 24 // width, max((x + 1) * 24 // width, x * 24 // width + 1))
 
 
-def test_light_runs_from_dark_to_bright_and_bears_bad_numbers() -> None:
+def test_heat_runs_from_dark_to_bright_and_tolerates_bad_numbers() -> None:
     pixels = np.full((24, 24, 3), 128, np.uint8)
     weights = np.zeros((24, 24))
     weights[0, :5] = [0.5, 1, 7, np.nan, -1]
-    bright = heat(pixels, weights)[0, :6].sum(-1)
+    bright = draw_heat(pixels, weights)[0, :6].sum(-1)
     assert bright[5] == bright[3] == bright[4] < bright[0] < bright[1] == bright[2]
-    scale = colour_of(np.linspace(0, 1, 50)) @ [0.299, 0.587, 0.114]
+    scale = viridis(np.linspace(0, 1, 50)) @ [0.299, 0.587, 0.114]
     assert (np.diff(scale) > 0).all()
 
 
-def test_a_place_on_the_screen_is_a_patch() -> None:
-    box = placed((100, 100), 80, 24)
+def test_a_position_on_the_screen_is_a_patch() -> None:
+    box = center((100, 100), 80, 24)
     assert box == Box(16, 0, 48, 48)
     assert patch_at(16, 0, box, 24) == (0, 0)
     assert patch_at(16 + 47.9, 47.9, box, 24) == (23, 23)
     assert patch_at(15, 0, box, 24) is patch_at(64, 0, box, 24) is patch_at(20, 48, box, 24) is None
 
 
-def test_any_mode_of_picture_is_shown() -> None:
+def test_images_of_any_mode_are_shown() -> None:
     for mode in ("1", "L", "P", "RGBA", "CMYK"):
         assert len(text(blocks(Image.new(mode, (5, 5)), 3, 2))) == 2

@@ -1,4 +1,4 @@
-"""Pictures on the clipboard: what a program hands out is attached."""
+"""Images on the clipboard become attachments."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 
 
 def program(folder: Path, name: str, script: str) -> None:
-    """A program of that name, alone on the path."""
+    """Put a program with this name on the path."""
     file = folder / name
     file.write_text(f"#!{sys.executable}\nimport sys, pathlib\n{script}\n")
     file.chmod(0o755)
@@ -32,32 +32,32 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 PRINTS = f"sys.stdout.buffer.write(pathlib.Path({str(SCENE)!r}).read_bytes())"
 
 
-def test_the_first_program_with_a_picture_gives_it(path: Path) -> None:
+def test_the_first_program_with_an_image_is_used(path: Path) -> None:
     program(path, "wl-paste", "sys.exit('no such type')")
     program(path, "xclip", f"assert sys.argv[1:] == {clipboard.READERS[1][1:]}; {PRINTS}")
-    assert clipboard.image() == SCENE.read_bytes()
+    assert clipboard.read_image() == SCENE.read_bytes()
     assert pasted().size == (160, 120)
 
 
-def test_on_macos_applescript_writes_it_to_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_macos_applescript_writes_the_image_to_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     script = f"pathlib.Path(sys.argv[-1]).write_bytes(pathlib.Path({str(SCENE)!r}).read_bytes())"
     program(path, "osascript", f"assert 'PNGf' in ' '.join(sys.argv); {script}")
-    assert clipboard.image() == SCENE.read_bytes()
+    assert clipboard.read_image() == SCENE.read_bytes()
     program(path, "osascript", "sys.exit(1)")
-    assert clipboard.image() is None
+    assert clipboard.read_image() is None
 
 
 @pytest.mark.parametrize("script", ["sys.exit(1)", "print(end='')", None])
-def test_without_a_picture_that_is_said(script: str | None, path: Path) -> None:
+def test_an_empty_clipboard_is_an_error(script: str | None, path: Path) -> None:
     if script:
         program(path, "wl-paste", script)
-    with pytest.raises(ImageError, match="no picture on the clipboard"):
+    with pytest.raises(ImageError, match="no image on the clipboard"):
         pasted()
 
 
 @on_loop
-async def test_a_command_and_a_paste_of_no_text_attach_it(path: Path) -> None:
+async def test_a_command_and_a_paste_without_text_attach_the_image(path: Path) -> None:
     program(path, "wl-paste", PRINTS)
     async with running(ScriptedWorker()) as driver:
         await driver.type("/paste", "enter")
@@ -66,4 +66,4 @@ async def test_a_command_and_a_paste_of_no_text_attach_it(path: Path) -> None:
         await driver.shows("2 clipboard.png 160×120")
         program(path, "wl-paste", "sys.exit(1)")
         await driver.type("/paste", "enter")
-        await driver.shows("there is no picture on the clipboard")
+        await driver.shows("there is no image on the clipboard")

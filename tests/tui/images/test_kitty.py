@@ -1,4 +1,4 @@
-"""What is written for Kitty graphics, read back as a terminal reads it; and replies as terminals give them."""
+"""Kitty graphics as a terminal parses them, and replies as terminals send them."""
 
 import base64
 import os
@@ -23,12 +23,12 @@ from mlx_llava.tui.images.kitty import (
     PLACEHOLDER,
     PROBE,
     Kitty,
-    Reply,
-    ask,
+    TerminalReply,
     delete,
     image_id,
     parse_reply,
     placeholders,
+    query_terminal,
     transmit,
 )
 
@@ -43,14 +43,14 @@ REFUSING = "\x1b_Gi=31;ENOTSUP: no\x1b\\\x1b[?62c"
 
 
 def commands(text: str) -> list[tuple[dict[str, str], str]]:
-    """The keys and payload of each sequence, nothing left between them."""
+    """The keys and payload of each sequence; nothing else may be between them."""
     found = re.findall(r"\x1b_G([^;\x1b]*)(?:;([^\x1b]*))?\x1b\\", text)
     assert re.sub(r"\x1b_G[^\x1b]*\x1b\\", "", text) == ""
     return [(dict(pair.split("=") for pair in keys.split(",")), payload) for keys, payload in found]
 
 
 @given(st.binary(max_size=20_000), st.integers(1, 400), st.integers(1, 400))
-def test_a_picture_arrives_whole_in_chunks(png: bytes, columns: int, rows: int) -> None:
+def test_an_image_arrives_whole_in_chunks(png: bytes, columns: int, rows: int) -> None:
     sent = commands("".join(transmit(7, png, columns, rows)))
     assert base64.b64decode("".join(payload for _, payload in sent)) == png
     assert all(len(payload) <= CHUNK for _, payload in sent)
@@ -62,7 +62,7 @@ def test_a_picture_arrives_whole_in_chunks(png: bytes, columns: int, rows: int) 
     assert (int(first["c"]), int(first["r"])) == (min(columns, len(MARKS)), min(rows, len(MARKS)))
 
 
-def test_placeholders_tell_where_they_stand_and_which_picture_they_show() -> None:
+def test_placeholders_encode_their_position_and_image() -> None:
     lines = placeholders(0x123456, 5, 3)
     for row, (segment,) in enumerate(lines):
         cells = re.findall(f"{PLACEHOLDER}(.)(.)", segment.text)
@@ -81,7 +81,7 @@ def test_the_marks_are_those_of_the_protocol() -> None:
 
 
 @given(st.integers(0, 2**40))
-def test_an_id_fits_into_a_colour_and_is_never_none(number: int) -> None:
+def test_an_id_fits_into_a_colour_and_is_never_zero(number: int) -> None:
     assert 0 < image_id(number) < 2**24
     assert commands(delete(image_id(number)))[0][0]["i"] == str(image_id(number))
 
@@ -98,47 +98,47 @@ def test_an_id_fits_into_a_colour_and_is_never_none(number: int) -> None:
         (REFUSING, False, False),
     ],
 )
-def test_terminals_are_known_by_their_replies(text: str, graphics: bool, placed: bool) -> None:
+def test_terminals_are_recognized_by_their_replies(text: str, graphics: bool, placed: bool) -> None:
     reply = parse_reply(text)
     assert (reply.complete, reply.graphics, reply.placeholders, reply.rest) == (True, graphics, placed, "")
 
 
 @given(st.text("abc \r", max_size=5), st.text("xyz", max_size=5), st.integers(0, len(KITTY)))
-def test_what_is_typed_meanwhile_is_given_back(before: str, after: str, cut: int) -> None:
+def test_keys_typed_in_the_meantime_are_in_the_rest(before: str, after: str, cut: int) -> None:
     assert parse_reply(before + KITTY + after).rest == before + after
     assert parse_reply(KITTY[:cut]).complete == (cut == len(KITTY))
     assert parse_reply(before + KITTY[:cut]).rest == before
 
 
 @given(st.text())
-def test_no_reply_is_too_strange(text: str) -> None:
+def test_any_text_can_be_parsed_as_a_reply(text: str) -> None:
     reply = parse_reply(text)
     assert reply.graphics == ("\x1b_Gi=31;OK\x1b\\" in text)
 
 
-def test_the_probe_ends_with_what_every_terminal_answers() -> None:
+def test_the_probe_ends_with_a_query_that_every_terminal_answers() -> None:
     assert PROBE.endswith("\x1b[c")
     assert commands(PROBE[: PROBE.index("\x1b[>q")])[0][0]["a"] == "q"
 
 
-def test_the_terminal_is_asked_and_what_was_typed_meanwhile_is_kept() -> None:
+def test_querying_a_terminal_keeps_keys_typed_in_the_meantime() -> None:
     ours, theirs = pty.openpty()
     try:
         os.write(ours, b"hi")
         terminal = Thread(target=lambda: os.write(ours, b" the" + KITTY.encode() + b"re"))
         terminal.start()
-        reply = ask(theirs, 5)
+        reply = query_terminal(theirs, 5)
         terminal.join()
         assert reply.placeholders
         assert "hi there".startswith(reply.rest)
         assert os.read(ours, 4096).decode().endswith(PROBE)
-        assert ask(theirs, 0.01) == Reply(rest="hi there"[len(reply.rest) :])
+        assert query_terminal(theirs, 0.01) == TerminalReply(rest="hi there"[len(reply.rest) :])
     finally:
         os.close(ours)
         os.close(theirs)
 
 
-def test_a_terminal_holds_a_picture_until_it_is_taken_back() -> None:
+def test_an_image_stays_in_the_terminal_until_it_is_deleted() -> None:
     written: list[str] = []
     kitty = Kitty(written.append)
     pil_image = Image.new("RGB", (40, 30), "#123456")
@@ -157,7 +157,7 @@ def test_a_terminal_holds_a_picture_until_it_is_taken_back() -> None:
 
 
 @on_loop
-async def test_pictures_of_the_chat_go_to_a_terminal_that_shows_them() -> None:
+async def test_images_of_the_chat_are_transmitted_and_deleted_at_last() -> None:
     async with running(ScriptedWorker(), size=(100, 30)) as driver:
         written: list[str] = []
         driver.app.use_kitty(Kitty(written.append))
@@ -180,4 +180,4 @@ async def test_pictures_of_the_chat_go_to_a_terminal_that_shows_them() -> None:
     done = commands("".join(written))
     shown = {c["i"] for c, _ in done if c.get("a") == "T"}
     assert keys["i"] in shown
-    assert {c["i"] for c, _ in done if c.get("a") == "d"} == shown  # all were taken back
+    assert {c["i"] for c, _ in done if c.get("a") == "d"} == shown  # all were deleted
