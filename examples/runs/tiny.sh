@@ -14,8 +14,9 @@
 #         leg 4    20,000 more and 3,500 text-only, 980 steps            38 min  shape 91.2 %, count 91.0, position 93.0
 #   (5) export     llava-hf format; scores: color 98.2 %, existence 97.8, size 97.3, reasoning 88.6, relation 67.2
 #
-# QUICK=1 takes about 6 minutes, with one thing per image. It proves that every stage runs and learns; the model itself
-# is not useful. After an interruption, the same command continues with the unfinished stage, and training with its last snapshot.
+# QUICK=1 takes about 6 minutes, with one thing per image: it proves that every stage runs and learns, but the model
+# is not useful. After an interruption, the same command continues with the unfinished stage, and training with its
+# last snapshot.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${1:-out/tiny-run}
@@ -40,7 +41,7 @@ finetune() {
         --data "$OUT/train/$3.json" --images "$OUT/train/pictures" $BATCH "${@:4}"
 }
 
-# (0) Scenes as images with COCO's captions and boxes; from these, the data of every stage and a tokenizer of 640 tokens.
+# (0) Scenes as images with COCO's captions and boxes; then the data of every stage, and a tokenizer of 640 tokens.
 once "$OUT/train" $TINY/draw.py "$OUT/train" --scenes $(size 24000 1600) --seed 1 $WORLD
 once "$OUT/test" $TINY/draw.py "$OUT/test" --scenes $(size 500 40) --seed 2 $WORLD
 once "$OUT/unseen" $TINY/draw.py "$OUT/unseen" --scenes $(size 500 40) --seed 3 $WORLD --held-out
