@@ -1,97 +1,84 @@
 """`mlx-llava look`: training data as the model sees it.
 
-Shows what is trained and what is not, what padding costs, and the pictures that the tower gets. Computes nothing:
-the same examples and batches that training makes, spelled out.
+Prints the examples and batches that training would use, without computing anything.
 """
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.errors import UsageError
+from mlx_llava.program.limits import Limits, check_limits
 from mlx_llava.program.options import optional, parse
 from mlx_llava.program.run import printable, run
 
 if TYPE_CHECKING:
     from mlx_llava.data.examples import ExampleBuilder
-    from mlx_llava.data.records import Record
-    from mlx_llava.inputs import Example
-
-
-COLUMNS = 32  # of a picture in the terminal
 
 
 @dataclass(frozen=True)
 class LookOptions:
-    """Show training data as the model sees it: what is trained, what padding costs, which pictures it gets."""
+    """Show training data as the model sees it: what is trained, what padding costs, and the images."""
 
     data: Path
     """LLaVA JSON or JSONL, or a folder with train.jsonl."""
     images: Annotated[Path | None, optional("FOLDER")] = None
-    """Where the pictures lie."""
+    """Folder of the images."""
     model: Annotated[str | None, optional("MODEL", "-m")] = None
-    """Converted folder whose tokenizer and picture settings count; the small model of this package unless given."""
+    """Converted folder whose tokenizer and image settings to use (default: the small bundled model)."""
     split: Literal["train", "valid", "test"] = "train"
-    """Which file of a folder."""
+    """File to read if --data is a folder."""
     template: Annotated[str | None, optional("NAME")] = None
-    """Prompt template, instead of the one recorded at conversion."""
-    first: int = 1
-    """Number of the first record shown."""
-    batch_size: int = 4
-    """Records shown, as one batch."""
+    """Prompt template (default: the one recorded at conversion)."""
+    first: Annotated[int, Limits(1, 2**31)] = 1
+    """Number of the first record to show."""
+    batch_size: Annotated[int, Limits(1, 2**31)] = 4
+    """Number of records to show, as one batch."""
     html: Annotated[Path | None, optional("FILE")] = None
-    """Write one self-contained page, with the pictures."""
+    """Also write a self-contained HTML page with the images."""
     stats: bool = False
-    """Count all records instead."""
+    """Print statistics over all records instead."""
 
 
 def main() -> None:
-    """Run the program."""
     run(lambda: look(parse(LookOptions, "mlx-llava look")))
 
 
 def look(options: LookOptions) -> None:
-    """Show a batch, or the counts of all records."""
+    """Print a batch, or statistics over all records."""
+    check_limits(options)
     from mlx_llava.data.dataset import read
 
-    records = read(options.data, options.images, options.split)
+    dataset = read(options.data, options.images, options.split)
     if options.stats:
         from mlx_llava.data.statistics import lines, statistics
 
-        print("\n".join(map(printable, lines(statistics(records)))))
+        print("\n".join(map(printable, lines(statistics(dataset)))))
         return
-    numbers = range(len(records))[options.first - 1 : options.first - 1 + options.batch_size]
-    shown = list(records.records(numbers))
-    if options.first < 1 or options.batch_size < 1 or not shown:
-        raise UsageError(f"--first {options.first}: there are {len(records)} records", "Give a smaller number.")
-    builder = _maker(options)
-    examples = [builder.example(record) for record in shown]
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(batch_lines(shown, examples, builder, colour)))
-    if options.html:
-        from mlx_llava.data.preview_page import page
+    records = list(dataset.records(range(len(dataset))[options.first - 1 :][: options.batch_size]))
+    if not records:
+        raise UsageError(f"--first {options.first}: there are {len(dataset)} records", "Give a smaller number.")
+    builder = _builder(options)
+    from mlx_llava.data import preview, preview_page
 
-        options.html.write_text(page(shown, examples, builder), encoding="utf-8")
+    examples = [builder.example(record) for record in records]
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print("\n".join(preview.lines(records, examples, builder, color=color)))
+    if options.html:
+        options.html.write_text(preview_page.page(records, examples, builder), encoding="utf-8")
         print(f"written to {printable(str(options.html))}", file=sys.stderr)
 
 
-def _maker(options: LookOptions) -> "ExampleBuilder":
+def _builder(options: LookOptions) -> "ExampleBuilder":
     from mlx_llava.checkpoint.config_json import from_hf
     from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
     from mlx_llava.data.examples import ExampleBuilder
     from mlx_llava.prompts.templates import template
+    from mlx_llava.resolve import folder_of
 
-    if options.model is None:
-        from mlx_llava.embedded import converted
-
-        folder = converted()
-    else:
-        from mlx_llava.checkpoint.hub import fetch
-
-        folder = fetch(options.model)
+    folder = folder_of(options.model)
     config = from_hf(converted_config(folder, options.model or "embedded"))
     return ExampleBuilder(
         template=template(options.template or config.template),
@@ -101,39 +88,6 @@ def _maker(options: LookOptions) -> "ExampleBuilder":
         images=options.images,
         max_tokens=config.text.max_position_embeddings,
     )
-
-
-def batch_lines(
-    records: "Sequence[Record]", examples: "Sequence[Example]", builder: "ExampleBuilder", colour: bool
-) -> Iterator[str]:
-    """A batch as lines of text: what is trained is green, pictures are shown; without colour it stands in 【】."""
-    from mlx_llava.data.spans import spans
-    from mlx_llava.images.pixels import to_image
-    from mlx_llava.images.thumbnail import thumbnail
-
-    lengths = [len(example.tokens) for example in examples]
-    trained = [int(example.label_mask.sum()) for example in examples]
-    places = max(lengths) * len(lengths)
-    yield (
-        f"{len(lengths)} records, {sum(lengths)} tokens, {sum(trained)} trained; "
-        f"padded to {max(lengths)}: {1 - sum(lengths) / places:.0%} padding"
-    )
-    open_mark, close_mark = ("\x1b[32m", "\x1b[0m") if colour else ("【", "】")
-    for record, example, length, count in zip(records, examples, lengths, trained, strict=True):
-        rows = int((example.slots >= 0).sum())
-        yield ""
-        yield printable(
-            f"{record.id}: {length} tokens, {count} trained, {rows} of pictures: {', '.join(record.images)}"
-        )
-        for crop in example.crops if colour else ():
-            yield from thumbnail(to_image(crop, builder.image), COLUMNS)
-        text = ""
-        for span in spans(example, builder.tokenizer, max(rows // max(len(example.crops), 1), 1)):
-            shown = printable(span.text).replace("\n", "⏎\n")
-            if span.kind == "image":
-                shown = f"[{shown}: {span.num_tokens} tokens]"
-            text += f"{open_mark}{shown}{close_mark}" if span.kind == "trained" else shown
-        yield text
 
 
 if __name__ == "__main__":

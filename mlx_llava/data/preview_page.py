@@ -1,4 +1,4 @@
-"""One self-contained page of a batch: text, what is trained, and the pictures as the tower gets them."""
+"""A batch as a self-contained HTML page: text, what is trained, and the images as the vision tower gets them."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ img { image-rendering: pixelated; height: 168px; margin-right: .5rem; border: 1p
 
 
 def page(records: Sequence[Record], examples: Sequence[Example], builder: ExampleBuilder) -> str:
-    """The page; a bar under each heading shows how much of the padded row is filled."""
+    """The HTML page; the bar under a heading shows how much of the padded row is filled."""
     longest = max(len(example.tokens) for example in examples)
     articles = "".join(
         _article(record, example, builder, longest) for record, example in zip(records, examples, strict=True)
@@ -34,7 +34,7 @@ def page(records: Sequence[Record], examples: Sequence[Example], builder: Exampl
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>A batch as the model sees it</title>'
         f"<style>{STYLE}</style><h1>A batch as the model sees it</h1>"
-        f'<p><span class="trained">trained</span> <span class="image">picture</span> context</p>{articles}</html>'
+        f'<p><span class="trained">trained</span> <span class="image">image</span> context</p>{articles}</html>'
     )
 
 

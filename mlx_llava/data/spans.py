@@ -1,4 +1,4 @@
-"""An example as a person reads it. Never imports MLX."""
+"""Splits an example into spans for people to read. Never imports MLX."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mlx_llava.prompts.tokens import Tokenizer
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive tokens of one kind: `image` rows of one picture, `trained`, or `context`."""
+    """Consecutive tokens of one kind: one `image`, `trained` text, or `context`."""
 
     kind: Literal["image", "trained", "context"]
     text: str
@@ -19,7 +19,7 @@ class Span:
 
 
 def spans(example: Example, tokenizer: Tokenizer, rows_per_crop: int) -> Iterator[Span]:
-    """An example as a person reads it: runs of picture rows collapsed, what is trained apart from what is not."""
+    """The spans of an example, in order; each image is one span."""
 
     def kind(n: int) -> tuple[str, int]:
         if example.slots[n] >= 0:
@@ -29,7 +29,7 @@ def spans(example: Example, tokenizer: Tokenizer, rows_per_crop: int) -> Iterato
     for (name, image), run_of in groupby(range(len(example.tokens)), kind):
         positions = list(run_of)
         if name == "image":
-            yield Span("image", f"picture {image + 1}", len(positions))
+            yield Span("image", f"image {image + 1}", len(positions))
         else:
             text = tokenizer.spell(example.tokens[positions].tolist())
             yield Span("trained" if name == "trained" else "context", text, len(positions))

@@ -1,4 +1,4 @@
-"""What a dataset is made of, in numbers and as lines for people."""
+"""Statistics of a dataset, and a table of them."""
 
 from array import array
 from collections import Counter
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 
 from mlx_llava.data.records import Record
 
-PREFIX = 2  # words of a question that tell its kind
+PREFIX = 2  # words at the start of a question that show its kind
 
 
 @dataclass
 class Statistics:
-    """Counts over records."""
+    """Counts over all records."""
 
     records: int = 0
     text_only: int = 0
     images: int = 0
     turns: int = 0
     answer_words: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Of each answer."""
+    """Words of each answer."""
     prefixes: Counter[str] = field(default_factory=Counter)
-    """How questions begin, and how many do."""
+    """First words of questions, with counts."""
 
     @property
     def share_text_only(self) -> float:
-        """Of all records, from 0 to 1."""
+        """Fraction of records without images."""
         return self.text_only / max(self.records, 1)
 
 
 def statistics(records: Iterable[Record]) -> Statistics:
-    """Count what is in some records."""
+    """Count over records."""
     counts, words = Statistics(), array("q")
     for record in records:
         counts.records += 1
@@ -49,18 +49,18 @@ def statistics(records: Iterable[Record]) -> Statistics:
 
 
 def lines(counts: Statistics, num_prefixes: int = 10) -> list[str]:
-    """The counts as a table."""
+    """The counts as lines of a table."""
     words = counts.answer_words
     rows = [
         ("records", f"{counts.records:,}"),
         ("text only", f"{counts.text_only:,} ({counts.share_text_only:.1%})"),
-        ("pictures", f"{counts.images:,}"),
-        ("turns", f"{counts.turns:,} ({counts.turns / max(counts.records, 1):.2f} a record)"),
+        ("images", f"{counts.images:,}"),
+        ("turns", f"{counts.turns:,} ({counts.turns / max(counts.records, 1):.2f} per record)"),
     ]
     if len(words):
-        middle, most = np.percentile(words, [50, 95])
-        spread = f"{words.mean():.1f} on average, median {middle:.0f}, 95% up to {most:.0f}, longest {words.max():,}"
-        rows.append(("words an answer", spread))
+        median, p95 = np.percentile(words, [50, 95])
+        spread = f"mean {words.mean():.1f}, median {median:.0f}, 95% up to {p95:.0f}, longest {words.max():,}"
+        rows.append(("words per answer", spread))
     for prefix, count in counts.prefixes.most_common(num_prefixes):
         rows.append((f"  {prefix or '(no words)'} ...", f"{count:,} ({count / counts.turns:.1%} of the questions)"))
     width = max(len(name) for name, _ in rows)

@@ -23,9 +23,9 @@ def test_the_table_is_for_people() -> None:
     assert lines(statistics(RECORDS), num_prefixes=2) == [
         "records           3",
         "text only         1 (33.3%)",
-        "pictures          3",
-        "turns             4 (1.33 a record)",
-        "words an answer   1.5 on average, median 1, 95% up to 3, longest 3",
+        "images            3",
+        "turns             4 (1.33 per record)",
+        "words per answer  mean 1.5, median 1, 95% up to 3, longest 3",
         "  what is ...     2 (50.0% of the questions)",
         "  (no words) ...  1 (25.0% of the questions)",
     ]

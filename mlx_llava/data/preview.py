@@ -1,0 +1,46 @@
+"""A batch as lines of text: which tokens are trained, what padding costs, and thumbnails of the images."""
+
+from collections.abc import Iterator, Sequence
+
+from mlx_llava.data.examples import ExampleBuilder
+from mlx_llava.data.records import Record
+from mlx_llava.data.spans import spans
+from mlx_llava.images.pixels import to_image
+from mlx_llava.images.thumbnail import thumbnail
+from mlx_llava.inputs import Example
+from mlx_llava.program.run import printable
+
+COLUMNS = 32  # of a thumbnail
+
+
+def lines(
+    records: Sequence[Record], examples: Sequence[Example], builder: ExampleBuilder, *, color: bool
+) -> Iterator[str]:
+    """The lines of a batch. Trained text is green and images are drawn; without color, trained text is in 【】."""
+    lengths = [len(example.tokens) for example in examples]
+    trained = sum(int(example.label_mask.sum()) for example in examples)
+    padding = 1 - sum(lengths) / (max(lengths) * len(lengths))
+    yield (
+        f"{len(lengths)} records, {sum(lengths)} tokens, {trained} trained; "
+        f"padded to {max(lengths)}: {padding:.0%} padding"
+    )
+    for record, example in zip(records, examples, strict=True):
+        yield ""
+        yield printable(
+            f"{record.id}: {len(example.tokens)} tokens, {int(example.label_mask.sum())} trained, "
+            f"{int((example.slots >= 0).sum())} of images: {', '.join(record.images)}"
+        )
+        for crop in example.crops if color else ():
+            yield from thumbnail(to_image(crop, builder.image), COLUMNS)
+        yield _text(example, builder, color)
+
+
+def _text(example: Example, builder: ExampleBuilder, color: bool) -> str:
+    start, end = ("\x1b[32m", "\x1b[0m") if color else ("【", "】")
+    text = ""
+    for span in spans(example, builder.tokenizer, builder.rows_per_crop):
+        piece = printable(span.text).replace("\n", "⏎\n")
+        if span.kind == "image":
+            piece = f"[{piece}: {span.num_tokens} tokens]"
+        text += f"{start}{piece}{end}" if span.kind == "trained" else piece
+    return text
