@@ -11,16 +11,16 @@ from mlx_llava.checkpoint.config_json import to_hf
 from mlx_llava.checkpoint.quantization import Quantization
 from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.options import ConvertOptions
-from mlx_llava.convert.sources.reading import gather
-from mlx_llava.convert.sources.survey import Source, check_head, survey
+from mlx_llava.convert.sources.gather import gather
+from mlx_llava.convert.sources.inventory import Inventory, check_head, take_inventory
 from mlx_llava.convert.sources.vocabulary import read_tokenizer
 from mlx_llava.convert.torch_bin.archive import check_sums
-from mlx_llava.convert.weights.output_folder import appearing, check_target
-from mlx_llava.convert.weights.plan import DTYPES, Planned, outputs, planned, write_weights
-from mlx_llava.convert.weights.progress import size
-from mlx_llava.convert.weights.quantize import choose, uniform
+from mlx_llava.convert.weights.output_folder import appearing, card, check_target
+from mlx_llava.convert.weights.plan import DTYPES, Planned, plan_weights, size_of, write_weights
+from mlx_llava.convert.weights.quantize import check_flags, choose
 from mlx_llava.models.llava import Llava
-from mlx_llava.program.run import printable
+from mlx_llava.program.limits import check_limits
+from mlx_llava.program.text import size
 from mlx_llava.prompts.templates import template
 
 
@@ -29,7 +29,7 @@ class Job:
     """A conversion that has been checked and can be written."""
 
     options: ConvertOptions
-    source: Source
+    inventory: Inventory
     tokenizer: bytes
     dtype: mx.Dtype
     quantized: Mapping[str, Quantization]
@@ -38,65 +38,64 @@ class Job:
     @property
     def num_bytes(self) -> int:
         """Bytes to be read."""
-        return self.source.num_bytes
+        return self.inventory.num_bytes
 
     @property
     def num_bytes_out(self) -> int:
         """Bytes of weights to be written."""
-        return sum(output.num_bytes for output in outputs(self.plan()))
+        return size_of(self.plan())
 
     def plan(self) -> list[Planned]:
-        """Every weight and what becomes of it."""
-        return planned(self.source.weights(), self.dtype, self.quantized)
+        """Every weight and the form to write it in."""
+        return plan_weights(self.inventory.weights(), self.dtype, self.quantized)
 
     def lines(self) -> Iterator[str]:
-        """The plan, for a person."""
-        dropped = f"; {self.source.dropped} more dropped on purpose" if self.source.dropped else ""
-        yield f"{self.options.hf_path}: {len(self.source.tensors)} tensors, {size(self.num_bytes)}{dropped}"
-        bits = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
-        packed = f"; {len(self.quantized)} layers packed: {'; '.join(bits)}" if bits else ""
-        yield f"{size(self.num_bytes_out)} as {str(self.dtype).removeprefix('mlx.core.')}{packed}"
-        config = self.source.config
-        yield f"template {config.template}, pictures {config.image.side} pixels, {config.image.fit}"
+        """The plan as text."""
+        dropped = f"; {self.inventory.dropped} more dropped on purpose" if self.inventory.dropped else ""
+        yield f"{self.options.hf_path}: {len(self.inventory.tensors)} tensors, {size(self.num_bytes)}{dropped}"
+        forms = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
+        quantized = f"; {len(self.quantized)} layers quantized: {'; '.join(forms)}" if forms else ""
+        yield f"{size(self.num_bytes_out)} as {str(self.dtype).removeprefix('mlx.core.')}{quantized}"
+        config = self.inventory.config
+        yield f"template {config.template}, images {config.image.side} pixels, {config.image.fit}"
         yield from self.notes
 
 
 def prepare(options: ConvertOptions) -> Job:
     """Read every config and header, and decide everything, before any weight is read."""
     _check(options)
-    given = gather(options)
-    source = survey(given, str(given.folder))
+    inputs = gather(options)
+    inventory = take_inventory(inputs)
     return Job(
         options=options,
-        source=source,
-        tokenizer=read_tokenizer(given.folder, given.config),
-        dtype=DTYPES[options.dtype] if options.dtype else source.dtype,
-        quantized=choose(Llava(given.config), options),
-        notes=given.notes,
+        inventory=inventory,
+        tokenizer=read_tokenizer(inputs.folder, inputs.config),
+        dtype=DTYPES[options.dtype] if options.dtype else inventory.dtype,
+        quantized=choose(Llava(inputs.config), options),
+        notes=inputs.notes,
     )
 
 
 def write(job: Job, progress: Callable[[int], object] = lambda num_bytes: None) -> None:
-    """Write the folder; a failure leaves what was there. `progress` gets the bytes that were written."""
-    with appearing(job.options.mlx_path, job.options.overwrite, job.num_bytes_out) as folder:
-        values = to_hf(job.source.config)
-        base = {"base": job.options.model_base} if job.options.model_base else {}
-        source = {"name": job.options.hf_path, **base, "converter": f"mlx-llava {__version__}"}
-        values["mlx_llava"]["source"] = source
-        values["quantization"] = {path: asdict(packing) for path, packing in job.quantized.items()}
-        lines = "".join(f"- {printable(line)}\n" for line in job.lines())
+    """Write the folder; a failure leaves what was there. `progress` gets the number of bytes after each write."""
+    options, values = job.options, to_hf(job.inventory.config)
+    base = {"base": options.model_base} if options.model_base else {}
+    values["mlx_llava"]["source"] = {"name": options.hf_path, **base, "converter": f"mlx-llava {__version__}"}
+    values["quantization"] = {path: asdict(quantization) for path, quantization in job.quantized.items()}
+    with appearing(options.mlx_path, options.overwrite, job.num_bytes_out) as folder:
         (folder / "tokenizer.json").write_bytes(job.tokenizer)
         (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(f"# Converted by mlx-llava\n\n{lines}", encoding="utf-8")
-        check_sums(job.source.all_tensors)
+        (folder / "README.md").write_text(card("Converted by mlx-llava", job.lines()), encoding="utf-8")
+        check_sums(job.inventory.all_tensors)
         with Reader() as reader:
-            check_head(reader, job.source)
+            check_head(reader, job.inventory)
         write_weights(folder, job.plan(), progress)
 
 
 def _check(options: ConvertOptions) -> None:
-    """Refuse what flags alone tell to be wrong, before anything is fetched."""
-    uniform(options)
+    """Refuse flags that cannot work, before anything is downloaded."""
+    check_limits(options)
+    check_flags(options)
     if options.template is not None:
         template(options.template)
     if not options.dry_run:

@@ -6,6 +6,7 @@ Knows no file format: `checkpoint/config_json` reads these from a checkpoint's c
 from dataclasses import dataclass, field
 from typing import Literal
 
+Dtype = Literal["float16", "bfloat16", "float32"]
 Fit = Literal["crop", "pad"]
 FITS: tuple[Fit, ...] = ("crop", "pad")
 # openai/clip-vit-large-patch14, preprocessor_config.json

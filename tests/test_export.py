@@ -88,7 +88,7 @@ def test_a_projector_without_a_llava_hf_form_is_refused(depth: int, tmp_path: Pa
 
 
 def test_a_target_that_is_there_is_left_alone(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="already there"):
+    with pytest.raises(ConversionError, match="already exists"):
         exported(model, model)
 
 

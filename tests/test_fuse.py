@@ -154,7 +154,7 @@ def test_flags_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             fused(tmp_path / "model", tmp_path, tmp_path / "out", **options)
     (tmp_path / "old").mkdir()
-    with pytest.raises(ConversionError, match="already there"):
+    with pytest.raises(ConversionError, match="already exists"):
         fused(tmp_path / "model", tmp_path / "adapters", tmp_path / "old")
     for model, folder in (("old", "adapters"), ("model", "old/adapters")):
         with pytest.raises(ConversionError, match="which is still needed"):

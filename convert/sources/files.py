@@ -1,13 +1,14 @@
-"""The weight files of a checkpoint: safetensors where there are any, PyTorch's .bin otherwise."""
+"""The weight files of a checkpoint: safetensors if there are any, otherwise PyTorch's .bin."""
 
 import re
 from pathlib import Path
 
 from mlx_llava.checkpoint.hub import FILES, REPOSITORY, fetch
 from mlx_llava.checkpoint.reader import read_index
+from mlx_llava.checkpoint.regular_file import spell
 from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
-from mlx_llava.convert.torch_bin.archive import damaged, read_file, spell
+from mlx_llava.convert.torch_bin.archive import damaged, read_file
 from mlx_llava.errors import ModelError
 
 SINGLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -16,7 +17,7 @@ BIN_FILES = ("*.json", "*.bin", "tokenizer.model")
 
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint folder; CheckpointError where it has no weights, or damaged ones."""
+    """All tensors of a checkpoint folder; CheckpointError if it has none, or damaged ones."""
     if not any(folder.glob("*.safetensors*")):
         if (folder / INDEX).exists():
             return _read_shards(folder, read_json(folder / INDEX).get("weight_map"))
@@ -25,13 +26,13 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
     return read_index(folder)
 
 
-def fetch_checkpoint(name: str, revision: str | None = None, *, tuned: bool = False) -> Path:
-    """The folder `name`, or the local copy of the hub repository, with .bin weights where it has no others.
+def fetch_checkpoint(name: str, revision: str | None = None, *, with_bin: bool = False) -> Path:
+    """The folder `name`, or the local copy of the hub repository; .bin weights only if it has no others.
 
     Args:
-        tuned: what a tuning left, of which LLaVA keeps a part in .bin files whatever the rest is.
+        with_bin: always with .bin files: LLaVA's adapter folders have some beside safetensors.
     """
-    if tuned:
+    if with_bin:
         return fetch(name, revision, (*FILES, "*.bin"))
     try:
         return fetch(name, revision, FILES)

@@ -1,4 +1,4 @@
-"""How a checkpoint prepares its pictures: preprocessor_config.json, or its place in processor_config.json."""
+"""How a checkpoint prepares images: preprocessor_config.json, or the same section of processor_config.json."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ HARMLESS = frozenset(
 
 
 def with_images(config: LlavaConfig, folder: Path) -> LlavaConfig:
-    """The config with the picture settings of a folder's own files; without such files it stays as it is."""
+    """The config with the image settings of a folder's files; unchanged if it has no such file."""
     if (path := folder / "preprocessor_config.json").exists():
         return replace(config, image=read(Section(read_json(path), path.name), config.image))
     if (path := folder / "processor_config.json").exists():
@@ -26,8 +26,8 @@ def with_images(config: LlavaConfig, folder: Path) -> LlavaConfig:
     return config
 
 
-def read(keys: Section, known: ImageConfig) -> ImageConfig:
-    """CLIP's picture settings; ConfigError for any that are not CLIP's."""
+def read(keys: Section, default: ImageConfig) -> ImageConfig:
+    """Image settings; ConfigError for any that CLIP does not have."""
     keys.only("image_processor_type", *CLIP, *LLAVA)
     keys.only("feature_extractor_type", *CLIP)
     for key in ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"):
@@ -38,18 +38,18 @@ def read(keys: Section, known: ImageConfig) -> ImageConfig:
         raise keys.error("rescale_factor", keys.get("rescale_factor"), "1/255")
     size = _edge(keys, "size", ("shortest_edge",))
     crop = _edge(keys, "crop_size", ("height", "width"))
-    if {size, crop} != {known.side}:
+    if {size, crop} != {default.side}:
         raise ConfigError(
-            f"{keys.where}: pictures are resized to {size} and cropped to {crop}, the tower sees {known.side} pixels",
+            f"{keys.where}: images are resized to {size} and cropped to {crop}; the tower takes {default.side} pixels",
             "The file does not belong to this checkpoint's config.json.",
         )
     pads = keys.get("image_processor_type") in LLAVA and keys.flag("do_pad", False)
     keys.only("do_pad", pads)  # CLIP's own never pads
     image = ImageConfig(
-        side=known.side,
-        fit="pad" if pads else known.fit,
-        mean=keys.triple("image_mean") if "image_mean" in keys else known.mean,
-        std=keys.triple("image_std") if "image_std" in keys else known.std,
+        side=default.side,
+        fit="pad" if pads else default.fit,
+        mean=keys.triple("image_mean") if "image_mean" in keys else default.mean,
+        std=keys.triple("image_std") if "image_std" in keys else default.std,
     )
     keys.finish(HARMLESS)
     return image

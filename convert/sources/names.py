@@ -1,8 +1,8 @@
-"""What a tensor of a published checkpoint is called here: a table of patterns, read in order.
+"""Our names for the tensors of published checkpoints: a table of patterns, read in order.
 
 Three generations of files: original LLaVA (`model.layers`, `model.mm_projector`), llava-hf as released
 (`language_model.model`, `vision_tower.vision_model`), and llava-hf in transformers 4.52 and later
-(`model.language_model`, or released names with a tower that has lost its `vision_model`).
+(`model.language_model`, or released names with a tower without `vision_model`).
 """
 
 import re
@@ -13,7 +13,7 @@ from mlx_llava.errors import ConversionError
 
 
 class Rule(NamedTuple):
-    """A pattern over whole names and the new name; None drops the tensor on purpose."""
+    """A pattern for whole names, and the new name; None drops the tensor on purpose."""
 
     pattern: str
     ours: str | None
@@ -36,7 +36,7 @@ RULES = (
     Rule(r"(?:language_model\.)?lm_head\.weight", r"language_model.lm_head.weight"),
 )
 
-# A CLIP checkpoint of its own, where the tower is not part of the LLaVA checkpoint.
+# A CLIP checkpoint, for a LLaVA checkpoint without a tower.
 TOWER_RULES = (
     Rule(r"(?:vision_model\.)?embeddings\.position_ids", None),
     Rule(r"(?:vision_model\.)?" + TOWER, r"vision_tower.\1"),
@@ -45,28 +45,28 @@ TOWER_RULES = (
 
 
 def new_name(name: str, rules: Iterable[Rule] = RULES) -> str | None:
-    """Our name for a tensor, None for one that is dropped on purpose; ConversionError when no rule fits."""
+    """Our name for a tensor, None for one dropped on purpose; ConversionError if no rule matches."""
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
             return rule.ours and match.expand(rule.ours)
     raise ConversionError(
         f"{name[:80]}: no rule for this tensor",
-        "If it belongs to a LLaVA, add a rule to convert/names.py.",
+        "If it belongs to a LLaVA, add a rule to convert/sources/names.py.",
     )
 
 
-def plan(names: Iterable[str], rules: Iterable[Rule] = RULES) -> Mapping[str, str]:
-    """`{ours: theirs}` for every tensor that is kept."""
+def new_names(names: Iterable[str], rules: Iterable[Rule] = RULES) -> Mapping[str, str]:
+    """`{ours: theirs}` for every tensor that is not dropped."""
     rules = tuple(rules)
-    found: dict[str, str] = {}
+    theirs: dict[str, str] = {}
     for name in names:
         ours = new_name(name, rules)
         if ours is None:
             continue
-        if ours in found:
+        if ours in theirs:
             raise ConversionError(
-                f"{name} and {found[ours]} are both {ours}",
+                f"{name} and {theirs[ours]} are both {ours}",
                 "The checkpoint holds the same tensor twice; remove one.",
             )
-        found[ours] = name
-    return found
+        theirs[ours] = name
+    return theirs

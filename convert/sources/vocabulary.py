@@ -1,4 +1,4 @@
-"""tokenizer.json of a checkpoint, made from SentencePiece where it has only that. The one user of transformers."""
+"""tokenizer.json of a checkpoint, converted from SentencePiece if that is all it has. The only user of transformers."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from mlx_llava.checkpoint.strict_json import Section, read_json
 from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import CheckpointError
 
-# Words, digits, bytes and a line break, where tokenizers of other kinds differ.
+# Words, digits, bytes and a line break, on which tokenizers of other kinds differ.
 SAMPLE = "USER: What's on the 3 plates?\n ASSISTANT:  Zwei Äpfel, 一个梨 (2.50 €)."
 ADVICE = "Download the file again, or give the folder a tokenizer.json."
 
@@ -18,8 +18,8 @@ ADVICE = "Download the file again, or give the folder a tokenizer.json."
 def read_tokenizer(source: Path, config: LlavaConfig) -> bytes:
     """The tokenizer.json of a checkpoint, checked against its config.
 
-    Original LLaVA ships `tokenizer.model` alone: transformers' converter reads its pieces, from a folder that
-    holds nothing else, so that no code and no template of the checkpoint is seen.
+    Original LLaVA ships only `tokenizer.model`. transformers' converter reads it from a folder that holds nothing
+    else, so that it cannot use code or templates of the checkpoint.
     """
     if (source / "tokenizer.json").exists():
         load_tokenizer(source, config)
@@ -39,7 +39,7 @@ def read_tokenizer(source: Path, config: LlavaConfig) -> bytes:
 
 def _from_sentencepiece(folder: Path, legacy: bool, where: Path) -> None:
     """Write the folder's tokenizer.json from its tokenizer.model; both must give the same tokens."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that it found no torch
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # about the missing torch
     from sentencepiece import SentencePieceProcessor
     from transformers import LlamaTokenizer
 
@@ -49,11 +49,11 @@ def _from_sentencepiece(folder: Path, legacy: bool, where: Path) -> None:
     except Exception as error:  # the libraries raise nothing narrower
         raise CheckpointError(f"{where}: not a SentencePiece model", ADVICE) from error
     if original.encode(SAMPLE) != tokenizer.encode(SAMPLE, add_special_tokens=False):
-        raise CheckpointError(f"{where}: not a tokenizer of LLaMA's kind", "Give the folder a tokenizer.json.")
+        raise CheckpointError(f"{where}: not a LLaMA tokenizer", "Give the folder a tokenizer.json.")
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _legacy(source: Path) -> bool:
-    """Whether text after a special token starts with a space of its own, as LLaMA's tokenizer did until 2023."""
+    """Whether text after a special token gets another leading space, as in LLaMA's tokenizer until 2023."""
     path = source / "tokenizer_config.json"
     return path.exists() and Section(read_json(path), path.name).flag("legacy", False)

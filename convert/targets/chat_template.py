@@ -1,7 +1,6 @@
-"""A prompt template in Jinja, for the `apply_chat_template` of transformers.
+"""A prompt template in Jinja, for `apply_chat_template` of transformers.
 
-It writes the same text; pictures of a message stand before its text, a line each. The first `<s>` is left to the
-tokenizer.
+It writes the same text. Images of a message come before its text, one per line; the tokenizer adds the first `<s>`.
 """
 
 import json
@@ -31,11 +30,11 @@ FIRST
 
 
 def jinja(template: Template) -> str:
-    """The Jinja text that writes what the pieces of the template spell."""
+    """The Jinja source that writes the pieces of the template."""
     layout = template.layout
     words = {
         "SYSTEM": _quoted(template.system),
-        "FIRST": "".join(map(_first, layout.first)) + _shown(_opening(template)),
+        "FIRST": "".join(map(_first, layout.first)) + _output(_opening(template)),
         "IMAGE": _quoted(spell(template.image) + "\n"),
         "LATER": _quoted(spell(layout.later)),
         "CUE": _quoted(spell(layout.cue)),
@@ -50,7 +49,7 @@ def jinja(template: Template) -> str:
 
 def _first(piece: Piece | System) -> str:
     if not isinstance(piece, System):
-        return _shown([piece])
+        return _output([piece])
     return (
         f"{{%- if system -%}}{{{{ {_quoted(piece.before)} }}}}{{{{ system }}}}"
         f"{{{{ {_quoted(piece.after)} }}}}{{%- endif -%}}"
@@ -58,7 +57,7 @@ def _first(piece: Piece | System) -> str:
 
 
 def _opening(template: Template) -> list[Piece]:
-    """The exchange that stands before every conversation, and what opens the question after it."""
+    """The turns that open every conversation, and what precedes the question after them."""
     layout = template.layout
     pieces: list[Piece] = []
     for turn in template.opening:
@@ -71,5 +70,5 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _shown(pieces: Iterable[Piece]) -> str:
+def _output(pieces: Iterable[Piece]) -> str:
     return f"{{{{ {_quoted(spell(pieces))} }}}}"

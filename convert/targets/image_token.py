@@ -1,4 +1,4 @@
-"""The vocabulary that llava-hf needs: `<image>` and `<pad>` are tokens, with rows in the embedding."""
+"""The vocabulary of llava-hf: `<image>` and `<pad>` are tokens with rows in the embedding."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MULTIPLE = 64  # transformers, models/llava/convert_llava_weights_to_hf.py: pad_
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer.json and the ids that a processor and a model are told."""
+    """A tokenizer.json, and the ids that go into the configs of processor and model."""
 
     spec: dict[str, Any]
     image_id: int
@@ -20,20 +20,20 @@ class Vocabulary:
     num_rows: int
 
     def special(self, *spellings: str) -> int | None:
-        """The id of the first of these special tokens that there is."""
+        """The id of the first of these special tokens that exists."""
         ids = _special_ids(self.spec)
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
     def spelling(self, number: int) -> str:
-        """What a special token is written as."""
+        """The text of a special token."""
         return next(token["content"] for token in self.spec["added_tokens"] if token["id"] == number)
 
 
 def with_image_token(tokenizer: bytes, config: LlavaConfig) -> Vocabulary:
-    """The vocabulary as llava-hf has it; one that has `<image>` already stays as it is.
+    """The vocabulary with both tokens; unchanged if it has `<image>` already.
 
-    Original LLaVA has neither token: both come after the last id, and the embedding grows to a multiple of 64, as
-    in transformers' own conversion.
+    Original LLaVA has neither: both follow the last id, and the embedding is extended to a multiple of 64, as in
+    transformers' own conversion.
     """
     spec = json.loads(tokenizer)
     ids = _special_ids(spec)
@@ -45,8 +45,8 @@ def with_image_token(tokenizer: bytes, config: LlavaConfig) -> Vocabulary:
     ids |= {name: first + n for n, name in enumerate(new)}
     spec["added_tokens"] += [_entry(name, ids[name]) for name in new]
     rows = max(config.text.vocab_size, first + len(new))
-    grown = rows if rows == config.text.vocab_size else -(-rows // MULTIPLE) * MULTIPLE
-    return Vocabulary(spec, ids[IMAGE], ids[PAD], grown)
+    extended = rows if rows == config.text.vocab_size else -(-rows // MULTIPLE) * MULTIPLE
+    return Vocabulary(spec, ids[IMAGE], ids[PAD], extended)
 
 
 def _special_ids(spec: dict[str, Any]) -> dict[str, int]:

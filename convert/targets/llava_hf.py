@@ -1,4 +1,4 @@
-"""A llava-hf folder: the files beside its weights, and what its weights are called."""
+"""A llava-hf folder: the files beside its weights, and the names of its weights."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import Any
 
 from mlx_llava.checkpoint.config_json import to_hf
 from mlx_llava.config import ImageConfig, LlavaConfig
-from mlx_llava.convert.sources.survey import CONVOLUTION, EMBEDDING, HEAD, TO_TORCH
+from mlx_llava.convert.sources.inventory import CONVOLUTION, EMBEDDING, HEAD, TO_TORCH
 from mlx_llava.convert.targets.chat_template import jinja
 from mlx_llava.convert.targets.image_token import IMAGE, Vocabulary
-from mlx_llava.convert.weights.algebra import Grown, Turned, Weight
+from mlx_llava.convert.weights.algebra import Extended, Transposed, Weight
 from mlx_llava.errors import ConversionError
 from mlx_llava.prompts.templates import template
 from mlx_llava.prompts.tokens import BOS, EOS
@@ -20,7 +20,7 @@ PROCESSOR = {"processor_class": "LlavaProcessor"}
 
 
 def check_form(config: LlavaConfig) -> None:
-    """Raise ConversionError where llava-hf has no form for the model."""
+    """Raise ConversionError if llava-hf has no form for the model."""
     if config.projector_depth != 2:
         raise ConversionError(
             f"a projector of {config.projector_depth} layers has no llava-hf form: it always has two",
@@ -29,7 +29,7 @@ def check_form(config: LlavaConfig) -> None:
 
 
 def released_name(ours: str) -> str:
-    """What the first llava-hf files called a tensor, which every version of transformers reads."""
+    """The name of a tensor in the first llava-hf files, which every version of transformers reads."""
     part, rest = ours.split(".", 1)
     if part == "language_model":
         return ours if rest.startswith("lm_head.") else f"language_model.model.{rest}"
@@ -37,18 +37,19 @@ def released_name(ours: str) -> str:
 
 
 def released_weights(weights: Mapping[str, Weight], num_rows: int) -> dict[str, Weight]:
-    """The weights by released names, in torch's layout, the vocabulary grown to `num_rows`."""
-    made = {}
+    """The weights by released names, in torch's layout, the vocabulary extended to `num_rows`."""
+    released: dict[str, Weight] = {}
     for name, weight in weights.items():
-        shown = Turned(weight, TO_TORCH) if name == CONVOLUTION else weight
-        if name in (EMBEDDING, HEAD) and weight.shape[0] < num_rows:
-            shown = Grown(weight, num_rows)
-        made[released_name(name)] = shown
-    return made
+        if name == CONVOLUTION:
+            weight = Transposed(weight, TO_TORCH)
+        elif name in (EMBEDDING, HEAD) and weight.shape[0] < num_rows:
+            weight = Extended(weight, num_rows)
+        released[released_name(name)] = weight
+    return released
 
 
 def write_files(folder: Path, config: LlavaConfig, vocabulary: Vocabulary, dtype: str) -> None:
-    """Write everything but the weights and the card."""
+    """Write everything but the weights and the README."""
     files = {
         "config.json": _config(config, vocabulary, dtype),
         "generation_config.json": {**_ends(config, vocabulary), "do_sample": False},
@@ -81,7 +82,7 @@ def _config(config: LlavaConfig, vocabulary: Vocabulary, dtype: str) -> dict[str
         values["text_config"]["rope_scaling"] = rope  # for versions before 5
     if config.text.model_type == "llama":
         del values["text_config"]["sliding_window"]
-    values["vision_config"]["projection_dim"] = config.vision.hidden_size  # of a layer that LLaVA does not have
+    values["vision_config"]["projection_dim"] = config.vision.hidden_size  # of a layer that LLaVA lacks
     rows = config.rows_per_crop
     return {**values, **ends, "image_seq_length": rows, "dtype": dtype, "torch_dtype": dtype}
 

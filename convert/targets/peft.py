@@ -1,7 +1,7 @@
 """Our adapters as the folder that PEFT loads onto transformers' LlavaForConditionalGeneration.
 
-Names are those of the modules in transformers 4.52 and later. The projector, where it was trained too, is one of
-PEFT's `modules_to_save`.
+Module names are those of transformers 4.52 and later. A projector that was trained too is one of PEFT's
+`modules_to_save`.
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.convert.sources.converted import Converted, Tuned
-from mlx_llava.convert.weights.algebra import Held
+from mlx_llava.config import Dtype
+from mlx_llava.convert.sources.converted_folder import ConvertedFolder, FolderAdapters
+from mlx_llava.convert.weights.algebra import InMemory
 from mlx_llava.convert.weights.output_folder import appearing
 from mlx_llava.convert.weights.plan import DTYPES
 from mlx_llava.errors import ConversionError
@@ -26,29 +27,29 @@ PROJECTOR = "multi_modal_projector"
 TARGETS = r"model\.language_model\.layers\.\d+\.(" + "|".join(map(re.escape, LAYERS)) + ")"
 
 
-def write_peft(target: Path, converted: Converted, dtype: str) -> None:
-    """Write the adapters of a converted folder; ConversionError where there are none."""
-    tuned = converted.tuned
-    if tuned is None or tuned.form is None:
+def write_peft(target: Path, base: ConvertedFolder, dtype: Dtype) -> None:
+    """Write the adapters of a converted folder; ConversionError if there are none."""
+    adapters = base.adapters
+    if adapters is None or adapters.lora is None:
         raise ConversionError(
             "the adapter folder holds a projector alone, and PEFT needs adapters",
-            "Leave --peft out: the whole model is exported then.",
+            "Leave --peft out to export the whole model.",
         )
-    tensors = {name: array.astype(DTYPES[dtype]) for name, array in _tensors(tuned)}
+    tensors = {name: array.astype(DTYPES[dtype]) for name, array in _tensors(adapters)}
     with appearing(target, overwrite=False, num_bytes=sum(array.nbytes for array in tensors.values())) as folder:
         mx.save_safetensors(str(folder / WEIGHTS), tensors, {"format": "pt"})
-        values = _config(tuned.form, converted.source, bool(tuned.projector))
+        values = _config(adapters.lora, base.source, bool(adapters.projector))
         (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        card = f"# Adapters for {converted.source}, exported by mlx-llava\n\nLoad them with PEFT.\n"
+        card = f"# Adapters for {base.source}, exported by mlx-llava\n\nLoad them with PEFT.\n"
         (folder / "README.md").write_text(f"---\nlibrary_name: peft\n---\n{card}", encoding="utf-8")
 
 
-def _tensors(tuned: Tuned) -> Iterator[tuple[str, mx.array]]:
-    for path, delta in tuned.layers.items():
+def _tensors(adapters: FolderAdapters) -> Iterator[tuple[str, mx.array]]:
+    for path, delta in adapters.layers.items():
         for name, part in (("lora_A", delta.a), ("lora_B", delta.b)):
-            if isinstance(part, Held):
+            if isinstance(part, InMemory):
                 yield f"{PREFIX}{path}.{name}.weight", part.array.T
-    for name, array in tuned.projector.items():
+    for name, array in adapters.projector.items():
         yield f"{PREFIX}{PROJECTOR}.{name.removeprefix('projector.')}", array
 
 

@@ -1,4 +1,4 @@
-"""A converted folder made from another: the same model with some weights changed, everything else carried over."""
+"""A converted folder with some weights replaced, everything else copied."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
-from mlx_llava.config import LlavaConfig
-from mlx_llava.convert.weights.algebra import Held, Stored
-from mlx_llava.convert.weights.output_folder import appearing
-from mlx_llava.convert.weights.plan import DTYPES, Planned, outputs, write_weights
-from mlx_llava.convert.weights.writer import SPELLED
+from mlx_llava.config import Dtype, LlavaConfig
+from mlx_llava.convert.weights.algebra import FileTensor, InMemory
+from mlx_llava.convert.weights.output_folder import appearing, card
+from mlx_llava.convert.weights.plan import DTYPES, Planned, size_of, write_weights
+from mlx_llava.convert.weights.writer import DTYPE_NAMES
 
-DTYPE_OF = {spelled: dtype for dtype, spelled in SPELLED.items()}
+DTYPE_OF = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def rewrite(
@@ -27,37 +27,37 @@ def rewrite(
     weights: Mapping[str, mx.array],
     target: Path,
     *,
-    dtype: str | None = None,
+    dtype: Dtype | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the model of `base` to `target` with these weights in the place of its own; whole or not at all.
+    """Write the model of `base` to `target` with `weights` instead of its own; whole or not at all.
 
     Args:
-        config: the base's, where text and pictures may become input in another way.
-        dtype: of the changed weights, instead of the base's.
+        config: the base's; template and image fit may differ.
+        dtype: of the new weights; the base's by default.
 
-    Raises ConversionError for a value that is not finite, or no longer is in the dtype.
+    Raises ConversionError for a value that is not finite, also after the cast.
     """
     tensors = read_index(base.folder)
     plan = [_planned(tensor, weights.get(name), dtype) for name, tensor in tensors.items()]
-    with appearing(target, overwrite, sum(output.num_bytes for output in outputs(plan))) as folder:
+    with appearing(target, overwrite, size_of(plan)) as folder:
         (folder / "config.json").write_text(json.dumps(_values(base, config), indent=1) + "\n", encoding="utf-8")
         (folder / "tokenizer.json").write_bytes((base.folder / "tokenizer.json").read_bytes())
-        told = f"{len(weights)} of the {len(tensors)} tensors of {base.folder.name} trained\n"
-        (folder / "README.md").write_text(f"# Tuned by mlx-llava {__version__}\n\n- {told}", encoding="utf-8")
+        line = f"{len(weights)} of the {len(tensors)} tensors of {base.folder.name} trained"
+        (folder / "README.md").write_text(card(f"Trained by mlx-llava {__version__}", [line]), encoding="utf-8")
         write_weights(folder, plan)
 
 
 def _planned(tensor: Tensor, weight: mx.array | None, dtype: str | None) -> Planned:
-    """What becomes of one tensor: copied as it stands, packed ones too, or written from memory."""
-    kept = DTYPE_OF[tensor.dtype]
+    """One tensor: copied, quantized ones too, or written from memory."""
+    own = DTYPE_OF[tensor.dtype]
     if weight is None:
-        return Planned(tensor.name, Stored(tensor), kept)
-    return Planned(tensor.name, Held(tensor.name, weight), DTYPES[dtype] if dtype else kept)
+        return Planned(tensor.name, FileTensor(tensor), own)
+    return Planned(tensor.name, InMemory(tensor.name, weight), DTYPES[dtype] if dtype else own)
 
 
 def _values(base: Checkpoint, config: LlavaConfig) -> dict[str, object]:
-    """The base's config.json with what `config` says."""
+    """The base's config.json, updated from `config`."""
     before, values = read_json(base.folder / "config.json"), to_hf(config)
     values["mlx_llava"]["source"] = {"name": base.folder.name, "of": before["mlx_llava"].get("source")}
     return {**before, **values}

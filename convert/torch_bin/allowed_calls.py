@@ -1,17 +1,17 @@
-"""What a pickle of tensors may name, and what is made of it: counts and places, never an object of torch.
+"""The names a pickle of tensors may use, and what they stand for: counts and offsets, never an object of torch.
 
-A table of our own stands for the functions that torch.save names; nothing is looked up by name anywhere else.
+A table of our own replaces the functions that torch.save names; nothing else is looked up by name.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-MAX_GROWTH = 64 * 2**20  # bytes that a repeated storage may pretend to have
+MAX_GROWTH = 64 * 2**20  # bytes of a tensor that repeats its storage
 MAX_DIMS = 8
 MAX_COUNT = 2**63 - 1
 
-# Storages by the bytes of their numbers, in safetensors' spelling.
+# Storage types and their dtypes in safetensors.
 STORAGES = {
     "FloatStorage": "F32",
     "HalfStorage": "F16",
@@ -36,13 +36,13 @@ GLOBALS = {
 
 
 class Global(NamedTuple):
-    """A name in a pickle: a word and no more."""
+    """A name in a pickle, only a string."""
 
     name: str
 
 
 class Storage(NamedTuple):
-    """Numbers that lie somewhere in the file."""
+    """Numbers somewhere in the file."""
 
     dtype: str
     key: str
@@ -50,7 +50,7 @@ class Storage(NamedTuple):
 
 
 class View(NamedTuple):
-    """A tensor: numbers of a storage, by offset, shape and strides."""
+    """A tensor: offset, shape and strides within a storage."""
 
     storage: Storage
     offset: int
@@ -59,14 +59,14 @@ class View(NamedTuple):
 
 
 class RefusedError(Exception):
-    """What a pickle holds that is not read."""
+    """A pickle contains something that is not allowed."""
 
 
-def storage_of(given: object) -> Storage:
-    """A persistent id: ("storage", its type, key, device, count), and in old files a view, which must be None."""
-    if type(given) is not tuple or len(given) not in (5, 6) or given[0] != "storage" or given[5:] not in ((), (None,)):
-        raise RefusedError("an id of something else than a storage")
-    _, kind, key, _, count = given[:5]
+def storage_of(name: object) -> Storage:
+    """The storage of a persistent id ("storage", type, key, device, count), in old files with a view, which is None."""
+    if type(name) is not tuple or len(name) not in (5, 6) or name[0] != "storage" or name[5:] not in ((), (None,)):
+        raise RefusedError("an id of something other than a storage")
+    _, kind, key, _, count = name[:5]
     dtype = STORAGES.get(kind.name.removeprefix("torch ")) if type(kind) is Global else None
     if dtype is None or type(key) is not str or not _is_count(count):
         raise RefusedError("a storage of a kind that is not read")
@@ -74,7 +74,7 @@ def storage_of(given: object) -> Storage:
 
 
 def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> View:
-    """torch._utils._rebuild_tensor_v2; whether a gradient was asked for does not matter."""
+    """torch._utils._rebuild_tensor_v2; requires_grad does not matter."""
     if type(storage) is not Storage or not _is_count(offset) or not _are_counts(shape) or not _are_counts(strides):
         raise RefusedError("a tensor that is not described by counts")
     view = View(storage, offset, shape, strides)  # pyright: ignore
@@ -98,9 +98,9 @@ def _parameter(data: object, *_: object) -> View:
     return data
 
 
-def _table(*given: object) -> dict[Any, Any]:
-    if given:
-        raise RefusedError("a dict made from something")
+def _table(*arguments: object) -> dict[Any, Any]:
+    if arguments:
+        raise RefusedError("a dict with arguments")
     return {}
 
 

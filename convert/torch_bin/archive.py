@@ -1,8 +1,8 @@
-"""PyTorch's .bin files as facts: which tensor lies where, found without torch and without running anything.
+"""Tensors of PyTorch's .bin files: which one is at which bytes.
 
-Two containers: the zip of torch 1.6 and later, whose members lie uncompressed in the file, and the older stream of
-pickles with storages behind them. Either way a tensor's numbers stand in the file, to be read at their place like
-those of a safetensors file. Numbers that are spread, as those of a transposed tensor, are a `Spread`.
+There are two containers: the zip of torch 1.6 and later, with uncompressed members, and the older stream of pickles
+followed by storages. In both, numbers are read from their offset like those of a safetensors file. A tensor with
+strides, such as a transposed one, is a `Strided`.
 """
 
 import math
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlx_llava.checkpoint.reader import Reader
-from mlx_llava.checkpoint.regular_file import Stamp
+from mlx_llava.checkpoint.regular_file import Stamp, spell, stamp_of
 from mlx_llava.checkpoint.safetensors import DTYPES, Tensor
 from mlx_llava.convert.torch_bin.allowed_calls import View
 from mlx_llava.convert.torch_bin.pickles import read, refused
@@ -34,14 +34,14 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 @dataclass(frozen=True)
-class Spread(Tensor):
-    """A tensor whose numbers do not lie one behind the other; `offset` is that of its first one."""
+class Strided(Tensor):
+    """A tensor whose numbers are not contiguous; `offset` is that of the first one."""
 
-    strides: tuple[int, ...]  # in numbers
+    strides: tuple[int, ...]  # in numbers, not bytes
 
 
 class Piece(NamedTuple):
-    """Where a storage lies, and the checksum that the container gives it."""
+    """The bytes of a storage, and its checksum in the container."""
 
     offset: int
     num_bytes: int
@@ -49,8 +49,8 @@ class Piece(NamedTuple):
 
 
 def rows(reader: Reader, tensor: Tensor, start: int, stop: int) -> np.ndarray[Any, Any]:
-    """Rows [start, stop) of a tensor of any kind, as `Reader.rows` gives them."""
-    if not isinstance(tensor, Spread):
+    """Rows [start, stop) of a tensor of any kind, in the form of `Reader.rows`."""
+    if not isinstance(tensor, Strided):
         return reader.rows(tensor, start, stop)
     shape = (stop - start, *tensor.shape[1:])
     count = 1 + sum((n - 1) * stride for n, stride in zip(shape, tensor.strides, strict=True))
@@ -62,13 +62,13 @@ def rows(reader: Reader, tensor: Tensor, start: int, stop: int) -> np.ndarray[An
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """All tensors of one file; CheckpointError where it holds anything else, or is damaged."""
+    """All tensors of one file; CheckpointError if it is damaged or holds anything else."""
     where = spell(path)
     try:
-        if path.exists() and not path.is_file():  # a FIFO would wait for its writer
+        if path.exists() and not path.is_file():  # opening a FIFO waits for its writer
             raise damaged(f"{where} is not a regular file")
         with path.open("rb") as file:
-            stamp = _stamp(os.fstat(file.fileno()))
+            stamp = stamp_of(os.fstat(file.fileno()))
             views, pieces = _contents(file, stamp.size, where)
     except OSError as error:
         raise CheckpointError(f"{where}: {error.strerror or error}", "Name a file that can be read.") from None
@@ -77,7 +77,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
     tensors = {}
     for name, view in views.items():
         if type(name) is not str or not name.isprintable():
-            raise refused(where, f"a {type(name).__name__} that is no name of a tensor")
+            raise refused(where, f"a {type(name).__name__} as the name of a tensor")
         if type(view) is not View:
             raise refused(where, f"{name[:60]!r} is of kind {type(view).__name__}, not a tensor")
         tensors[name] = _place(name, view, pieces, path, stamp)
@@ -85,18 +85,18 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def check_sums(tensors: Iterable[Tensor]) -> None:
-    """Read every .bin file of these tensors once; CheckpointError where bytes do not match their checksum."""
+    """Read every .bin file of these tensors once; CheckpointError if bytes do not match their checksum."""
     for path in {tensor.file for tensor in tensors if tensor.file.suffix == ".bin"}:
         with path.open("rb") as file:
             if file.read(4) != b"PK\3\4":
-                continue  # the old stream has none
+                continue  # the old stream has no checksums
             for piece in _members(file, path.stat().st_size, spell(path)).values():
                 if _checksum(file, piece) != piece.checksum:
                     raise damaged(f"{spell(path)}: bytes at {piece.offset} do not match their checksum")
 
 
 def _contents(file: Any, size: int, where: str) -> tuple[Any, Mapping[str, Piece]]:
-    """The pickle's value, and the storages by key."""
+    """The value of the pickle, and the storages by key."""
     head = file.read(4)
     if head == b"PK\3\4":
         return _zipped(file, size, where)
@@ -125,7 +125,7 @@ def _zipped(file: Any, size: int, where: str) -> tuple[Any, Mapping[str, Piece]]
 
 
 def _members(file: Any, size: int, where: str) -> dict[str, Piece]:
-    """Every member of the zip: stored as it is, named alike in both places, none over another."""
+    """Every member of the zip: uncompressed, with the same name in both places, without overlaps."""
     try:
         if _list_size(file, size) > MAX_LIST:
             raise damaged(f"{where} names too many members")
@@ -141,7 +141,7 @@ def _members(file: Any, size: int, where: str) -> dict[str, Piece]:
     for info in sorted(listed, key=lambda info: info.header_offset):
         stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
         if not stored or info.flag_bits & 1 or info.header_offset < free:
-            raise damaged(f"{where}: member {info.filename[:60]!r} is compressed, locked or over another")
+            raise damaged(f"{where}: member {info.filename[:60]!r} is compressed, encrypted or overlaps another")
         offset = _data_offset(file, info, where)
         free = offset + info.file_size
         if free > min(end, size):
@@ -151,21 +151,21 @@ def _members(file: Any, size: int, where: str) -> dict[str, Piece]:
 
 
 def _list_size(file: Any, size: int) -> int:
-    """Bytes of the list of members, which zipfile reads whole, where the end of the file tells them."""
+    """Bytes of the list of members, which zipfile reads whole, from the end of the file."""
     file.seek(max(0, size - 98))
-    end = file.read(98).rjust(98, b"\0")  # zip64's record and locator, if there are any, and the end record
-    if end[76:80] != b"PK\5\6" or end[96:] != b"\0\0":  # zipfile would look for an end further up
+    end = file.read(98).rjust(98, b"\0")  # zip64's record and locator, if any, and the end record
+    if end[76:80] != b"PK\5\6" or end[96:] != b"\0\0":  # zipfile would search for an end further up
         raise zipfile.BadZipFile
     (short,), (wide,) = struct.unpack_from("<I", end, 88), struct.unpack_from("<Q", end, 40)
     return wide if end[56:60] == b"PK\6\7" else short
 
 
 def _data_offset(file: Any, info: zipfile.ZipInfo, where: str) -> int:
-    """Where a member's bytes start: behind its own header, which must name it too."""
+    """Offset of a member's bytes, after its own header, which must have the same name."""
     file.seek(info.header_offset)
     header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\3\4":
-        raise damaged(f"{where}: member {info.filename[:60]!r} is not where the zip says")
+        raise damaged(f"{where}: member {info.filename[:60]!r} is not at its offset")
     name, extra = struct.unpack("<HH", header[26:])
     if file.read(name) != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
         raise damaged(f"{where}: member {info.filename[:60]!r} has two names")
@@ -173,7 +173,7 @@ def _data_offset(file: Any, info: zipfile.ZipInfo, where: str) -> int:
 
 
 def _streamed(stream: BytesIO, file: Any, size: int, where: str) -> tuple[Any, Mapping[str, Piece]]:
-    """The old stream: magic number, protocol, machine, tensors, keys of storages; then each storage's count, bytes."""
+    """The old stream: magic number, protocol, machine, tensors, storage keys; then count and bytes of each storage."""
     if read(stream, where) != MAGIC or read(stream, where) != PROTOCOL:
         raise refused(where, "a pickle that torch.save did not write")
     machine = read(stream, where)
@@ -199,7 +199,7 @@ def _views(value: object) -> list[View]:
 
 
 def _place(name: str, view: View, pieces: Mapping[str, Piece], file: Path, stamp: Stamp) -> Tensor:
-    """The tensor in the file."""
+    """The tensor of a view."""
     storage, size = view.storage, DTYPES[view.storage.dtype].itemsize
     piece = pieces.get(storage.key)
     if piece is None or piece.num_bytes != storage.length * size:
@@ -210,7 +210,7 @@ def _place(name: str, view: View, pieces: Mapping[str, Piece], file: Path, stamp
     expected = [math.prod(view.shape[axis + 1 :]) for axis in range(len(view.shape))]
     if all(n == 1 or s == e for n, s, e in zip(view.shape, view.strides, expected, strict=True)):
         return tensor
-    return Spread(**vars(tensor), strides=view.strides)
+    return Strided(**vars(tensor), strides=view.strides)
 
 
 def _bytes(file: Any, piece: Piece, where: str) -> bytes:
@@ -231,13 +231,5 @@ def _checksum(file: Any, piece: Piece) -> int:
     return value
 
 
-def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 def damaged(problem: str) -> CheckpointError:
     return CheckpointError(problem, "Download the file again.")
-
-
-def spell(path: Path) -> str:
-    return repr(str(path))[1:-1]

@@ -1,8 +1,8 @@
 """Pickles read as plain data: nothing that a pickle names is imported, looked up or called.
 
-`pickletools` of the standard library cuts the bytes into operations. Those of a closed list are carried out here on
-numbers, strings, tuples, lists and dicts; a name from a closed list becomes an inert `Global`, and what is done with
-it is a table of our own. Everything else is refused. What PyTorch writes needs no more: torch/serialization.py.
+`pickletools` of the standard library splits the bytes into operations. Those in a closed list run here, on numbers,
+strings, tuples, lists and dicts; a name in a closed list becomes an inert `Global`, and calling it is a table of our
+own. Everything else is refused. PyTorch writes no more than this: torch/serialization.py.
 """
 
 import pickletools
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
+from mlx_llava.checkpoint.regular_file import escaped
 from mlx_llava.convert.torch_bin.allowed_calls import CALLS, GLOBALS, Global, RefusedError, kind_of, storage_of
 from mlx_llava.errors import CheckpointError
 
@@ -17,14 +18,14 @@ MAX_OPERATIONS = 500_000  # a tensor takes about 50, a shard of a 13B model hold
 
 
 def refused(where: str, reason: str) -> CheckpointError:
-    """The error for a file with something else than tensors."""
+    """The error for a file that contains anything but tensors."""
     return CheckpointError(
-        f"{where}: {reason}; nothing was executed", "Take a safetensors file, or one that holds tensors alone."
+        f"{where}: {reason}; nothing was executed", "Use a safetensors file, or one that contains only tensors."
     )
 
 
 def read(stream: BytesIO, where: str) -> Any:
-    """The value of one pickle; the stream stands behind it afterwards. CheckpointError for anything but tensors."""
+    """The value of the next pickle in a stream; CheckpointError for anything but tensors."""
     machine = _Machine()
     try:
         for count, (operation, argument, place) in enumerate(pickletools.genops(stream)):
@@ -42,7 +43,7 @@ def read(stream: BytesIO, where: str) -> Any:
 
 
 class _Machine:
-    """A stack, the stacks below the marks, and what was put aside."""
+    """A stack, the stacks below the marks, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -60,7 +61,7 @@ class _Machine:
         self.stack = []
 
     def marked(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """The values since the last mark."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
@@ -83,27 +84,27 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         table = self._top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # a hash of nested tuples may have no end, and whole numbers can be chosen so that all hashes are one
+            # hashing nested tuples may never end, and integers can be chosen so that all hashes collide
             if type(key) is not str and not (type(key) is int and 0 <= key < 2**31):
                 raise RefusedError(f"a {kind_of(key)} as a key")
             table[key] = value
 
     def name(self, module: object, name: object) -> None:
-        if not (isinstance(module, str) and isinstance(name, str)):  # spelling nested tuples may have no end
+        if not (isinstance(module, str) and isinstance(name, str)):  # printing nested tuples may never end
             raise RefusedError(f"a {kind_of(module)} and a {kind_of(name)} as a name")
-        found = f"{module} {name}"
-        if found not in GLOBALS:
-            raise RefusedError(f"asks for {_short(found.replace(' ', '.'))}, not a tensor")
-        self.push(Global(found))
+        full = f"{module} {name}"
+        if full not in GLOBALS:
+            raise RefusedError(f"asks for {escaped(full.replace(' ', '.'))}, not a tensor")
+        self.push(Global(full))
 
     def stack_name(self, _: object) -> None:
         self.name(*self.last(2))
 
     def reduce(self, _: object) -> None:
-        function, given = self.last(2)
-        if type(function) is not Global or function.name not in CALLS or type(given) is not tuple:
+        function, arguments = self.last(2)
+        if type(function) is not Global or function.name not in CALLS or type(arguments) is not tuple:
             raise RefusedError(f"a call of a {kind_of(function)}")
-        self.push(CALLS[function.name](*given))
+        self.push(CALLS[function.name](*arguments))
 
     def build(self, _: object) -> None:
         state = self.pop()
@@ -117,11 +118,6 @@ class _Machine:
         if type(self.stack[-1]) is not kind:
             raise RefusedError(f"items for a {kind_of(self.stack[-1])}")
         return self.stack[-1]
-
-
-def _short(text: str) -> str:
-    shown = repr(text[:80])[1:-1]
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 _ARGUMENT = """

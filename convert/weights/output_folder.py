@@ -2,28 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlx_llava.convert.weights.progress import size
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 from mlx_llava.program.atomic import new_folder
+from mlx_llava.program.run import printable
+from mlx_llava.program.text import size
 
 
 def check_apart(target: Path, *needed: Path | str | None) -> None:
-    """Raise ConversionError where `target` is or holds a folder that is read, or kept, while it is replaced."""
+    """Raise ConversionError if `target` is, or contains, a path that is needed while or after it is replaced."""
     for path in needed:
         if path is not None and Path(path).resolve().is_relative_to(target.resolve()):
             raise ConversionError(f"{target}: holds {path}, which is still needed", "Choose another --mlx-path.")
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Raise ConversionError unless `target` is free, or may be replaced: only a converted or an empty folder may."""
+    """Raise ConversionError if `target` exists; with `overwrite`, unless it is a converted or an empty folder."""
     if not target.exists():
         return
     if not overwrite:
-        raise ConversionError(f"{target}: already there", "Choose another --mlx-path, or add --overwrite.")
+        raise ConversionError(f"{target}: already exists", "Choose another --mlx-path, or add --overwrite.")
     if not _is_ours(target):
         raise ConversionError(
             f"{target}: not a converted folder, so --overwrite leaves it alone",
@@ -54,6 +55,11 @@ def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
             f"{target}: {error.strerror or error}; nothing was written",
             "Check the free space and the permissions of the folder above it.",
         ) from error
+
+
+def card(title: str, lines: Iterable[str], about: str = "") -> str:
+    """The README of an output folder: a title and what was done, as a list."""
+    return f"# {title}\n\n{about}" + "".join(f"- {printable(line)}\n" for line in lines)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Weights to MLX shards, some rows at a time: read, check, cast, pack, write.
+"""Weights to MLX shards, a few rows at a time: read, check, cast, quantize, write.
 
 Peak memory is a few megabytes of rows, whatever the size of the model.
 """
@@ -26,32 +26,37 @@ EXPONENTS = {
 
 
 class Planned(NamedTuple):
-    """A weight and what becomes of it."""
+    """A weight and the form to write it in."""
 
     name: str
     weight: Weight
     dtype: mx.Dtype
-    packing: Quantization | None = None
+    quantization: Quantization | None = None
 
 
-def planned(
+def plan_weights(
     weights: Mapping[str, Weight], dtype: mx.Dtype, quantized: Mapping[str, Quantization] | None = None
 ) -> list[Planned]:
-    """Every weight in `dtype`, those of the quantized layers packed."""
-    packings = {f"{path}.weight": packing for path, packing in (quantized or {}).items()}
-    return [Planned(name, weight, dtype, packings.get(name)) for name, weight in weights.items()]
+    """Every weight in `dtype`, those of the quantized layers quantized from it."""
+    by_name = {f"{path}.weight": quantization for path, quantization in (quantized or {}).items()}
+    return [Planned(name, weight, dtype, by_name.get(name)) for name, weight in weights.items()]
 
 
 def outputs(plan: Sequence[Planned]) -> list[Output]:
-    """What will be written, in order."""
+    """The tensors to be written, in order."""
     listed = []
-    for name, weight, dtype, packing in plan:
-        if packing is None:
+    for name, weight, dtype, quantization in plan:
+        if quantization is None:
             listed.append(Output(name, dtype, weight.shape))
             continue
-        for part, rows in _pack(name, mx.zeros((1, weight.shape[-1]), dtype), packing):
+        for part, rows in _quantize(name, mx.zeros((1, weight.shape[-1]), dtype), quantization):
             listed.append(Output(part, rows.dtype, (weight.shape[0], rows.shape[-1])))
     return listed
+
+
+def size_of(plan: Sequence[Planned]) -> int:
+    """Bytes to be written."""
+    return sum(output.num_bytes for output in outputs(plan))
 
 
 def write_weights(
@@ -60,31 +65,31 @@ def write_weights(
     progress: Callable[[int], object] = lambda num_bytes: None,
     metadata: str = "mlx",
 ) -> None:
-    """Read, cast, pack and write every tensor; `progress` gets the bytes written.
+    """Read, cast, quantize and write every tensor; `progress` gets the number of bytes after each write.
 
     Args:
-        metadata: what the files say that their layout is, `mlx` or `pt`.
+        metadata: the `format` in the files' metadata, `mlx` or `pt`.
     """
     with Reader() as reader, Writer(folder, outputs(plan), metadata) as writer:
-        for name, weight, dtype, packing in plan:
+        for name, weight, dtype, quantization in plan:
             for start, stop in pieces(weight, ROWS_BYTES):
                 rows = _cast(weight, reader, (start, stop), dtype)
-                for part, values in [(name, rows)] if packing is None else _pack(name, rows, packing):
+                for part, values in [(name, rows)] if quantization is None else _quantize(name, rows, quantization):
                     writer.write(part, start, values)
                     progress(values.nbytes)
                 mx.clear_cache()
 
 
-def _pack(name: str, rows: mx.array, packing: Quantization) -> Iterator[tuple[str, mx.array]]:
-    """The parts of packed rows by name: weight, scales and, in affine mode, biases."""
+def _quantize(name: str, rows: mx.array, quantization: Quantization) -> Iterator[tuple[str, mx.array]]:
+    """The parts of quantized rows by name: weight, scales and, in affine mode, biases."""
     path = name.removesuffix(".weight")
-    packed = mx.quantize(rows, **vars(packing))
-    for part, values in zip(("weight", "scales", "biases"), packed, strict=False):
+    parts = mx.quantize(rows, **vars(quantization))
+    for part, values in zip(("weight", "scales", "biases"), parts, strict=False):
         yield f"{path}.{part}", values
 
 
 def _cast(weight: Weight, reader: Reader, piece: tuple[int, int], dtype: mx.Dtype) -> mx.array:
-    """Rows in `dtype`; ConversionError for values that are not finite, or no longer are in `dtype`."""
+    """Rows in `dtype`; ConversionError for values that are not finite, in the file or in `dtype`."""
     rows = weight.rows(reader, *piece)
     if dtype not in EXPONENTS:
         return rows
@@ -98,6 +103,6 @@ def _cast(weight: Weight, reader: Reader, piece: tuple[int, int], dtype: mx.Dtyp
         raise ConversionError(
             f"{which}: {bad} values are NaN or infinite", "The checkpoint is damaged; download it again."
         )
-    lost = mx.sum(~mx.isfinite(cast)).item()
-    kept = str(dtype).removeprefix("mlx.core.")
-    raise ConversionError(f"{which}: {lost} values are too large for {kept}", "Use --dtype bfloat16 or float32.")
+    overflows = mx.sum(~mx.isfinite(cast)).item()
+    target = str(dtype).removeprefix("mlx.core.")
+    raise ConversionError(f"{which}: {overflows} values are too large for {target}", "Use --dtype bfloat16 or float32.")

@@ -1,17 +1,21 @@
-"""Progress of a conversion on stderr: share, rate and time left."""
+"""What a conversion prints on stderr: its plan, then percentage, rate and time left."""
 
 import sys
 import time
 from typing import Self
 
+from mlx_llava.program.run import printable
+from mlx_llava.program.text import size
 
-def size(num_bytes: int) -> str:
-    """A number of bytes, for a person."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+def log(*lines: str) -> None:
+    """Print lines on stderr."""
+    for line in lines:
+        print(printable(line), file=sys.stderr)
 
 
 class Progress:
-    """Counts bytes; one line that is rewritten on a terminal, one line every tenth elsewhere."""
+    """Counts bytes: one line that is rewritten on a terminal, elsewhere a line for every 10 %."""
 
     def __init__(self, total: int) -> None:
         self.total = max(total, 1)
@@ -24,11 +28,11 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live and self.shown > 0 and self.done < self.total:  # an error starts on a line of its own
+        if self.live and self.shown > 0 and self.done < self.total:  # so that an error starts on its own line
             print(file=sys.stderr)
 
     def __call__(self, num_bytes: int) -> None:
-        """Note that `num_bytes` more have been read and written."""
+        """Count `num_bytes` more, and print a line if it is time."""
         self.done += num_bytes
         seconds = time.monotonic() - self.start
         step = 0.1 if self.live else self.total / 10

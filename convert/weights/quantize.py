@@ -1,25 +1,25 @@
-"""Which layers are packed, and into how many bits."""
+"""Which layers are quantized, and into how many bits."""
 
 from collections.abc import Callable, Mapping
 
 import mlx.nn as nn
 
 from mlx_llava.checkpoint.quantization import MODES, Quantization, quantizable
-from mlx_llava.convert.options import ConvertOptions
+from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
 
-# Group size and bits where none are given: mlx.nn's own defaults.
+# Group size and bits by default: those of mlx.nn.
 DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
 TEXT = "language_model."
 
-Settings = Callable[[str, nn.Module], Quantization]  # how the layer at a path is packed
+LayerQuantization = Callable[[str, nn.Module], Quantization]  # of the layer at a path
 
 
-def uniform(options: ConvertOptions) -> Quantization:
-    """The one setting that the flags ask for; UsageError where they do not fit together."""
-    asked = [options.q_bits, options.q_group_size, options.q_recipe, options.q_tower or None]
-    if not options.quantize and (any(value is not None for value in asked) or options.q_mode != "affine"):
+def check_flags(options: QuantizeOptions) -> Quantization:
+    """The quantization that the flags name, apart from a recipe; UsageError if they do not fit together."""
+    numbers = [options.q_bits, options.q_group_size, options.q_recipe, options.q_tower or None]
+    if not options.quantize and (any(value is not None for value in numbers) or options.q_mode != "affine"):
         raise UsageError("quantization flags without -q", "Add -q to quantize.")
     if options.q_recipe and options.q_bits is not None:
         raise UsageError("--q-bits and --q-recipe exclude each other", "Leave one out.")
@@ -39,32 +39,32 @@ def _one_of(flag: str, value: int | None, default: int, allowed: tuple[int, ...]
     return default if value is None else value
 
 
-def choose(model: Llava, options: ConvertOptions) -> Mapping[str, Quantization]:
-    """How each layer is packed: the language model, with --q-tower also the vision tower and the projector.
+def choose(model: Llava, options: QuantizeOptions) -> Mapping[str, Quantization]:
+    """How each layer is quantized: the language model's, with --q-tower also the vision tower's and the projector's.
 
-    A layer whose rows do not divide into groups stays as it is.
+    A layer whose rows do not divide into groups is not quantized.
     """
     if not options.quantize:
         return {}
-    packing = uniform(options)
-    settings = _recipe(options.q_recipe, model, packing.group_size) if options.q_recipe else lambda path, layer: packing
-    chosen = {}
+    uniform = check_flags(options)
+    decide = _recipe(options.q_recipe, model, uniform.group_size) if options.q_recipe else lambda path, layer: uniform
+    quantized = {}
     for path, layer in sorted(quantizable(model).items()):
         if options.q_tower or path.startswith(TEXT):
-            own = settings(path, layer)
-            if layer.weight.shape[-1] % own.group_size == 0:
-                chosen[path] = own
-    return chosen
+            quantization = decide(path, layer)
+            if layer.weight.shape[-1] % quantization.group_size == 0:
+                quantized[path] = quantization
+    return quantized
 
 
-def _recipe(name: str, model: Llava, group_size: int) -> Settings:
-    """Mixed bits, decided by mlx-lm's own rule; what is not the language model is packed like its head."""
+def _recipe(name: str, model: Llava, group_size: int) -> LayerQuantization:
+    """Mixed bits by mlx-lm's own rule; layers outside the language model get the bits of its head."""
     from mlx_lm.convert import mixed_quant_predicate_builder
 
     decide = mixed_quant_predicate_builder(name, model.language_model, group_size)
 
-    def settings(path: str, layer: nn.Module) -> Quantization:
+    def quantization(path: str, layer: nn.Module) -> Quantization:
         inside = path.removeprefix(TEXT) if path.startswith(TEXT) else "lm_head"
         return Quantization(**decide(inside, layer))  # pyright: ignore
 
-    return settings
+    return quantization

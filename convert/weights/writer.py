@@ -1,6 +1,6 @@
-"""Safetensors files written row by row: the header first, then bytes at their places.
+"""Safetensors files written row by row: the header first, then bytes at their offsets.
 
-Shapes and dtypes are known before any value is, so nothing has to be held back in memory.
+Shapes and dtypes are known before any value, so nothing is buffered in memory.
 """
 
 import json
@@ -14,9 +14,9 @@ from typing import NamedTuple, Self
 import mlx.core as mx
 import numpy as np
 
-MAX_SHARD = 5 * 10**9  # bytes, as mlx-lm and transformers cut
+MAX_SHARD = 5 * 10**9  # bytes, as in mlx-lm and transformers
 
-SPELLED = {
+DTYPE_NAMES = {
     mx.float32: "F32",
     mx.float16: "F16",
     mx.bfloat16: "BF16",
@@ -44,7 +44,7 @@ class Output(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a tensor goes."""
+    """The bytes of a file that a tensor is written to."""
 
     output: Output
     file: int  # descriptor
@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 
 class Writer:
-    """Files for a list of tensors, each written in rows in any order; leaving its `with` closes them."""
+    """Files for a list of tensors, whose rows are written in any order; leaving its `with` closes them."""
 
     def __init__(self, folder: Path, outputs: Iterable[Output], metadata: str = "mlx") -> None:
         self._metadata = {"format": metadata}
@@ -69,7 +69,7 @@ class Writer:
             (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
 
     def write(self, name: str, start: int, rows: mx.array) -> None:
-        """Write rows of a tensor, the first of them being row `start`."""
+        """Write rows of a tensor, beginning with row `start`."""
         output, file, offset = self._places[name]
         if rows.dtype != output.dtype or rows.shape[1:] != output.shape[1:]:
             raise ValueError(f"{name}: {rows.dtype} {rows.shape} does not fit {output}")
@@ -83,12 +83,12 @@ class Writer:
         self._files.close()
 
     def _open(self, path: Path, outputs: list[Output]) -> None:
-        """Create a file that has its header and the room for its tensors."""
+        """Create a file with its header and space for its tensors."""
         header: dict[str, object] = {"__metadata__": self._metadata}
         size = 0
         for o in outputs:
             header[o.name] = {
-                "dtype": SPELLED[o.dtype],
+                "dtype": DTYPE_NAMES[o.dtype],
                 "shape": o.shape,
                 "data_offsets": [size, size + o.num_bytes],
             }

@@ -2,6 +2,7 @@
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from mlx_llava.models.activations import ACTIVATIONS
 
@@ -21,3 +22,14 @@ class Projector(nn.Module):
         for n in range(2, self.depth + 1):
             x = self[f"linear_{n}"](self.activation(x))
         return x
+
+
+def random_parameters(projector: Projector, key: mx.array) -> dict[str, mx.array]:
+    """New weights and biases by name, uniform within ±1/√inputs, as torch's nn.Linear initializes them."""
+    flat: list[tuple[str, mx.array]] = tree_flatten(projector.parameters())  # pyright: ignore
+    shapes = {name: x.shape for name, x in sorted(flat)}
+    arrays = {}
+    for (name, shape), one_key in zip(shapes.items(), mx.random.split(key, len(shapes)), strict=True):
+        inputs = shapes[f"{name.rpartition('.')[0]}.weight"][1]
+        arrays[name] = mx.random.uniform(-(inputs**-0.5), inputs**-0.5, shape, key=one_key)
+    return arrays

@@ -154,6 +154,6 @@ def test_no_code_and_no_template_of_a_checkpoint_is_opened(tmp_path: Path) -> No
     assert not (tmp_path / "marker").exists()
     notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
     assert notes == [
-        "note: auto_map, model_file in config.json ignored: code of a checkpoint is never run",
-        "note: the checkpoint's chat template is not used; --template chooses ours",
+        "note: auto_map, model_file in config.json ignored: code in a checkpoint is never run",
+        "note: the checkpoint's chat template is ignored; --template chooses one of ours",
     ]

@@ -101,7 +101,7 @@ def test_a_tower_inside_the_checkpoint_is_preferred_and_that_is_said(expected: A
     other = clip(tmp_path / "clip", {name: -values for name, values in arrays().items()})
     out = converted(source, tmp_path / "out", vision_tower=str(other))
     assert same(weights_of(out), expected)
-    assert "the checkpoint's own tower is used" in (out / "README.md").read_text()
+    assert "uses the checkpoint's own tower" in (out / "README.md").read_text()
 
 
 def test_pictures_are_prepared_as_the_tower_that_is_kept_apart_says(tmp_path: Path) -> None:

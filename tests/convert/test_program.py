@@ -108,8 +108,8 @@ def test_the_plan_and_the_progress_go_to_stderr(
         *("--hf-path", source, "--mlx-path", tmp_path / "out", "-q", "--q-bits", 8, "--dtype", "bfloat16")
     ).splitlines()
     assert lines[0] == f"{source}: 64 tensors, 1.8 MB"
-    assert re.fullmatch(r"0\.\d MB as bfloat16; 16 layers packed: 8 bits affine, groups of 64", lines[1])
-    assert lines[2] == "template vicuna_v1, pictures 8 pixels, crop"
+    assert re.fullmatch(r"0\.\d MB as bfloat16; 16 layers quantized: 8 bits affine, groups of 64", lines[1])
+    assert lines[2] == "template vicuna_v1, images 8 pixels, crop"
     progress = [line for line in lines if "% " in line]
     assert 8 <= len(progress) <= 11
     assert all(re.fullmatch(r" *\d+%  \d+\.\d MB  \d+ MB/s  \d+ s left", line) for line in progress)
@@ -123,7 +123,7 @@ def test_a_dry_run_needs_headers_alone_and_writes_nothing(run: Run, source: Path
     save(source, damaged)
     before = sorted(tmp_path.rglob("*"))
     err = run("--hf-path", source, "--mlx-path", tmp_path / "out", "-q", "--dry-run")
-    assert "16 layers packed: 4 bits affine, groups of 64\n" in err
+    assert "16 layers quantized: 4 bits affine, groups of 64\n" in err
     assert err.endswith("dry run: nothing written\n")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -142,7 +142,7 @@ def test_on_a_terminal_progress_is_one_line_and_an_error_starts_on_its_own(
         progress.shown = -1.0  # long ago
         progress(5 * 10**9)
     shown = capsys.readouterr().err
-    assert re.fullmatch(r"\r\x1b\[K 50%  5\.00 GB  \d+ MB/s  \d+ s left\n", shown), shown
+    assert re.fullmatch(r"\r\x1b\[K 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown), shown
 
 
 def test_help_names_every_flag_and_does_not_wait_for_mlx() -> None:

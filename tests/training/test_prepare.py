@@ -197,7 +197,7 @@ def test_weights_are_written_in_the_dtype_of_the_base_or_in_another(
 
 
 def test_a_folder_that_is_there_is_told_before_the_first_step(stage2: FinetuneOptions, tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="already there"):
+    with pytest.raises(ConversionError, match="already exists"):
         finetune(replace(stage2, run_path=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     assert finetune(replace(stage2, overwrite=True)) == 0  # nothing left to do but to write it again

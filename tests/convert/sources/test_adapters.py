@@ -175,14 +175,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Arrays], object]]] = {
     "a magnitude": ("kind of adapter", lambda t: t.update({f"{ADAPTER}.lora_magnitude_vector": np.ones(3)})),
     "an embedding": ("kind of adapter", lambda t: t.update({"base_model.model.x.lora_embedding_A": np.ones(3)})),
     "another layer": (
-        "is not there",
+        "is missing",
         lambda t: t.update({key.replace("layers.0", "layers.9"): t[key] for key in [*t] if ADAPTER in key}),
     ),
     "a foreign tensor": ("no rule", lambda t: t.update({"base_model.model.router.weight": np.ones(3)})),
     "a projector in both files": ("two files|there twice", lambda t: t.update(wrapped(projector()))),
     "not finite": ("NaN", lambda t: t.update({f"{ADAPTER}.lora_A.weight": np.full((RANK, 128), np.nan, np.float32)})),
     "no adapters": (
-        "do not come together",
+        "or neither",
         lambda t: t.clear() or t.update({"base_model.model.model.norm.weight": np.ones(64)}),
     ),
 }
@@ -201,7 +201,7 @@ def test_damaged_adapters_are_refused(damage: str, tmp_path: Path, vicuna: Path,
 
 def test_a_base_is_asked_for_where_it_is_needed_and_only_there(tmp_path: Path, vicuna: Path) -> None:
     source = lora_folder(tmp_path / "lora")
-    with pytest.raises(UsageError, match="without its base"):
+    with pytest.raises(UsageError, match="adapters without their base"):
         converted(source, tmp_path / "out")
     with pytest.raises(UsageError, match="a whole model"):
         converted(vicuna, tmp_path / "out", model_base=str(vicuna))
@@ -234,7 +234,7 @@ def test_a_new_projector_joins_a_text_model_and_a_tower(
 
 def test_a_new_projector_has_no_place_elsewhere(tmp_path: Path, vicuna: Path, tower: Path) -> None:
     llava = save(tmp_path / "llava", arrays())
-    with pytest.raises(UsageError, match="none is to be drawn"):
+    with pytest.raises(UsageError, match="--seed is for --new-projector"):
         converted(llava, tmp_path / "out", seed=1)
     with pytest.raises(ConversionError, match="not a text model"):
         converted(llava, tmp_path / "out", new_projector="linear")

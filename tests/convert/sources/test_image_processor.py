@@ -70,7 +70,7 @@ def test_padding_and_colours_are_taken_over(tmp_path: Path) -> None:
         ({"size": True}, "size is true"),
         ({"crop_size": {"height": 8, "width": 9}}, "crop_size is"),
         ({"crop_size": {}}, "crop_size is {}"),
-        ({"size": 16}, "pictures are resized to 16 and cropped to 8, the tower sees 8 pixels"),
+        ({"size": 16}, "images are resized to 16 and cropped to 8; the tower takes 8 pixels"),
         ({"image_mean": [0.5, 0.5]}, "image_mean is"),
         ({"image_std": [0.5, 0.5, 0]}, "image_std is"),
         ({"image_std": "abc"}, "image_std is"),

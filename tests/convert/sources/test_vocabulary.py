@@ -74,7 +74,7 @@ def refusal(source: Path, tmp_path: Path) -> LlavaError:
 
 def test_a_sentencepiece_model_of_another_kind_is_refused(trained: Path, tmp_path: Path) -> None:
     source = source_with(trained / "unigram.model", tmp_path / "source")
-    assert "not a tokenizer of LLaMA's kind" in refusal(source, tmp_path).problem
+    assert "not a LLaMA tokenizer" in refusal(source, tmp_path).problem
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1", bytes(range(256)), None])

@@ -1,0 +1,121 @@
+"""Which tensor each weight of the model comes from, by headers alone; no tensor may be missing or left over."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import mlx.core as mx
+
+from mlx_llava.checkpoint.coverage import FLOATS, check_coverage, parameter_forms
+from mlx_llava.checkpoint.reader import Reader
+from mlx_llava.checkpoint.safetensors import Tensor
+from mlx_llava.config import LlavaConfig
+from mlx_llava.convert.sources.adapters import check_shapes
+from mlx_llava.convert.sources.gather import Inputs
+from mlx_llava.convert.sources.names import TOWER_RULES, new_names
+from mlx_llava.convert.weights.algebra import FileTensor, LoraDelta, Transposed, Weight, WithAdapter, pieces
+from mlx_llava.errors import CheckpointError
+from mlx_llava.models.llava import Llava
+
+CONVOLUTION = "vision_tower.embeddings.patch_embedding.weight"  # [out, in, h, w] in torch, [out, h, w, in] in MLX
+TO_MLX, TO_TORCH = (0, 2, 3, 1), (0, 3, 1, 2)
+EMBEDDING, HEAD = "language_model.embed_tokens.weight", "language_model.lm_head.weight"
+FLOAT_DTYPES = {"F16": mx.float16, "BF16": mx.bfloat16, "F32": mx.float32, "F64": mx.float32}
+PROJECTOR = "projector."
+COMPARED = 2**24  # bytes of the head and the embedding to compare at a time
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The tensors of a checkpoint, by our names; complete."""
+
+    config: LlavaConfig
+    tensors: Mapping[str, Tensor]
+    dropped: int
+    repeated_head: Tensor | None  # stored although the checkpoint ties its head to the embedding
+    layers: Mapping[str, LoraDelta] = field(default_factory=dict)  # adapters to merge, by path
+    projector: Mapping[str, Weight] = field(default_factory=dict)  # a new one, in no file
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype of the language model's weights."""
+        return FLOAT_DTYPES[self.tensors[EMBEDDING].dtype]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes to be read."""
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    @property
+    def all_tensors(self) -> Iterator[Tensor]:
+        """Every tensor that is read: the model's, the adapters', and a head that repeats the embedding."""
+        yield from self.tensors.values()
+        parts = (part for delta in self.layers.values() for part in (delta.a, delta.b))
+        yield from (part.tensor for part in parts if isinstance(part, FileTensor))
+        if self.repeated_head is not None:
+            yield self.repeated_head
+
+    def weights(self) -> dict[str, Weight]:
+        """The weights in MLX's layout, adapters added."""
+        weights: dict[str, Weight] = {name: _in_mlx_layout(name, FileTensor(t)) for name, t in self.tensors.items()}
+        for path, delta in self.layers.items():
+            weights[f"{path}.weight"] = WithAdapter(weights[f"{path}.weight"], delta)
+        return {**weights, **self.projector}
+
+
+def _in_mlx_layout(name: str, weight: Weight) -> Weight:
+    return Transposed(weight, TO_MLX) if name == CONVOLUTION else weight
+
+
+def take_inventory(inputs: Inputs) -> Inventory:
+    """Find the tensor of every weight; reads no values.
+
+    A tower inside the checkpoint is preferred to a separate one, because it may have been trained. Raises
+    ConversionError for a tensor without a rule, CheckpointError for missing, extra or mis-shaped ones.
+    """
+    config, theirs, where = inputs.config, inputs.tensors, str(inputs.folder)
+    tensors = {ours: theirs[name] for ours, name in new_names(theirs).items()}
+    repeated_head = tensors.pop(HEAD, None) if config.text.tie_word_embeddings else None
+    dropped = len(theirs) - len(tensors)
+    if not any(name.startswith("vision_tower.") for name in tensors):
+        tensors |= {ours: inputs.tower[name] for ours, name in new_names(inputs.tower, TOWER_RULES).items()}
+    tensors = _replace(tensors, inputs.adapters.replaced)
+    for tensor in tensors.values():
+        if tensor.dtype not in FLOAT_DTYPES:
+            raise CheckpointError(
+                f"{where}: {tensor.name} is {tensor.dtype}, not a weight", "Save the checkpoint in float16 or float32."
+            )
+    forms = {name: form for name, form in parameter_forms(Llava(config)).items() if name not in inputs.projector}
+    check_coverage(forms, {n: _converted(n, t) for n, t in tensors.items()}, where)
+    check_shapes(inputs.adapters.layers, tensors, where)
+    return Inventory(config, tensors, dropped, repeated_head, inputs.adapters.layers, inputs.projector)
+
+
+def _replace(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put `others` in the place of tensors; a projector replaces a whole one, which may have another depth."""
+    has_projector = any(name.startswith(PROJECTOR) for name in others)
+    return {n: t for n, t in tensors.items() if not (has_projector and n.startswith(PROJECTOR))} | dict(others)
+
+
+def _converted(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in MLX's layout, with a dtype that a converted folder may have."""
+    shape = tensor.shape
+    if name == CONVOLUTION and len(shape) == 4:
+        shape = tuple(shape[axis] for axis in TO_MLX)
+    return replace(tensor, shape=shape, dtype=tensor.dtype if tensor.dtype in FLOATS else "F32")
+
+
+def check_head(reader: Reader, inventory: Inventory) -> None:
+    """Raise CheckpointError unless a stored tied head repeats the embedding: dropping it must not change an answer."""
+    embedding, head = inventory.tensors[EMBEDDING], inventory.repeated_head
+    if head is None:
+        return
+
+    def repeats(start: int, stop: int) -> bool:
+        ours, theirs = (FileTensor(tensor).rows(reader, start, stop) for tensor in (embedding, head))
+        return bool(mx.array_equal(ours, theirs).item())
+
+    if head.shape != embedding.shape or not all(repeats(*piece) for piece in pieces(FileTensor(embedding), COMPARED)):
+        raise CheckpointError(
+            f"{head.file}: {head.name} is not the embedding, though config.json ties them",
+            "Set tie_word_embeddings to false in config.json.",
+        )

@@ -1,0 +1,71 @@
+"""A converted folder and its adapters, merged into one converted folder.
+
+Layer by layer; a quantized layer is quantized again in the same way, and without an adapter it is copied bit for bit.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlx_llava import __version__
+from mlx_llava.checkpoint.quantization import Quantization
+from mlx_llava.convert.options import QuantizeOptions
+from mlx_llava.convert.sources.converted_folder import ConvertedFolder, read
+from mlx_llava.convert.weights.output_folder import appearing, card
+from mlx_llava.convert.weights.plan import Planned, size_of, write_weights
+from mlx_llava.convert.weights.quantize import choose
+from mlx_llava.models.llava import Llava
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge that has been checked and can be written."""
+
+    name: str
+    folder: ConvertedFolder
+    adapter_path: Path
+    quantized: Mapping[str, Quantization]
+
+    def plan(self) -> Iterator[Planned]:
+        """Every tensor to write: copied, merged, or merged and quantized."""
+        for name, weight in self.folder.weights().items():
+            path = name.rpartition(".")[0]
+            quantization = self.quantized.get(path) if name.endswith(".weight") else None
+            if quantization and self.folder.keeps(path, quantization):
+                yield from self.folder.copied(path)
+            else:
+                yield Planned(name, weight, self.folder.dtype_of(weight), quantization)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights to be written."""
+        return size_of([*self.plan()])
+
+    def lines(self) -> Iterator[str]:
+        """What is merged into what."""
+        adapters = self.folder.adapters
+        projector = " and the projector" if adapters and adapters.projector else ""
+        yield f"{self.name}: {len(adapters.layers) if adapters else 0} adapters{projector} of {self.adapter_path}"
+        copied = sum(self.folder.keeps(path, quantization) for path, quantization in self.quantized.items())
+        yield f"{len(self.quantized)} layers quantized, {copied} of them copied" if self.quantized else "not quantized"
+
+
+def prepare(base: Path, name: str | None, adapter: Path, options: QuantizeOptions, *, dequantize: bool) -> Merge:
+    """Check the adapters of the converted folder `base`, which the user calls `name`, and plan the merge."""
+    folder = read(base, name or base.name, adapter)
+    quantized = choose(Llava(folder.config), options) if options.quantize else folder.quantized
+    return Merge(name or folder.source, folder, adapter, {} if dequantize else quantized)
+
+
+def write(merge: Merge, target: Path, *, overwrite: bool, progress: Callable[[int], object]) -> None:
+    """Write the merged folder; a failure leaves what was there."""
+    values = merge.folder.values
+    source = {"name": merge.folder.source, "adapters": str(merge.adapter_path), "converter": f"mlx-llava {__version__}"}
+    quantization = {path: asdict(quantization) for path, quantization in merge.quantized.items()}
+    values = {**values, "mlx_llava": {**values["mlx_llava"], "source": source}, "quantization": quantization}
+    with appearing(target, overwrite, merge.num_bytes) as folder:
+        (folder / "tokenizer.json").write_bytes((merge.folder.path / "tokenizer.json").read_bytes())
+        (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card("Merged by mlx-llava", merge.lines()), encoding="utf-8")
+        write_weights(folder, [*merge.plan()], progress)
