@@ -62,7 +62,9 @@ def test_transformers_gives_the_same_logits_from_the_exported_folder(
 
 def test_packed_weights_are_exported_as_what_they_stand_for(tmp_path: Path) -> None:
     write_checkpoint(CASES["plain"], tmp_path / "source")
-    write(prepare(ConvertOptions(str(tmp_path / "source"), tmp_path / "q", quantize=True, q_tower=True)))
+    write(
+        prepare(ConvertOptions(hf_path=str(tmp_path / "source"), mlx_path=tmp_path / "q", quantize=True, q_tower=True))
+    )
     assert_same_logits(load(tmp_path / "q"), transformers_of(exported(tmp_path / "q", tmp_path / "out")))
 
 

@@ -36,7 +36,9 @@ def test_logits_are_those_of_peft(form: str, safe: bool, tmp_path: Path) -> None
     peft.save_pretrained(str(tmp_path / "lora"), safe_serialization=safe)
     if not safe and not (tmp_path / "lora" / "adapter_model.bin").exists():
         pytest.skip("this PEFT writes safetensors alone")
-    options = ConvertOptions(str(tmp_path / "lora"), tmp_path / "out", model_base=str(tmp_path / "base"))
+    options = ConvertOptions(
+        hf_path=str(tmp_path / "lora"), mlx_path=tmp_path / "out", model_base=str(tmp_path / "base")
+    )
     write(prepare(options))
     checkpoint = load(tmp_path / "out")
     batch = together(checkpoint.config.rows_per_crop)
