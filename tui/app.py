@@ -20,7 +20,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.eyes import with_fit
 from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
-from mlx_llava.tui.models.catalog import Chosen, sample
+from mlx_llava.tui.models.catalog import StartingModel, sample
 from mlx_llava.tui.screens.chat import ChatScreen
 from mlx_llava.tui.session.session import Opening, Session
 
@@ -139,7 +139,7 @@ class ChatApp(App[int]):
         if key is not None:
             self.chat.action_command(f"/open {key}")
 
-    def begin_with(self, chosen: Chosen | None) -> None:
+    def begin_with(self, chosen: StartingModel | None) -> None:
         """Take the model that was chosen on the first screen, and remember it."""
         if chosen is None:
             return

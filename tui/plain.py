@@ -22,8 +22,7 @@ from mlx_llava.engine.messages import (
 )
 from mlx_llava.errors import LlavaError, ModelError
 from mlx_llava.program.text import clean, clean_line
-from mlx_llava.tui.images.attachments import fetch, read
-from mlx_llava.tui.images.attachments import pasted as from_clipboard
+from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.dropped import dropped
 from mlx_llava.tui.session import attention, commands, figures
@@ -69,7 +68,7 @@ class Talk:
 
     def attach(self, paths: Sequence[Path], urls: Sequence[str] = (), *, pasted: bool = False) -> None:
         """Put pictures beside the next question, also that on the clipboard."""
-        for image in (*map(read, paths), *map(fetch, urls), *([from_clipboard()] if pasted else [])):
+        for image in (*map(from_file, paths), *map(from_url, urls), *([from_clipboard()] if pasted else [])):
             self.session.attach(image)
             width, height = image.size
             number = len(self.session.images())

@@ -27,10 +27,10 @@ from mlx_llava.engine.messages import (
     Request,
 )
 from mlx_llava.engine.thread import Engine
-from mlx_llava.tui.images.attachments import read
+from mlx_llava.tui.images.attachments import from_file
 
 IMAGE = EMBEDDED / "examples" / "two_shapes_wide.png"
-SCENE = read(IMAGE).file
+SCENE = from_file(IMAGE).file
 SQUARE = "What color is the square?"
 TALK = conversation_of(IMAGE.name)
 SINGLE = answer_of(IMAGE.name, SQUARE)

@@ -1,6 +1,6 @@
-"""Picture files on their way into a conversation: read, checked, and made small for the screen.
+"""Images to attach to a question: read, checked, and reduced to a preview for the screen.
 
-Everything here may take a while and belongs on a thread; nothing of it needs the model.
+Everything here may be slow and belongs on a worker thread; nothing needs the model.
 """
 
 import hashlib
@@ -19,28 +19,28 @@ from mlx_llava.tui.images import clipboard
 if TYPE_CHECKING:
     from PIL import Image
 
-PREVIEW = 512  # pixels along the longer edge that the screen keeps
+PREVIEW = 512  # pixels along the longer edge
 HEIC = (".heic", ".heif")
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A picture of a conversation."""
+    """An image of a conversation, with its file and a preview."""
 
     file: ImageFile
     size: tuple[int, int]
     preview: "Image.Image" = field(repr=False)
     origin: str = ""
-    """Path of the file; empty where there is none."""
+    """Path of the file; empty without one."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of its file."""
         return self.file.name
 
 
-def read(path: Path) -> Attachment:
-    """A picture file; ImageError where it is none that we can read."""
+def from_file(path: Path) -> Attachment:
+    """An image file; ImageError if it cannot be read."""
     path = expanded(str(path))
     if path.suffix.lower() in HEIC and sys.platform == "darwin":
         return attachment(_from_heic(path), path.name, str(path.absolute()))
@@ -51,24 +51,24 @@ def read(path: Path) -> Attachment:
     return attachment(data, path.name, str(path.absolute()))
 
 
-def fetch(url: str) -> Attachment:
-    """A picture from the public internet."""
+def from_url(url: str) -> Attachment:
+    """An image from the public internet."""
     from mlx_llava.images.fetch import fetch_image
 
     fetched = fetch_image(url)
     return attachment(fetched.data, fetched.name)
 
 
-def pasted() -> Attachment:
-    """The picture on the clipboard; ImageError where there is none."""
+def from_clipboard() -> Attachment:
+    """The image on the clipboard; ImageError if there is none."""
     data = clipboard.read_image()
     if not data:
-        raise ImageError("there is no image on the clipboard", "Copy one, or name its file: /image PATH.")
+        raise ImageError("there is no image on the clipboard", "Copy one, or name a file: /image PATH.")
     return attachment(data, "clipboard.png")
 
 
 def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
-    """A picture from the bytes of a file, which lay at `origin`."""
+    """An image from the bytes of a file; `origin` is the path they come from."""
     from mlx_llava.images.pixels import open_image
 
     pil_image = open_image(data or Path(origin), "display", origin or name)
@@ -78,18 +78,18 @@ def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
 
 
 def gone(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
-    """What stands for a picture whose file is no longer there."""
+    """A grey placeholder for an image whose file is missing."""
     from PIL import Image
 
     return Attachment(ImageFile(name, digest, b""), size, Image.new("RGB", (48, 24), "#808080"), origin)
 
 
 def _from_heic(path: Path) -> bytes:
-    """A HEIC picture as PNG, by the converter that is part of macOS."""
+    """A HEIC image as PNG, converted by macOS."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "picture.png"
+        file = Path(folder) / "image.png"
         command = ["/usr/bin/sips", "-s", "format", "png", str(path), "--out", str(file)]
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode or not file.is_file():
-            raise ImageError(f"{path}: the HEIC picture cannot be converted", "Export it as JPEG.")
+            raise ImageError(f"{path}: the HEIC image cannot be converted", "Export it as JPEG.")
         return file.read_bytes()

@@ -1,4 +1,4 @@
-"""A part of a picture covered, to see what an answer owes to it."""
+"""Cover a part of an image, to see how the answer depends on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patches:
-    """A rectangle of patches: of `side` along each edge, these rows and columns, the ends left out."""
+    """A rectangle in a grid of side x side patches; `bottom` and `right` are exclusive."""
 
     side: int
     top: int
@@ -23,12 +23,12 @@ class Patches:
 
     @classmethod
     def between(cls, side: int, corner: tuple[int, int], other: tuple[int, int]) -> "Patches":
-        """The rectangle between two patches, each a row and a column."""
+        """The rectangle spanned by two patches, each given as row and column."""
         rows, columns = zip(corner, other, strict=True)
         return cls(side, min(rows), min(columns), max(rows) + 1, max(columns) + 1)
 
     def moved(self, down: int, right: int) -> "Patches":
-        """The same, somewhere else in the picture, as far as it reaches."""
+        """The rectangle moved, but not beyond the image."""
         down = min(max(down, -self.top), self.side - self.bottom)
         right = min(max(right, -self.left), self.side - self.right)
         return replace(
@@ -36,7 +36,7 @@ class Patches:
         )
 
     def grown(self, down: int, right: int) -> "Patches":
-        """The same with more rows and columns at its end, or fewer; one is the least."""
+        """The rectangle with its bottom and right moved; it stays in the image and keeps at least one patch."""
         return replace(
             self,
             bottom=min(max(self.bottom + down, self.top + 1), self.side),
@@ -44,12 +44,12 @@ class Patches:
         )
 
     def box(self, size: tuple[int, int], fit: Fit) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in the pixels of a picture of this width and height, the ends left out.
+        """Left, top, right and bottom in pixels of an image of this size; right and bottom are exclusive.
 
-        The square that the patches divide is the picture padded to its longer side, or its middle.
+        The patches divide a square: the image padded to its longer side, or its central crop.
         """
         edge = max(size) if fit == "pad" else min(size)
-        starts = [(length - edge) / 2 for length in size]  # of the square, from the picture's corner
+        starts = [(length - edge) / 2 for length in size]  # of the square, relative to the image
         fractions = [(self.left, 0), (self.top, 1), (self.right, 0), (self.bottom, 1)]
         ends = [round(starts[axis] + edge * patch / self.side) for patch, axis in fractions]
         width, height = size
@@ -57,7 +57,7 @@ class Patches:
 
 
 def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
-    """The picture with a box of one colour in it, as a picture of its own."""
+    """A new image with a box of one colour."""
     from io import BytesIO
 
     from mlx_llava.images.pixels import open_image
@@ -70,13 +70,13 @@ def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int,
 
 
 def fill(pil_image: "Image.Image", box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
-    """Draw a box, whose right and bottom ends are left out."""
+    """Draw a box; right and bottom are exclusive."""
     left, top, right, bottom = box
     if right > left and bottom > top:
         pil_image.paste(color, (left, top, right, bottom))
 
 
 def neutral(mean: Sequence[float]) -> tuple[int, int, int]:
-    """The colour that the tower sees as nothing: the mean of its training pictures."""
+    """The mean colour of the tower's training images, which normalizes to about zero."""
     red, green, blue = (round(255 * value) for value in mean)
     return red, green, blue

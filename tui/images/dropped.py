@@ -1,8 +1,8 @@
-"""What a paste or a drop means: pictures, or text.
+"""Tell pasted or dropped files from text.
 
-Terminals hand over a dropped file as typed text, each in its own spelling: with backslashes (macOS Terminal, iTerm2,
-Ghostty), in quotes (GNOME Terminal, VS Code, kitty at a shell), bare on a line of its own (kitty), as file:// (file
-managers). All of a text is files, or it is text: one that merely mentions a path is left alone.
+Terminals insert the path of a dropped file as text, each in its own way: with backslashes (macOS Terminal, iTerm2,
+Ghostty), in quotes (GNOME Terminal, VS Code, kitty at a shell), plain on a line of its own (kitty), as file:// (file
+managers). A text counts as files only if all of it is files; one that merely mentions a path stays text.
 """
 
 import os
@@ -18,18 +18,18 @@ from mlx_llava.program.paths import expanded
 IMAGES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
 )
-MOST = 256  # things in one drop
-LONGEST = 4096 * MOST  # characters: PATH_MAX of Linux, each
-_SPACE = " \t\n"  # and no other: macOS puts U+202F into the names of its screenshots
+MAX_FILES = 256  # in one drop
+MAX_LENGTH = 4096 * MAX_FILES  # characters: PATH_MAX of Linux for each
+_SPACE = " \t\n"  # only these: macOS uses U+202F in names of screenshots
 _QUERY_FORMAT = re.compile(r"[?&](?:format|fm|ext)=(\w+)", re.IGNORECASE)
-_OPEN_QUOTE = None  # in place of a word: the spelling does not fit
+_OPEN_QUOTE = None  # in place of a word: this way of quoting does not apply
 
 Words = Iterable[str | None]
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a text stands for; where it is only text, `text` is all of it."""
+    """The files and URLs of a text, or the text itself if it is nothing else."""
 
     paths: tuple[Path, ...] = ()
     urls: tuple[str, ...] = ()
@@ -39,10 +39,10 @@ class Dropped:
 def dropped(text: str, is_file: Callable[[str], bool] = os.path.isfile) -> Dropped:
     """The files or URLs that a pasted text consists of, or the text.
 
-    A spelling counts where every file is there; failing that, where every word is an absolute path that ends like a
-    picture's, so that a missing picture is an error to be told and not a question about its name.
+    A way of quoting applies if every file exists, or else if every word is an absolute path with an image suffix: then
+    a missing image is reported as an error and not taken for a question.
     """
-    if len(text) > LONGEST or "\0" in text:
+    if len(text) > MAX_LENGTH or "\0" in text:
         return Dropped(text=text)
     typed = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line for line in typed.split("\n") if line]
@@ -50,20 +50,20 @@ def dropped(text: str, is_file: Callable[[str], bool] = os.path.isfile) -> Dropp
     bare = [lambda: lines, lambda: [line.strip(_SPACE) for line in lines]]
     mixed = [lambda: chain.from_iterable(map(_words, lines))]
     for words in (*bare, *shell, *mixed):
-        if found := _all(words(), lambda word: _there(word, is_file)):
-            return found
+        if files := _all(words(), lambda word: _existing(word, is_file)):
+            return files
     for words in shell:
-        if found := _all(words(), _missing):
-            return found
+        if files := _all(words(), _missing):
+            return files
     return Dropped(text=text)
 
 
-def _all(words: Words, meant: Callable[[str], str | None]) -> Dropped | None:
-    """What the words mean if every one is a path or the URL of a picture."""
+def _all(words: Words, to_path: Callable[[str], str | None]) -> Dropped | None:
+    """The files and URLs of the words; None if one of them is neither a path nor the URL of an image."""
     paths, urls = list[Path](), list[str]()
     for count, word in enumerate(words):
-        path = None if word is None or count == MOST else meant(word)
-        if word is not None and path is None and count < MOST and _is_image_url(word):
+        path = None if word is None or count == MAX_FILES else to_path(word)
+        if word is not None and path is None and count < MAX_FILES and _is_image_url(word):
             urls.append(word)
         elif path is None:
             return None
@@ -72,22 +72,22 @@ def _all(words: Words, meant: Callable[[str], str | None]) -> Dropped | None:
     return Dropped(tuple(paths), tuple(urls)) if paths or urls else None
 
 
-def _there(word: str, is_file: Callable[[str], bool]) -> str | None:
-    """The absolute path of the file that a word names; a relative one counts if it ends like a picture's."""
+def _existing(word: str, is_file: Callable[[str], bool]) -> str | None:
+    """The absolute path of an existing file; a relative one must have an image suffix."""
     path = _absolute(word)
     if path is not None:
         return path if is_file(path) else None
-    return os.path.abspath(word) if _is_image(word) and is_file(word) else None  # noqa: PTH100 - bears any text
+    return os.path.abspath(word) if _is_image(word) and is_file(word) else None  # noqa: PTH100 - accepts any text
 
 
 def _missing(word: str) -> str | None:
-    """The path that a word spells, if only a picture can be meant."""
+    """The absolute path of a word with an image suffix."""
     path = _absolute(word)
     return path if path is not None and _is_image(path) else None
 
 
 def _absolute(word: str) -> str | None:
-    """The absolute path that a word spells."""
+    """The word as an absolute path; None if it is none."""
     if word.lower().startswith("file:/"):
         word = _from_uri(word)
     elif word.startswith("~"):
@@ -95,7 +95,7 @@ def _absolute(word: str) -> str | None:
     try:
         os.fsencode(word)
     except UnicodeEncodeError:
-        return None  # no file can be called so
+        return None  # not a possible file name
     return word if word.startswith("/") and "\0" not in word else None
 
 
@@ -109,11 +109,11 @@ def _from_uri(word: str) -> str:
 
 
 def _is_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGES  # noqa: PTH122 - bears any text
+    return os.path.splitext(path)[1].lower() in IMAGES  # noqa: PTH122 - accepts any text
 
 
 def _is_image_url(word: str) -> bool:
-    """Whether this is an address, and one that says it is of a picture."""
+    """Whether this is a URL with an image suffix or an image format in its query."""
     if not word.lower().startswith(("http://", "https://")) or any(c in word for c in _SPACE):
         return False
     try:
@@ -125,9 +125,9 @@ def _is_image_url(word: str) -> bool:
 
 
 def _words(text: str, lenient: bool = False) -> Iterator[str | None]:
-    """The words of a text as a shell splits it, with a last _OPEN_QUOTE where a quote is not closed.
+    """The words of a text, split as a shell does; ends with _OPEN_QUOTE if a quote is not closed.
 
-    Lenient: a backslash escapes within single quotes too, as VS Code writes it.
+    Lenient: a backslash also escapes within single quotes, as VS Code writes it.
     """
     word, letters = None, iter(text)
     for letter in letters:
@@ -146,7 +146,7 @@ def _words(text: str, lenient: bool = False) -> Iterator[str | None]:
 
 
 def _piece(letter: str, letters: Iterator[str], lenient: bool) -> str | None:
-    """What a letter opens or is: the text of quotes, an escaped letter, itself."""
+    """The text that a letter starts: quoted text, an escaped letter, or the letter itself."""
     if letter == "\\":
         return next(letters, None)
     if letter == "'":
@@ -155,7 +155,7 @@ def _piece(letter: str, letters: Iterator[str], lenient: bool) -> str | None:
 
 
 def _quoted(letters: Iterator[str], quote: str, escapable: str | None) -> str | None:
-    """The text up to the closing quote, None where there is none; a backslash escapes what is `escapable`, or all."""
+    """The text up to the closing quote, None without one; a backslash escapes `escapable` letters, or all if None."""
     text = list[str]()
     for letter in letters:
         if letter == quote:

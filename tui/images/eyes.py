@@ -1,4 +1,4 @@
-"""What becomes of a picture on its way into the model: a square, then patches, then tokens."""
+"""What the model sees of an image: a square, cut into patches, each a token."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def square(image: "Image.Image", model: ModelFacts, fit: Fit | None) -> "Image.Image":
-    """The picture as the vision tower gets it; made by the very code that feeds the tower."""
+    """The image as the vision tower gets it, computed by the code that feeds the tower."""
     from mlx_llava.images.pixels import crop, to_image
 
     config = ImageConfig(side=model.side, fit=fit or model.fit, mean=model.mean, std=CLIP_STD)
@@ -19,10 +19,10 @@ def square(image: "Image.Image", model: ModelFacts, fit: Fit | None) -> "Image.I
 
 
 def loss(size: tuple[int, int], fit: Fit) -> str:
-    """What is lost when a picture of this size becomes a square."""
+    """How much of an image of this size is cropped or padded to make it square."""
     share = 1 - min(size) / max(size)
     if share == 0:
-        return "it is a square already"
+        return "it is square already"
     if fit == "pad":
         return f"{share:.0%} of it is padding"
     where = "left and right" if size[0] > size[1] else "top and bottom"
@@ -30,11 +30,11 @@ def loss(size: tuple[int, int], fit: Fit) -> str:
 
 
 def tokens(model: ModelFacts, start: int | None) -> str:
-    """Where the patches stand in the prompt."""
+    """The number of patches and tokens, and their positions in the prompt from `start`."""
     count = f"{model.patches}×{model.patches} patches, {model.image_tokens} tokens"
     return count if start is None else f"{count}: {start} to {start + model.image_tokens - 1}"
 
 
 def with_fit(model: ModelFacts, fit: Fit | None) -> ModelFacts:
-    """The model with the form of pictures that is wanted of it."""
+    """The model with another way to make images square; None keeps its own."""
     return replace(model, fit=fit or model.fit)

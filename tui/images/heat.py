@@ -1,4 +1,4 @@
-"""Where an answer looked, in light and in words."""
+"""Attention maps over image patches, as brightness, as digits and as facts."""
 
 from collections.abc import Sequence
 
@@ -10,57 +10,56 @@ from mlx_llava.engine.messages import AttentionMapped
 from mlx_llava.program.text import clean_line
 
 Weights = NDArray[np.floating]  # [side, side], a number for each patch
-AROUND = 24  # tokens shown on each side of the one that is looked at
-NOW = "where it looks now: text, pictures or settings may have changed"  # AttentionMapped.verbatim is false
+AROUND = 24  # tokens shown on each side of the selected one
+NOW = "attention as of now: text, images or settings may have changed"  # AttentionMapped.verbatim is false
 
 
-def light(weights: Weights) -> Weights:
-    """Weights stretched from 0 for the least to 1 for the most; all dark where they are all the same."""
-    least, most = float(weights.min()), float(weights.max())
-    return (weights - least) / (most - least) if most > least else np.zeros_like(weights)
+def stretch(weights: Weights) -> Weights:
+    """Weights scaled so that the smallest is 0 and the largest 1; equal weights are all 0."""
+    low, high = float(weights.min()), float(weights.max())
+    return (weights - low) / (high - low) if high > low else np.zeros_like(weights)
 
 
 def relative(weights: Weights, neutral: Weights) -> Weights:
-    """What each patch got, in times what it gets from a neutral prompt."""
+    """The weight of each patch divided by its weight under a neutral prompt."""
     return weights / np.maximum(neutral, np.finfo(np.float32).tiny)
 
 
 def digits(weights: Weights) -> list[str]:
-    """Weights as rows of digits, from 0 for nothing to 9 for the most; all 0 where there is nothing."""
-    most = float(weights.max())
-    levels = np.rint(weights / most * 9) if most > 0 else np.zeros_like(weights)
+    """Weights as rows of digits: 9 for the largest, in proportion for the others."""
+    high = float(weights.max())
+    levels = np.rint(weights / high * 9) if high > 0 else np.zeros_like(weights)
     return ["".join(map(str, row)) for row in levels.astype(int).tolist()]
 
 
-def number_lines(looked: AttentionMapped, names: Sequence[str], token: int | None) -> list[str]:
-    """Where a token looked, or all of them on average, in the pictures of these names: facts, and rows of digits."""
-    if token is not None and not 0 <= token < len(looked.tokens):
-        return [f"there is no token {token + 1}: {len(looked.tokens)} were said"]
-    shares = looked.shares.mean(0) if token is None else looked.shares[token]
-    what = "all tokens" if token is None else f"token {token + 1}, {clean_line(looked.tokens[token], 40)!r}"
-    lines = [what if looked.verbatim else f"{what} · {NOW}"]
+def number_lines(attention: AttentionMapped, names: Sequence[str], token: int | None) -> list[str]:
+    """The attention of a token, or of all tokens on average, to each named image: facts, then rows of digits."""
+    if token is not None and not 0 <= token < len(attention.tokens):
+        return [f"there is no token {token + 1}: the answer has {len(attention.tokens)}"]
+    shares = attention.shares.mean(0) if token is None else attention.shares[token]
+    subject = "all tokens" if token is None else f"token {token + 1}, {clean_line(attention.tokens[token], 40)!r}"
+    lines = [subject if attention.verbatim else f"{subject} · {NOW}"]
     for name, weights in zip(names, shares, strict=True):
         lines += [f"{clean_line(name, 60)}: {raw_facts(weights)}", *digits(weights)]
     return lines
 
 
 def answer_line(tokens: tuple[str, ...], at: int, style: str) -> Text:
-    """The answer around a token, which stands out."""
+    """The answer around a token, which is highlighted."""
     first, text = max(at - AROUND, 0), Text("…" if at > AROUND else "")
     for n, token in enumerate(tokens[first : at + AROUND + 1], first):
-        shown = clean_line(token if n else token.lstrip(), 40)
-        text.append(shown, style if n == at else "")
+        text.append(clean_line(token if n else token.lstrip(), 40), style if n == at else "")
     return text.append("…" if at + AROUND + 1 < len(tokens) else "")
 
 
 def raw_facts(weights: Weights) -> str:
-    """What a token gave to a picture."""
+    """A token's share of attention to an image, and the range over its patches."""
     return f"{weights.sum():.1%} of its attention is on this picture, {_range(weights, '.2%')} on a patch"
 
 
 def relative_facts(weights: Weights) -> str:
-    """What a token gave to a picture, over a neutral prompt."""
-    return f"a patch got {_range(weights, '.2f')} times what a neutral prompt gives it"
+    """The range of weights relative to a neutral prompt."""
+    return f"patches get {_range(weights, '.2f')} times what a neutral prompt gives them"
 
 
 def _range(weights: Weights, form: str) -> str:

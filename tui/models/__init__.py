@@ -1,1 +1,1 @@
-"""Which models a person can choose, and how one is downloaded and converted."""
+"""The models a user can choose, and how one is downloaded and converted."""

@@ -1,4 +1,4 @@
-"""Downloads and converts a checkpoint in a process of its own, so that it can be watched and stopped."""
+"""Download and convert a checkpoint in a subprocess, which can be followed and stopped."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from mlx_llava.errors import ConversionError
 
-ENDS = re.compile(rb"[\r\n]")  # progress bars rewrite their line
-PATIENCE = 5.0  # seconds to end in peace
+LINE_ENDS = re.compile(rb"[\r\n]")  # progress bars rewrite their line with \r
+TIMEOUT = 5.0  # seconds to end after SIGTERM
 
 
 async def fetch(source: str, folder: Path) -> AsyncGenerator[str, None]:
-    """Convert `source` to 4 bits in `folder`; what the program says, line by line.
+    """Convert `source` to 4 bits in `folder`; yields each line of progress.
 
-    Raises ConversionError with its last words where it fails. Closing the iterator ends the program; files that
-    were fetched whole stay in the hub's cache.
+    Raises ConversionError with the program's own error if it fails. Closing the iterator stops the program; complete
+    downloads stay in the hub's cache.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlx_llava.convert", "--hf-path", source, "--mlx-path", str(folder), "-q"]
@@ -29,39 +29,39 @@ async def fetch(source: str, folder: Path) -> AsyncGenerator[str, None]:
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "COLUMNS": "80"},
     )
-    said: list[str] = []
+    output: list[str] = []
     try:
         assert process.stderr is not None
-        waiting = b""
+        rest = b""
         while chunk := await process.stderr.read(4096):
-            *lines, waiting = ENDS.split(waiting + chunk)
+            *lines, rest = LINE_ENDS.split(rest + chunk)
             for line in lines:
                 if text := line.decode(errors="replace").strip():
-                    said.append(text)
+                    output.append(text)
                     yield text
         if await process.wait():
-            problem, advice = last_words([*said, waiting.decode(errors="replace").strip()])
+            problem, advice = error_in([*output, rest.decode(errors="replace").strip()])
             raise ConversionError(problem, advice)
     finally:
         await end(process)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """End a process, gently first."""
+    """Terminate a process, and kill it if that takes too long."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), PATIENCE)
+                await asyncio.wait_for(process.wait(), TIMEOUT)
             except TimeoutError:
                 process.kill()
 
 
-def last_words(said: list[str]) -> tuple[str, str]:
-    """What went wrong and what to do, as the program said it."""
+def error_in(output: list[str]) -> tuple[str, str]:
+    """The problem and the advice in the output of a failed program."""
     mark = "mlx-llava: error: "
-    for at, line in enumerate(said):
+    for at, line in enumerate(output):
         if line.startswith(mark):
-            advice = said[at + 1] if at + 1 < len(said) else ""
+            advice = output[at + 1] if at + 1 < len(output) else ""
             return line.removeprefix(mark), advice or "Try again."
-    return next((line for line in reversed(said) if line), "the conversion failed"), "Try again."
+    return next((line for line in reversed(output) if line), "the conversion failed"), "Try again."

@@ -102,7 +102,7 @@ class AttentionScreen(ModalScreen[None]):
         place = f"token {self.token + 1} of {len(looked.tokens)} · {form} · {facts}"
         self.say(place if looked.verbatim else f"{place}\n{heat.NOW}")
         self.query_one(".answer", Static).update(heat.answer_line(looked.tokens, self.token, "reverse bold"))
-        return heat.light(weights)
+        return heat.stretch(weights)
 
     def action_step(self, step: int) -> None:
         """Go to a token beside this one."""

@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.paths import expanded
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.images.attachments import read
+from mlx_llava.tui.images.attachments import from_file
 from mlx_llava.tui.images.dropped import IMAGES
 from mlx_llava.tui.widgets.image_view import ImageView
 
@@ -111,7 +111,7 @@ class FilesScreen(ModalScreen[Path | None]):
         if path is None or is_folder(path):
             return
         try:
-            image = await asyncio.to_thread(read, path)
+            image = await asyncio.to_thread(from_file, path)
         except LlavaError as error:
             await place.mount(Static(clean_line(error.problem, 200), markup=False))
         else:

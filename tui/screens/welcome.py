@@ -18,13 +18,13 @@ from textual.worker import Worker
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.models import catalog
-from mlx_llava.tui.models.catalog import Chosen, Offer
+from mlx_llava.tui.models.catalog import Offer, StartingModel
 from mlx_llava.tui.models.download import fetch
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.window import window
 
 
-class Welcome(ModalScreen[Chosen | None]):
+class Welcome(ModalScreen[StartingModel | None]):
     """Offers the small model, a checkpoint that fits this machine, and a path."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
@@ -54,7 +54,7 @@ class Welcome(ModalScreen[Chosen | None]):
         yield option(
             "embedded", "The small model of this package", "ready now, no download: answers about drawn shapes"
         )
-        for folder in catalog.converted():
+        for folder in catalog.converted_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
             facts = f"downloads {figures.memory(offer.download)} once, takes {figures.memory(offer.size)} on the disk\n"
@@ -76,9 +76,9 @@ class Welcome(ModalScreen[Chosen | None]):
         if self._fetching:
             return
         if name == "embedded":
-            self.dismiss(Chosen(None))
+            self.dismiss(StartingModel(None))
         elif name.startswith("path:"):
-            self.dismiss(Chosen(name.removeprefix("path:")))
+            self.dismiss(StartingModel(name.removeprefix("path:")))
         elif name.startswith("offer:"):
             self._ask_or_fetch(self.offers[int(name.removeprefix("offer:"))])
         else:
@@ -97,7 +97,7 @@ class Welcome(ModalScreen[Chosen | None]):
     def named(self, event: Input.Submitted) -> None:
         """A path was given."""
         if event.value.strip():
-            self.dismiss(Chosen(event.value.strip()))
+            self.dismiss(StartingModel(event.value.strip()))
 
     def _ask_or_fetch(self, offer: Offer) -> None:
         folder = catalog.models_folder()
@@ -124,7 +124,7 @@ class Welcome(ModalScreen[Chosen | None]):
             self._fetching, self._sure = None, False
             self.say(f"{clean_line(error.problem)}\n{clean_line(error.advice)}")
         else:
-            self.dismiss(Chosen(str(offer.folder)))
+            self.dismiss(StartingModel(str(offer.folder)))
         finally:
             await lines.aclose()
 

@@ -14,8 +14,7 @@ from textual.widgets import Static, TextArea
 
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.images.attachments import Attachment, fetch, read
-from mlx_llava.tui.images.attachments import pasted as from_clipboard
+from mlx_llava.tui.images.attachments import Attachment, from_clipboard, from_file, from_url
 from mlx_llava.tui.images.dropped import dropped
 from mlx_llava.tui.session import commands, figures
 from mlx_llava.tui.session.conversation import Node
@@ -94,7 +93,7 @@ class Composer(Vertical):
 
     def attach(self, paths: Iterable[Path] = (), urls: Iterable[str] = (), *, pasted: bool = False) -> None:
         """Read pictures, fetch them, or take that on the clipboard, and put them beside the question."""
-        jobs = [*(partial(read, path) for path in paths), *(partial(fetch, url) for url in urls)]
+        jobs = [*(partial(from_file, path) for path in paths), *(partial(from_url, url) for url in urls)]
         jobs += [from_clipboard] * pasted
         if jobs:
             self._reading += 1

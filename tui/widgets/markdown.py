@@ -1,4 +1,4 @@
-"""Markdown as answers show it: Textual's, but a list that holds text alone is one widget, not three for each item."""
+"""Markdown of answers: Textual's widget, but a list of text alone is one widget instead of three per item."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.visual import RenderOptions, Visual
 from textual.widgets import Markdown
-from textual.widgets._markdown import (  # these have no other address
+from textual.widgets._markdown import (  # these have no public address
     MarkdownBulletList,
     MarkdownList,
     MarkdownListItem,
@@ -22,11 +22,11 @@ from textual.widgets._markdown import (  # these have no other address
 )
 from textual.widgets.markdown import MarkdownBlock
 
-Row = tuple[str, Content]  # what stands before a text, and the text
+Row = tuple[str, Content]  # a list mark, and the text behind it
 
 
 class Rows(Visual):
-    """Texts below each other, each behind its mark; what does not fit in a line goes on below the text."""
+    """Texts one below the other, each behind its mark; wrapped lines are indented to the text."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.lines = [
@@ -36,17 +36,17 @@ class Rows(Visual):
         ]
         self._marks = [len(mark) for mark, text in rows for _ in text.split(allow_blank=True)]
         self._width = 0
-        self._pieces: list[tuple[int, int, int]] = []  # at this width: a line, and its ends in it
+        self._pieces: list[tuple[int, int, int]] = []  # at this width: a line's number, start and end
 
     def pieces(self, width: int) -> list[tuple[int, int, int]]:
-        """What stands in each line of the screen: a line's number, where the piece begins and where it ends."""
+        """For each screen line, the number of its text line, and the start and end in it."""
         if width != self._width:
             self._width = width
             self._pieces = [piece for number in range(len(self.lines)) for piece in self._wrapped(number)]
         return self._pieces
 
     def _hang(self, number: int) -> int:
-        """How far the rest of a line is moved in: below its text, if that leaves room for one."""
+        """The indent of wrapped lines: that of the text, if it leaves room for a letter."""
         return self._marks[number] if self._marks[number] < self._width else 0
 
     def _wrapped(self, number: int) -> Iterator[tuple[int, int, int]]:
@@ -58,7 +58,7 @@ class Rows(Visual):
             yield number, begin if n else 0, end
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
-        """The lines; each tells where in the text it stands, for the mouse."""
+        """The screen lines; each knows its offset in the text, for selection by mouse."""
         selected = [self._selected(number, options) for number in range(len(self.lines))]
         plain = replace(options, selection=None)
         strips = []
@@ -77,19 +77,19 @@ class Rows(Visual):
         return line.stylize(options.selection_style, begin, len(line) if end == -1 else end)
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
-        """The width of the longest line if none is wrapped."""
+        """The width of the longest line without wrapping."""
         return max((line.cell_length for line in self.lines), default=0)
 
     def get_height(self, rules: RulesMap, width: int) -> int:
-        """How many lines there are at a width."""
+        """The number of screen lines at a width."""
         return len(self.pieces(width))
 
 
 class TextList(MarkdownList):
-    """A list; in one widget where its items hold paragraphs and such lists alone."""
+    """A list; one widget if its items contain only paragraphs and such lists."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"mark"}
-    # the margin and what items stand in as Textual has them; a class inherits only its first base's styles
+    # margin and containers as in Textual; a class inherits only the styles of its first base
     DEFAULT_CSS = """
     TextList {
         margin: 0 0 1 0;
@@ -100,7 +100,7 @@ class TextList(MarkdownList):
     """
 
     def compose(self) -> ComposeResult:
-        """Nothing inside, or the items as Textual shows them."""
+        """No children, or the items as Textual composes them."""
         rows = self.rows()
         if rows is None:
             yield from super().compose()
@@ -108,7 +108,7 @@ class TextList(MarkdownList):
             self._show(rows)
 
     def rows(self) -> list[Row] | None:
-        """Every text behind its mark, also those of the lists inside; None where there is more than text."""
+        """Each text with its mark, also of inner lists; None if an item contains anything else."""
         rows: list[Row] = []
         items = [block for block in self._blocks if isinstance(block, MarkdownListItem)]
         for mark, item in zip(self.marks(items), items, strict=True):
@@ -123,11 +123,11 @@ class TextList(MarkdownList):
         return rows
 
     def marks(self, items: list[MarkdownListItem]) -> list[str]:
-        """What stands before each item."""
+        """The mark of each item."""
         return [item.bullet for item in items]
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """What was selected, as it is before lines are wrapped."""
+        """The selected text, without line breaks from wrapping."""
         if not isinstance(self.visual, Rows):
             return super().get_selection(selection)
         return selection.extract("\n".join(line.plain for line in self.visual.lines)), "\n"
@@ -146,14 +146,14 @@ class TextList(MarkdownList):
 
 
 class BulletList(TextList, MarkdownBulletList):
-    """A list with bullets."""
+    """A bulleted list."""
 
 
 class OrderedList(TextList, MarkdownOrderedList):
-    """A list with numbers, which count on from the first."""
+    """A numbered list, which counts on from its first number."""
 
     def marks(self, items: list[MarkdownListItem]) -> list[str]:
-        """The numbers, one below the other."""
+        """The numbers, right-aligned."""
         start = int(items[0].bullet)
         numbers = [f"{number}. " for number in range(start, start + len(items))]
         width = max(map(len, numbers)) + 1
@@ -161,7 +161,7 @@ class OrderedList(TextList, MarkdownOrderedList):
 
 
 class AnswerText(Markdown):
-    """An answer; HTML in it is shown as it is written, and a link is told of, not opened."""
+    """An answer. HTML is shown as text, and links are reported instead of opened."""
 
     BLOCKS = {  # noqa: RUF012 - as Textual declares it
         **Markdown.BLOCKS,
@@ -174,7 +174,7 @@ class AnswerText(Markdown):
 
 
 def parser() -> MarkdownIt:
-    """Reads Markdown as GitHub does, but takes HTML for text, instead of dropping it."""
+    """A parser of GitHub's Markdown that keeps HTML as text instead of dropping it."""
     return MarkdownIt("gfm-like", {"html": False})
 
 

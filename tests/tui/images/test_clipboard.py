@@ -11,7 +11,7 @@ from textual import events
 
 from mlx_llava.errors import ImageError
 from mlx_llava.tui.images import clipboard
-from mlx_llava.tui.images.attachments import pasted
+from mlx_llava.tui.images.attachments import from_clipboard
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
 
@@ -36,7 +36,7 @@ def test_the_first_program_with_an_image_is_used(path: Path) -> None:
     program(path, "wl-paste", "sys.exit('no such type')")
     program(path, "xclip", f"assert sys.argv[1:] == {clipboard.READERS[1][1:]}; {PRINTS}")
     assert clipboard.read_image() == SCENE.read_bytes()
-    assert pasted().size == (160, 120)
+    assert from_clipboard().size == (160, 120)
 
 
 def test_on_macos_applescript_writes_the_image_to_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_an_empty_clipboard_is_an_error(script: str | None, path: Path) -> None:
     if script:
         program(path, "wl-paste", script)
     with pytest.raises(ImageError, match="no image on the clipboard"):
-        pasted()
+        from_clipboard()
 
 
 @on_loop

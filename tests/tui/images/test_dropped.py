@@ -1,4 +1,4 @@
-"""Dropped and pasted files come back exactly, however a terminal spells them; text stays text."""
+"""Dropped and pasted files are recognized exactly, however a terminal quotes them; text stays text."""
 
 import re
 import shlex
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlx_llava.tui.images.dropped import MOST, Dropped, dropped
+from mlx_llava.tui.images.dropped import MAX_FILES, Dropped, dropped
 
 FOLDER = "/Users/someone/My Pictures"
 
 
 def escaped(path: str, special: str) -> str:
-    """Backslashes in front of what a shell would take for its own."""
+    """Backslashes before characters that are special in a shell."""
     return re.sub(f"([{re.escape(special)}])", r"\\\1", path)
 
 
@@ -66,22 +66,22 @@ names = st.lists(
     ),
     min_size=1,
     max_size=6,
-    unique_by=lambda name: re.sub(r"[\\'\"$]", "", name),  # else one file's spelling is another's name
+    unique_by=lambda name: re.sub(r"[\\'\"$]", "", name),  # else one quoted file is another's name
 )
 
 
 @given(names, st.sampled_from(TERMINALS), st.sampled_from(["", ".png", ".JPG"]))
-def test_any_files_come_back_as_every_terminal_spells_them(
+def test_any_files_are_recognized_as_every_terminal_quotes_them(
     given_names: list[str], terminal: Callable[[Sequence[str]], str], suffix: str
 ) -> None:
     paths = [f"{FOLDER}/{name}{suffix}" for name in given_names]
-    assume(terminal is not vs_code or not re.search(r"[`$|&>~#!^*;<]", "".join(paths)))  # which VS Code leaves out
+    assume(terminal is not vs_code or not re.search(r"[`$|&>~#!^*;<]", "".join(paths)))  # which VS Code removes
     found = dropped(terminal(paths), set(paths).__contains__)
     assert found == Dropped(paths=tuple(map(Path, paths)))
 
 
 @given(st.text())
-def test_text_without_files_comes_back_unchanged(text: str) -> None:
+def test_text_without_files_is_unchanged(text: str) -> None:
     found = dropped(text, lambda _: False)
     assert found.text == text or (not found.text and (found.paths or found.urls))
 
@@ -108,7 +108,7 @@ def test_text_without_files_comes_back_unchanged(text: str) -> None:
         "file:///tmp/%00.png",
     ],
 )
-def test_text_that_is_not_files_alone_stays_text(text: str) -> None:
+def test_text_that_is_more_than_files_stays_text(text: str) -> None:
     assert dropped(text, {"/tmp/cat.png", "/tmp/dog.png"}.__contains__) == Dropped(text=text)
 
 
@@ -121,11 +121,11 @@ def test_text_that_is_not_files_alone_stays_text(text: str) -> None:
         ("file://localhost/tmp/%C3%A9%20.PNG", ["/tmp/é .PNG"]),
     ],
 )
-def test_a_missing_picture_is_still_a_picture(text: str, paths: list[str]) -> None:
+def test_a_missing_image_is_still_an_image(text: str, paths: list[str]) -> None:
     assert dropped(text, lambda _: False).paths == tuple(map(Path, paths))
 
 
-def test_home_and_the_folder_we_are_in_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_and_the_current_folder_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cat.png").touch()
@@ -136,12 +136,12 @@ def test_home_and_the_folder_we_are_in_are_known(tmp_path: Path, monkeypatch: py
     assert dropped("README").text == "README"
 
 
-def test_urls_of_pictures_may_stand_beside_files() -> None:
+def test_urls_of_images_can_be_mixed_with_files() -> None:
     urls = ("https://example.org/a/Cat.JPG?x=1", "http://example.org/media?format=jpg&name=large")
     found = dropped(" /tmp/cat.png\n".join(urls), {"/tmp/cat.png"}.__contains__)
     assert found == Dropped((Path("/tmp/cat.png"),), urls)
 
 
-def test_no_more_files_than_anybody_drops() -> None:
-    assert len(dropped("/a.png " * MOST, {"/a.png"}.__contains__).paths) == MOST
-    assert not dropped("/a.png " * (MOST + 1), {"/a.png"}.__contains__).paths
+def test_the_number_of_files_is_limited() -> None:
+    assert len(dropped("/a.png " * MAX_FILES, {"/a.png"}.__contains__).paths) == MAX_FILES
+    assert not dropped("/a.png " * (MAX_FILES + 1), {"/a.png"}.__contains__).paths

@@ -9,7 +9,7 @@ from screen import Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
 from mlx_llava.engine.messages import Load
-from mlx_llava.tui.images.heat import NOW, answer_line, digits, light, relative
+from mlx_llava.tui.images.heat import NOW, answer_line, digits, relative, stretch
 from mlx_llava.tui.screens.attention import AttentionScreen
 from mlx_llava.tui.widgets.image_view import ImageView
 
@@ -19,8 +19,8 @@ OTHER = EMBEDDED / "examples" / "two_shapes_wide.png"
 
 def test_light_is_stretched_and_relative_is_a_ratio() -> None:
     weights = np.array([[1.0, 2.0], [3.0, 5.0]])
-    assert light(weights).tolist() == [[0, 0.25], [0.5, 1]]
-    assert not light(np.ones((2, 2))).any()
+    assert stretch(weights).tolist() == [[0, 0.25], [0.5, 1]]
+    assert not stretch(np.ones((2, 2))).any()
     assert relative(weights, np.array([[1.0, 4.0], [1.0, 2.0]])).tolist() == [[1, 0.5], [3, 2.5]]
     assert np.isfinite(relative(weights / 10, np.ones((2, 2)) * 1e-3)).all()
 

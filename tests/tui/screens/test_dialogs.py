@@ -9,7 +9,7 @@ from spine import EMBEDDED
 
 from mlx_llava.errors import ConversionError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.models.catalog import Chosen
+from mlx_llava.tui.models.catalog import StartingModel
 from mlx_llava.tui.session.settings import Settings
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -22,7 +22,7 @@ async def test_pictures_are_seen_through_the_model_s_eyes() -> None:
         await driver.until(lambda: driver.session.counted and driver.session.counted.total > 1000)
         await driver.pilot.press("f3")
         await driver.shows("Picture 2 of 2: three_shapes.png")
-        await driver.shows("it is a square already")
+        await driver.shows("it is square already")
         await driver.pilot.press("left")
         await driver.shows("25% of it is padding")
         await driver.shows("24×24 patches, 576 tokens")
@@ -122,10 +122,10 @@ async def test_a_model_is_remembered_once_it_is_there() -> None:
     async with running(ScriptedWorker(), None) as driver:
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.session.model)
-        driver.app.begin_with(Chosen("nowhere"))
+        driver.app.begin_with(StartingModel("nowhere"))
         await driver.shows("nowhere: no such folder")
         assert driver.session.settings.model is None
-        driver.app.begin_with(Chosen("somewhere"))
+        driver.app.begin_with(StartingModel("somewhere"))
         await driver.until(lambda: driver.session.settings.model == "somewhere")
 
 

@@ -1,4 +1,4 @@
-"""Lists of an answer look as Textual shows them, and take one widget."""
+"""Lists of an answer look like Textual's, and take one widget."""
 
 import random
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ MIXED = "- text\n- code:\n\n  ```\n  x = 1\n  ```\n- > quoted\n"
 
 
 class Page(App[None]):
-    """One text of Markdown."""
+    """An app with one Markdown widget."""
 
     def __init__(self, shown: Markdown) -> None:
         super().__init__()
@@ -42,26 +42,26 @@ async def page(shown: Markdown, width: int) -> AsyncIterator[Pilot[None]]:
 
 
 def rows(app: App[None]) -> Rows:
-    """What the only list shows."""
+    """The rows of the only list."""
     visual = app.query_one(TextList).visual
     assert isinstance(visual, Rows)
     return visual
 
 
 async def screens(shown: Markdown, texts: list[str], width: int) -> list[list[list[tuple[str, object]]]]:
-    """For each text, its lines, each as letters and their colours and styles."""
-    seen = []
+    """For each text its screen lines, as letters with their colours and styles."""
+    screens = []
     async with page(shown, width) as pilot:
         for text in texts:
             await shown.update(text)
             await pilot.pause()
             strips = pilot.app.screen._compositor.render_strips()
-            seen.append([[(s.text, looks(s.style)) for s in strip.simplify()] for strip in strips])
-    return [[letters(line) for line in lines] for lines in seen]
+            screens.append([[(s.text, looks(s.style)) for s in strip.simplify()] for strip in strips])
+    return [[letters(line) for line in lines] for lines in screens]
 
 
 def looks(style: object) -> object:
-    """A style without where it stands and what a click does."""
+    """A style without offset and click action."""
     from rich.style import Style as RichStyle
 
     assert isinstance(style, RichStyle)
@@ -69,12 +69,12 @@ def looks(style: object) -> object:
 
 
 def letters(line: list[tuple[str, object]]) -> list[tuple[str, object]]:
-    """Letter by letter; blanks have a background alone."""
+    """Letter by letter; the style of blanks is ignored."""
     return [(letter, look if letter != " " else None) for text, look in line for letter in text]
 
 
 def a_list(draw: random.Random, depth: int = 0) -> str:
-    """A list at random, perhaps with others in it."""
+    """A random list, perhaps with inner lists."""
     mark, text = draw.choice(MARKS), ""
     for n in range(draw.randint(1, 4)):
         own = f"{int(mark[:-1]) + n}." if mark[-1] == "." else mark
@@ -87,7 +87,7 @@ def a_list(draw: random.Random, depth: int = 0) -> str:
 
 
 @on_loop
-async def test_lists_look_as_textual_shows_them() -> None:
+async def test_lists_look_like_textuals() -> None:
     draw = random.Random(5)
     texts = [f"before\n\n{a_list(draw)}\nafter" for _ in range(30)] + [MIXED, "- - inner", "- # head"]
     for width in (36, 70):
@@ -98,7 +98,7 @@ async def test_lists_look_as_textual_shows_them() -> None:
 
 
 @on_loop
-async def test_a_list_that_grows_is_the_list_at_last() -> None:
+async def test_a_grown_list_equals_one_drawn_at_once() -> None:
     draw = random.Random(6)
     for _ in range(8):
         text = f"{a_list(draw)}{draw.choice(['', MIXED])}"
@@ -129,7 +129,7 @@ async def test_a_list_takes_one_widget_however_long() -> None:
 
 
 @on_loop
-async def test_what_is_selected_in_a_list_is_the_text_before_it_was_wrapped() -> None:
+async def test_selected_text_of_a_list_is_unwrapped() -> None:
     items = (
         "one two three four five six seven",
         "https://example.org/abcdefghijklmnop",
@@ -164,15 +164,15 @@ async def test_a_column_too_narrow_for_the_marks_still_shows_every_letter() -> N
 
 
 @on_loop
-async def test_a_link_in_a_list_is_told_of() -> None:
-    told: list[str] = []
+async def test_a_link_in_a_list_is_reported() -> None:
+    links: list[str] = []
 
     class Listening(Page):
         def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
-            told.append(event.href)
+            links.append(event.href)
 
     async with Listening(AnswerText("- text and [here](https://example.org/x)\n")).run_test(size=(40, 10)) as pilot:
         await pilot.pause()
         await pilot.click(TextList, offset=(12, 0))
         await pilot.pause()
-    assert told == ["https://example.org/x"]
+    assert links == ["https://example.org/x"]

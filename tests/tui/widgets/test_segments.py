@@ -1,4 +1,4 @@
-"""Markdown that grows is cut where it does not show."""
+"""Growing Markdown is cut where it is invisible."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from textual.app import App
 from mlx_llava.tui.session.conversation import Conversation, Node
 from mlx_llava.tui.widgets import turns
 from mlx_llava.tui.widgets.markdown import AnswerText
-from mlx_llava.tui.widgets.segments import LONG, Segments
+from mlx_llava.tui.widgets.segments import MIN_LINES, Segments
 from mlx_llava.tui.widgets.turns import AnswerTurn
 
 line = st.sampled_from(
@@ -41,7 +41,7 @@ texts = st.lists(line, max_size=120).map("\n".join)
 
 
 def grown(text: str, sizes: list[int]) -> list[str]:
-    """The parts, after text has come in fragments of these sizes."""
+    """The parts of a text that arrives in fragments of these sizes."""
     segments, parts, at = Segments(), [""], 0
     for size in [*sizes, len(text)]:
         first, *others = segments.add(text[at : at + size])
@@ -56,7 +56,7 @@ def shown(text: str) -> str:
 
 
 @given(texts, st.lists(st.integers(1, 9), max_size=200))
-def test_however_it_comes_it_is_cut_alike(text: str, sizes: list[int]) -> None:
+def test_cuts_do_not_depend_on_the_fragments(text: str, sizes: list[int]) -> None:
     assert grown(f"{text}\n", sizes) == grown(f"{text}\n", [])
 
 
@@ -66,12 +66,12 @@ def test_every_word_is_shown_once_and_in_order(text: str, sizes: list[int]) -> N
     assert re.sub(r"<[^>]*>", " ", "\n".join(map(shown, grown(text + "\n", sizes)))).split() == words
 
 
-def test_long_lists_and_long_code_are_cut_short_ones_and_prose_are_not() -> None:
+def test_only_long_lists_and_long_code_are_cut() -> None:
     items = "".join(f"- item {n}\n" for n in range(100))
-    assert max(part.count("\n") for part in grown(items, [])) <= LONG + 1
+    assert max(part.count("\n") for part in grown(items, [])) <= MIN_LINES + 1
     code = "```python\n" + "".join(f"x = {n}\n" for n in range(100)) + "```\n"
     parts = grown(code, [])
-    assert max(part.count("\n") for part in parts) <= LONG + 3
+    assert max(part.count("\n") for part in parts) <= MIN_LINES + 3
     assert all(part.startswith("```python\n") and part.endswith("```\n") for part in parts)
     assert grown("word\n" * 100, []) == ["word\n" * 100]
     assert len(grown(items[:100] + code[:100], [])) == 1
@@ -79,7 +79,7 @@ def test_long_lists_and_long_code_are_cut_short_ones_and_prose_are_not() -> None
     assert len(grown(steps, [])) > 5
 
 
-def test_what_may_become_a_mark_waits() -> None:
+def test_text_that_may_become_a_mark_is_held_back() -> None:
     segments = Segments()
     assert [segments.add(text) for text in ("- a\n", "*", " **", "b", "**\n", "3", ".", " c")] == [
         ["- a\n"], [""], [""], ["* **b"], ["**\n"], [""], [""], ["3. c"]
@@ -123,7 +123,7 @@ class Page(App[None]):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_cuts_do_not_show_and_an_answer_that_has_ended_is_one_again(name: str) -> None:
+def test_cuts_are_invisible_and_a_finished_answer_is_one_widget(name: str) -> None:
     @on_loop
     async def test() -> None:
         text, conversation = ANSWERS[name], Conversation()
@@ -147,7 +147,7 @@ def test_cuts_do_not_show_and_an_answer_that_has_ended_is_one_again(name: str) -
 
 
 @on_loop
-async def test_a_turn_that_is_taken_away_while_it_grows_is_missed_by_nobody() -> None:
+async def test_a_turn_can_be_redrawn_while_it_grows() -> None:
     worker = ScriptedWorker(ANSWERS["bullets"] + ANSWERS["code"], pause=0.002)
     async with running(worker, size=(80, 40)) as driver:
         await driver.type("Go on.", "enter")
@@ -162,7 +162,7 @@ async def test_a_turn_that_is_taken_away_while_it_grows_is_missed_by_nobody() ->
 
 
 @on_loop
-async def test_leaving_while_an_answer_grows_is_no_mistake() -> None:
+async def test_leaving_while_an_answer_grows_is_no_error() -> None:
     for wait in (0.05, 0.15, 0.3, 0.5):
         async with running(ScriptedWorker(ANSWERS["code"] * 5, pause=0.005), size=(80, 40)) as driver:
             await driver.type("Go on.", "enter")
