@@ -1,6 +1,6 @@
-"""Which records stand in which batch: a pure function of lengths, sizes, seed and epoch.
+"""Which records go in which batch: a pure function of lengths, sizes, seed and epoch.
 
-So a run that stopped at a position goes on at the same one, and nothing but the two numbers is kept.
+So a run can resume from a position, which is just two numbers.
 
 Source of the grouping: haotian-liu/LLaVA at c121f04, llava/train/llava_trainer.py, get_modality_length_grouped_indices
 in a world of one process.
@@ -20,14 +20,14 @@ Permute = Callable[[int], list[int]]
 
 
 class Position(NamedTuple):
-    """A place in the run: the batch of that number in that epoch, both from 0."""
+    """A batch in the run: its epoch and its number in the epoch, both from 0."""
 
     epoch: int = 0
     number: int = 0
 
 
 class Job(NamedTuple):
-    """A batch to make."""
+    """A batch to build, from the records at these indices."""
 
     position: Position
     indices: list[int]
@@ -35,28 +35,28 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The order in which records are learned."""
+    """The order in which records are trained on."""
 
     lengths: NDArray[np.int64] | Sequence[int]
-    """One for each record, negative where it has no picture."""
+    """One per record, negative if it has no image."""
     batch_size: int
     accumulation: int = 1
-    """Batches that make one step together."""
+    """Batches per step."""
     seed: int = 0
     grouped: bool = True
-    """Records of like length and modality stand together, or any."""
+    """Whether to batch records of similar length and the same modality."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.accumulation) < 1 or self.seed < 0:
-            raise UsageError("the batch size, the accumulation or the seed is too small", "Give 1 or more, a seed 0.")
+            raise UsageError("the batch size, accumulation or seed is too small", "Give at least 1, for the seed 0.")
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch; the last may be smaller than the others."""
+        """Batches per epoch; the last may be smaller."""
         return -(-len(self.lengths) // self.batch_size)
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The records of every batch of an epoch."""
+        """The record indices of every batch of an epoch."""
         permute = _permutations(self.seed, epoch)
         if self.grouped:
             indices = group_by_modality(self.lengths, self.batch_size, self.accumulation, permute)
@@ -75,33 +75,33 @@ class Order:
 def group_by_modality(
     lengths: NDArray[np.int64] | Sequence[int], batch_size: int, accumulation: int, permute: Permute
 ) -> list[int]:
-    """Records in an order to be cut into batches of one modality and like length.
+    """Order records so that consecutive batches have one modality and similar lengths.
 
-    What fills no step of its modality, and the last step of each, stands at the end, mixed.
+    The last step of each modality, full or not, is mixed with the other's at the end.
     """
     signed = np.asarray(lengths).tolist()
     sizes = [abs(length) for length in signed]
-    shown = [i for i, length in enumerate(signed) if length > 0]
+    visual = [i for i, length in enumerate(signed) if length > 0]
     text = [i for i, length in enumerate(signed) if length <= 0]
-    if not shown or not text:
-        return [*chain(*group_by_length(shown or text, sizes, batch_size, accumulation, permute))]
-    steps_shown = group_by_length(shown, sizes, batch_size, accumulation, permute)
-    steps_text = group_by_length(text, sizes, batch_size, accumulation, permute)
-    steps = steps_shown[:-1] + steps_text[:-1]
-    mixed = sorted(steps_shown[-1] + steps_text[-1])
+    if not visual or not text:
+        return [*chain(*group_by_length(visual or text, sizes, batch_size, accumulation, permute))]
+    visual_steps = group_by_length(visual, sizes, batch_size, accumulation, permute)
+    text_steps = group_by_length(text, sizes, batch_size, accumulation, permute)
+    steps = visual_steps[:-1] + text_steps[:-1]
+    mixed = sorted(visual_steps[-1] + text_steps[-1])
     return [index for step in permute(len(steps)) for index in steps[step]] + mixed
 
 
 def group_by_length(
     indices: Sequence[int], sizes: Sequence[int], batch_size: int, accumulation: int, permute: Permute
 ) -> list[list[int]]:
-    """Records in steps of `accumulation` batches, each step drawn by chance and sorted by length."""
-    drawn = _cut([indices[i] for i in permute(len(indices))], batch_size * accumulation)
-    return [[*chain(*split_evenly(sorted(step, key=lambda i: -sizes[i]), sizes, accumulation))] for step in drawn]
+    """Records in steps of `accumulation` batches, each step a random sample sorted by length."""
+    samples = _cut([indices[i] for i in permute(len(indices))], batch_size * accumulation)
+    return [[*chain(*split_evenly(sorted(step, key=lambda i: -sizes[i]), sizes, accumulation))] for step in samples]
 
 
 def split_evenly(indices: Sequence[int], sizes: Sequence[int], num_chunks: int) -> list[list[int]]:
-    """Chunks of as many records each, and of about the same length: the shortest gets the next."""
+    """Chunks of equal size and similar total length: the shortest gets the next record."""
     if len(indices) % num_chunks:
         return [list(indices[i::num_chunks]) for i in range(num_chunks)]
     chunks: list[list[int]] = [[] for _ in range(num_chunks)]
@@ -119,6 +119,6 @@ def _cut(indices: list[int], size: int) -> list[list[int]]:
 
 
 def _permutations(seed: int, epoch: int) -> Permute:
-    """Permutations from raw bits: NumPy keeps these the same in all versions, and its own shuffles not."""
+    """Permutations from raw bits, which NumPy keeps the same across versions, unlike its shuffles."""
     bits = np.random.PCG64([seed, epoch])
     return lambda count: np.argsort(bits.random_raw(count), kind="stable").tolist()

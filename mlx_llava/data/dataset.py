@@ -1,6 +1,6 @@
-"""All records of a file: checked once, then read again from their places as they are needed.
+"""All records of a file: checked once, then read again from their offsets when needed.
 
-In memory stand 40 bytes a record, so a million of them leave it to the model, and a worker gets its own copy at once.
+Memory holds 40 bytes per record, so a million records leave it to the model and are quick to send to a worker.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from mlx_llava.data.json_rows import Fault, parse, rows
 from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import RecordError
 
-SHOWN = 10  # of the faults that are told at once
+MAX_LISTED = 10  # faults that an error lists
 _ADVICE = "Name a JSON or JSON-lines file, or a folder with {split}.jsonl."
-COLUMNS = 5  # of a table: start and size in the file, number, line, length
+COLUMNS = 5  # of the table: byte offset, byte size, record number, line, length
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +29,12 @@ class Dataset:
 
     file: Path
     fingerprint: str
-    """SHA-256 of the file, for a run that goes on later."""
-    state: tuple[int, int]
-    """Size and time of the file, for a run that goes on now."""
+    """SHA-256 of the file, to notice a change between runs."""
+    stamp: tuple[int, int]
+    """Size and modification time of the file, to notice a change during a run."""
     table: NDArray[np.int64]  # [N, COLUMNS]
     left_out: tuple[str, ...] = ()
-    """What was wrong with the records that are not here."""
+    """The faults of the records that were left out."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -47,52 +47,52 @@ class Dataset:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The length of every record, as Record.length has it."""
+        """The length of every record, as from Record.length."""
         return self.table[:, 4]
 
     def number(self, index: int) -> int:
-        """The number in its file of a record."""
+        """The number of a record in its file."""
         return int(self.table[index, 2])
 
     def records(self, indices: Iterable[int]) -> Iterator[Record]:
-        """Some records, in the order asked for."""
+        """The records at these indices, in this order."""
         with _open(self.file) as file:
-            if _state(file) != self.state:
+            if _stamp(file) != self.stamp:
                 raise RecordError(f"{self.file}: changed since it was checked", "Start again with the new file.")
             for index in indices:
-                start, size, number, line, _ = self.table[index].tolist()
-                file.seek(start)
+                offset, size, number, line, _ = self.table[index].tolist()
+                file.seek(offset)
                 yield record_of(parse(file.read(size)), number, _where(self.file, number, line))
 
     def without(self, faults: dict[int, str]) -> "Dataset":
-        """The others, once it is known what is wrong with the records of these indices."""
-        kept = np.delete(self.table, list(faults), axis=0)
-        return replace(self, table=kept, left_out=(*self.left_out, *faults.values()))
+        """The dataset without the records at these indices, which have these faults."""
+        table = np.delete(self.table, list(faults), axis=0)
+        return replace(self, table=table, left_out=(*self.left_out, *faults.values()))
 
 
 def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool = False) -> Dataset:
-    """All records of a file, or of the split `train`, `valid` or `test` in a folder as mlx-lm has it.
+    """Read and check all records of a file, or of a folder's split: `train`, `valid` or `test`, laid out as in mlx-lm.
 
     Args:
-        images: the folder of the pictures; every one that a record names must be there.
-        skip_bad: leave out the records with faults, and say so in `left_out`.
+        images: the folder of the images; all that records name must exist.
+        skip_bad: leave out faulty records, and list their faults in `left_out`.
 
-    Raises RecordError that names file, record, line and field of the first faults, and how many there are.
+    Raises RecordError with the file, record, line and field of the first faults, and the number of all.
     """
-    scanned, named = _scan(_file_of(path, split))
-    dataset = scanned.without(_missing_images(scanned, named, images))
+    dataset, users = _scan(_file_of(path, split))
+    dataset = dataset.without(_missing_images(dataset, users, images))
     if dataset.left_out and not skip_bad:
-        raise refusal(dataset.left_out, "Mend these records, or leave them out: --leave-out in training.")
+        raise refusal(dataset.left_out, "Fix these records, or skip them: --leave-out in training.")
     if not len(dataset):
         raise RecordError(f"{dataset.file}: no records to train on", "Give at least one conversation.")
     return dataset
 
 
 def _scan(file: Path) -> tuple[Dataset, dict[str, list[int]]]:
-    """The records without faults, and which of them name each picture."""
-    table, named, faults = array("q"), dict[str, list[int]](), list[str]()
+    """The records without faults, and for each image the indices of those that use it."""
+    table, users, faults = array("q"), dict[str, list[int]](), list[str]()
     with _open(file) as stream:
-        state = _state(stream)
+        stamp = _stamp(stream)
         for row in rows(stream):
             try:
                 record = record_of(row.value, row.number, "")
@@ -100,18 +100,18 @@ def _scan(file: Path) -> tuple[Dataset, dict[str, list[int]]]:
                 faults.append(f"{_where(file, row.number, row.line)}: {fault}")
                 continue
             for name in record.images:
-                named.setdefault(name, []).append(len(table) // COLUMNS)
-            table.extend((row.start, row.size, row.number, row.line, record.length()))
+                users.setdefault(name, []).append(len(table) // COLUMNS)
+            table.extend((row.offset, row.size, row.number, row.line, record.length()))
         stream.seek(0)
         fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
     cells = np.array(table, np.int64).reshape(-1, COLUMNS)
-    return Dataset(file, fingerprint, state, cells, tuple(faults)), named
+    return Dataset(file, fingerprint, stamp, cells, tuple(faults)), users
 
 
 def refusal(faults: Sequence[str], advice: str) -> RecordError:
-    """An error that shows the first faults and counts all."""
-    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return RecordError(f"{len(faults)} bad records: {'; '.join(faults[:SHOWN])}{more}", advice)
+    """An error that lists the first faults and counts all."""
+    more = f"; and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
+    return RecordError(f"{len(faults)} bad records: {'; '.join(faults[:MAX_LISTED])}{more}", advice)
 
 
 def _file_of(path: Path, split: str) -> Path:
@@ -128,7 +128,7 @@ def _open(file: Path) -> BufferedReader:
         raise RecordError(f"{file}: {error.strerror}", "Check the path and its permissions.") from None
 
 
-def _state(file: BufferedReader) -> tuple[int, int]:
+def _stamp(file: BufferedReader) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
@@ -137,28 +137,27 @@ def _where(file: Path, number: int, line: int) -> str:
     return f"{file}: record {number}, line {line}"
 
 
-def _missing_images(dataset: Dataset, named: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
-    """What to say of the records whose pictures are not there, by their indices."""
-    if named and folder is None:
-        problem = f"{dataset.file}: {len(named)} pictures are named, and no folder of pictures"
-        raise RecordError(problem, "Name it with --images.")
+def _missing_images(dataset: Dataset, users: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
+    """The faults, by index, of records whose images do not exist."""
+    if users and folder is None:
+        raise RecordError(f"{dataset.file}: names {len(users)} images, but no image folder is given", "Give --images.")
     faults = {}
-    for name in _absent(named, folder or Path()):
-        for index in named[name]:
+    for name in _without_file(users, folder or Path()):
+        for index in users[name]:
             where = _where(dataset.file, *dataset.table[index, 2:4].tolist())
             faults[index] = f"{where}: image {name!r} is not in {folder}"
     return dict(sorted(faults.items()))
 
 
-def _absent(names: Iterable[str], folder: Path) -> Iterator[str]:
-    """Names without a file: folders are listed once each, as asking for every file takes minutes on a slow disk."""
-    listed = dict[str, set[str]]()
+def _without_file(names: Iterable[str], folder: Path) -> Iterator[str]:
+    """Names without a file. Lists each folder once: checking every file takes minutes on a slow disk."""
+    listings = dict[str, set[str]]()
     for name in names:
         parent, _, file = name.rpartition("/")
-        if parent not in listed:
-            listed[parent] = _listing(folder / parent)
-        # a Mac's disk finds names that differ in case, and another spelling of the same folder is right too
-        if file not in listed[parent] and not os.path.isfile(folder / name):  # noqa: PTH113 - bears any name
+        if parent not in listings:
+            listings[parent] = _listing(folder / parent)
+        # macOS ignores case, and a folder may be spelled in several ways
+        if file not in listings[parent] and not os.path.isfile(folder / name):  # noqa: PTH113 - accepts any name
             yield name
 
 

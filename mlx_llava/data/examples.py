@@ -1,6 +1,6 @@
-"""Records to examples: the prompt that teaches, and the pictures as the tower sees them.
+"""Records to examples: the prompt with its label mask, and the images as the vision tower sees them.
 
-An example is whole or it is not made: nothing is cut at a limit, and none is without an answer to learn.
+Nothing is truncated: a record that is too long, or has no answer to train on, is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,25 +23,25 @@ from mlx_llava.inputs import Batch, Example, collate, no_crops
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Template, Turn
 from mlx_llava.prompts.tokens import Tokenizer
 
-CHUNK = 1000  # records that are checked together
+CHUNK = 1000  # records checked in one job
 
 
 @dataclass(frozen=True)
 class ExampleBuilder:
-    """Makes examples as one model wants them."""
+    """Builds examples for one model."""
 
     template: Template
     tokenizer: Tokenizer
     image: ImageConfig
     rows_per_crop: int
     images: Path | None
-    """The folder of the pictures."""
+    """Folder of the images."""
     max_tokens: int
     images_first: bool = False
-    """Move a question's pictures to its front, as LLaVA's own training does."""
+    """Move images to the front of their question, as LLaVA's training does."""
 
     def example(self, record: Record, *, open_images: bool = True) -> Example:
-        """The example of a record; an error that names the record where none can be made.
+        """Build the example of a record; errors name the record.
 
         Args:
             open_images: if false, leave the image files closed; the example's crops are empty.
@@ -54,16 +54,16 @@ class ExampleBuilder:
         if len(example.tokens) > self.max_tokens:
             raise RecordError(
                 f"{record.where}: {len(example.tokens)} tokens, the limit is {self.max_tokens}",
-                "Leave the record out with --leave-out, or allow more with --max-tokens.",
+                "Skip the record with --leave-out, or allow more with --max-tokens.",
             )
         return example
 
     def num_tokens(self, record: Record) -> int:
-        """How many tokens a record has, pictures included, which are not opened for it."""
+        """The number of tokens of a record, image tokens included, without opening its images."""
         return self._count(self._pieces(record))
 
     def fault(self, record: Record) -> str | None:
-        """Why no example can be made of a record, told without opening its pictures."""
+        """Why a record cannot become an example, without opening its images; None if it can."""
         try:
             pieces = self._pieces(record)
             tokens = 0 if self._lengths.at_most(pieces) <= self.max_tokens else self._count(pieces)
@@ -85,7 +85,7 @@ class ExampleBuilder:
         return np.stack(crops) if crops else no_crops()
 
     def image_paths(self, record: Record) -> list[Path]:
-        """The files of a record's pictures."""
+        """The files of a record's images."""
         return [(self.images or Path()) / name for name in record.images]
 
     def _count(self, pieces: Sequence[Piece]) -> int:
@@ -99,7 +99,7 @@ class ExampleBuilder:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The examples of a dataset, made when they are asked for; can be sent to a worker."""
+    """The examples of a dataset, built on demand; can be sent to a worker."""
 
     dataset: Dataset
     builder: ExampleBuilder
@@ -113,7 +113,7 @@ class Examples:
         return self.builder.example(self.dataset[index])
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The batch of some records; where features are kept and all of its pictures are known, none is opened."""
+        """The batch of some records. If the features of all its images are cached, no image is opened."""
         records = list(self.dataset.records(indices))
         if self.feature_files is None:
             return self._batch(records)
@@ -127,18 +127,18 @@ class Examples:
         )
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
-        """What is wrong with those of some records that no example can be made of."""
-        told = zip(indices, map(self.builder.fault, self.dataset.records(indices)), strict=True)
-        return {index: fault for index, fault in told if fault}
+        """The faults, by index, of those records that cannot become examples."""
+        faults = zip(indices, map(self.builder.fault, self.dataset.records(indices)), strict=True)
+        return {index: fault for index, fault in faults if fault}
 
     def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":
-        """The same, once it is known that all can be made: RecordError, or left out and told in dataset.left_out."""
+        """Check all records; faulty ones raise RecordError, or are left out and listed in dataset.left_out."""
         faults: dict[int, str] = {}
-        with loader(self.faults, _chunks(len(self)), num_workers) as found:
-            for _, some in found:
-                faults |= some
+        with loader(self.faults, _chunks(len(self)), num_workers) as results:
+            for _, chunk_faults in results:
+                faults |= chunk_faults
         if faults and not leave_out:
-            raise refusal(list(faults.values()), "Leave them out with --leave-out, or allow more with --max-tokens.")
+            raise refusal(list(faults.values()), "Skip them with --leave-out, or allow more with --max-tokens.")
         if len(faults) == len(self):
             raise refusal(list(faults.values()), "Nothing is left to train on: allow more with --max-tokens.")
         return replace(self, dataset=self.dataset.without(faults))

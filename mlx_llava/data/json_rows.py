@@ -1,7 +1,6 @@
-"""Rows of a JSON list or of JSON lines, one at a time, and where in the file each lies.
+"""Reads the rows of a JSON list or of JSON lines one at a time, with their offsets in the file.
 
-A file of any size is read through a small window, so memory does not grow with it. Knows nothing of what a row
-means.
+The file is read through a small window, so memory does not grow with its size. Knows nothing of what a row means.
 """
 
 import json
@@ -9,26 +8,26 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-WINDOW = 1 << 20  # bytes of a list that are looked at together
-LARGEST = 1 << 26  # bytes of a row
+WINDOW = 1 << 20  # bytes of a list read at a time
+LARGEST = 1 << 26  # bytes of a row at most
 BOM = b"\xef\xbb\xbf"
 _white = re.compile(r"[ \t\n\r]*")
 _scan = json.JSONDecoder().raw_decode
 
 
-class Fault(Exception):  # noqa: N818 - it is collected and told, and ends nothing
+class Fault(Exception):  # noqa: N818 - collected and reported, not fatal
     """What is wrong with one row."""
 
 
 class Row(NamedTuple):
-    """One row: its number and line, both from 1, its bytes in the file, and what it says."""
+    """A row: its number and line, both from 1, its bytes in the file, and its value."""
 
     number: int
     line: int
-    start: int
+    offset: int
     size: int
     value: Any
-    """The parsed JSON, or the Fault that it is not JSON."""
+    """The parsed JSON, or a Fault if it is not JSON."""
 
 
 class _Item(NamedTuple):
@@ -36,11 +35,11 @@ class _Item(NamedTuple):
     end: int
     value: Any
     after: int
-    """Where the comma or bracket behind it stands."""
+    """Position of the comma or bracket after it."""
 
 
 def rows(file: BinaryIO) -> Iterator[Row]:
-    """The rows of a file; a list begins with a bracket, all else is read line by line."""
+    """The rows of a file: a list if it begins with a bracket, lines otherwise."""
     start = len(BOM) if file.read(len(BOM)) == BOM else 0
     head = _window(file, start, WINDOW)
     first = _end_of_white(head, 0)
@@ -50,7 +49,7 @@ def rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def parse(data: bytes) -> Any:
-    """The value of one row; a Fault where it is not JSON."""
+    """The value of one row; raises Fault if it is not JSON."""
     try:
         return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -58,7 +57,7 @@ def parse(data: bytes) -> Any:
 
 
 def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
-    """Not str.splitlines: a JSON string may hold U+2028 as it is."""
+    """Not str.splitlines: a JSON string may contain a raw U+2028."""
     file.seek(start)
     number = 0
     for line, data in enumerate(file, 1):
@@ -69,7 +68,7 @@ def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
 
 
 def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
-    """Rows behind the opening bracket; after one that is not JSON nothing more can be told."""
+    """Rows after the opening bracket; the first one that is not JSON ends the list."""
     number, size = 0, WINDOW
     while True:
         text = _window(file, at, size)
@@ -84,19 +83,19 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
                 value = item.value if raw.isascii() else _parsed(raw.encode("latin-1"))
                 yield Row(number, line, at + item.start, len(raw), value)
                 line, done = line + text.count("\n", item.start, item.after), item.after + 1
-        except (ValueError, IndexError, RecursionError) as error:  # broken, or it goes on behind the window
+        except (ValueError, IndexError, RecursionError) as error:  # broken, or it continues beyond the window
             if not done and (len(text) < size or size >= LARGEST):
                 yield Row(number + 1, line + _lines_before(error), at, len(text), Fault(_reason(error)))
                 return
             at, size = at + done, WINDOW if done else 4 * size
             continue
         if _window(file, at + done, LARGEST).strip():
-            yield Row(number + 1, line, at + done, 0, Fault("something stands behind the end of the list"))
+            yield Row(number + 1, line, at + done, 0, Fault("there is text after the end of the list"))
         return
 
 
 def _item(text: str, at: int) -> _Item:
-    """The next item of a list, together with what closes it: a number alone may go on behind the window."""
+    """The next item of a list, with its closing comma or bracket: a bare number may continue beyond the window."""
     start = _end_of_white(text, at)
     value, end = _scan(text, start)
     after = _end_of_white(text, end)
@@ -106,7 +105,7 @@ def _item(text: str, at: int) -> _Item:
 
 
 def _window(file: BinaryIO, at: int, size: int) -> str:
-    """Bytes as Latin-1: positions in the text are positions in the file, and brackets and quotes stay what they are."""
+    """Bytes as Latin-1, so that text positions are file offsets; brackets and quotes are the same in UTF-8."""
     file.seek(at)
     return file.read(size).decode("latin-1")
 
@@ -132,7 +131,7 @@ def _reason(error: Exception) -> str:
         case RecursionError():
             return "nested too deeply"
         case IndexError():
-            return "not JSON: the list breaks off"
+            return "not JSON: the list is cut off"
         case _:
             return f"not JSON: {error}"
 

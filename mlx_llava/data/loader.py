@@ -1,4 +1,4 @@
-"""Batches made ahead by worker processes, in order."""
+"""Runs jobs ahead in worker processes, with results in order."""
 
 import pickle
 from collections import deque
@@ -13,20 +13,20 @@ from mlx_llava.errors import UsageError
 K = TypeVar("K")
 A = TypeVar("A")
 R = TypeVar("R")
-AHEAD = 2  # arguments a worker has: one in hand, one waiting
+JOBS_PER_WORKER = 2  # one in progress, one waiting
 
 
 @contextmanager
 def loader(
     make: Callable[[A], R], jobs: Iterable[tuple[K, A]], num_workers: int = 0
 ) -> Iterator[Iterator[tuple[K, R]]]:
-    """Go through jobs, each a name and an argument, to names and what is made of the arguments, in order.
+    """Iterate over the results of jobs, in order; a job is a name and the argument for `make`.
 
-    Each worker holds one result until it is asked for. What a job raises is raised in its place. All workers have
-    ended when this is left, for whatever reason. With 0 workers everything is made here, as it is asked for.
+    Yields the name with the result, or raises what the job raised in its place. A worker holds one result until it
+    is taken. All workers have ended on exit, whatever the reason. With 0 workers, jobs run here on demand.
 
     Args:
-        make: is pickled, together with what it holds, so it must be importable by name.
+        make: is pickled together with its data, so it must be importable by name.
     """
     if num_workers < 0:
         raise UsageError(f"{num_workers} data workers", "Give 0 or more.")
@@ -42,12 +42,12 @@ def loader(
 
 
 def _in_order(workers: Sequence[Worker], jobs: Iterable[tuple[K, A]]) -> Iterator[tuple[K, Any]]:
-    """Workers take turns, so the oldest result is always the next of a known one."""
+    """Workers take turns, so it is always known which one has the oldest job."""
     waiting: deque[tuple[K, Worker]] = deque()
     for (name, argument), worker in zip(jobs, cycle(workers), strict=False):
-        if len(waiting) == AHEAD * len(workers):
-            oldest, builder = waiting.popleft()
-            yield oldest, builder.result()
+        if len(waiting) == JOBS_PER_WORKER * len(workers):
+            oldest, its_worker = waiting.popleft()
+            yield oldest, its_worker.result()
         worker.send(pickle.dumps(argument))
         waiting.append((name, worker))
     for name, worker in waiting:

@@ -78,7 +78,7 @@ def test_bad_records_can_be_left_out_and_are_told(write: Write, images: Path) ->
 
 
 def test_pictures_need_a_folder(write: Write) -> None:
-    with pytest.raises(RecordError, match="1 pictures are named, and no folder"):
+    with pytest.raises(RecordError, match="names 1 images, but no image folder"):
         read(write([row("<image>", image="a.png")]), None)
 
 

@@ -39,8 +39,8 @@ def test_a_list_gives_its_rows_at_their_places_through_a_window_of_any_size(
         patch.setattr(module, "WINDOW", window)
         read = list(rows(io.BytesIO(data)))
     assert [row.value for row in read] == written
-    assert [parse(data[row.start : row.start + row.size]) for row in read] == written
-    assert [row.line for row in read] == [1 + data[: row.start].count(b"\n") for row in read]
+    assert [parse(data[row.offset : row.offset + row.size]) for row in read] == written
+    assert [row.line for row in read] == [1 + data[: row.offset].count(b"\n") for row in read]
     assert [row.number for row in read] == list(range(1, len(written) + 1))
 
 
@@ -49,7 +49,7 @@ def test_lines_give_their_rows_at_their_places(written: list[Any], escaped: bool
     data = BOM + "\r\n\n".join(json.dumps(row, ensure_ascii=escaped) for row in written).encode()
     read = list(rows(io.BytesIO(data)))
     assert [row.value for row in read] == written
-    assert [parse(data[row.start : row.start + row.size]) for row in read] == written
+    assert [parse(data[row.offset : row.offset + row.size]) for row in read] == written
     assert [row.line for row in read] == list(range(1, 2 * len(written), 2))
 
 
@@ -70,11 +70,11 @@ def test_a_broken_line_does_not_hide_the_others() -> None:
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"[1, 2", "not JSON: the list breaks off"),
+        (b"[1, 2", "not JSON: the list is cut off"),
         (b"[1, {]", "not JSON: Expecting property name enclosed in double quotes"),
         (b"[1 2]", "not JSON: Expecting ',' delimiter"),
         (b"[1, ]", "not JSON: Expecting value"),
-        (b"[1] [2]", "something stands behind the end of the list"),
+        (b"[1] [2]", "there is text after the end of the list"),
         (b'[1, "\xff"]', "not UTF-8 at its byte 1"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[" + b"9" * 5000 + b"]", "not JSON: Exceeds the limit"),

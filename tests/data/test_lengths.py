@@ -37,12 +37,12 @@ def test_a_long_answer_is_counted_but_for_its_ends() -> None:
 def test_a_vocabulary_with_pieces_over_a_words_end_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOKENIZER, "spellings", {**TOKENIZER.spellings, 99: b"of the"})
     lengths = Lengths(TOKENIZER, ROWS)
-    assert not lengths.words_are_apart
+    assert not lengths.words_are_separate
     assert lengths.at_most([Text("one two three four")]) == 1 + 1 + len("one two three four")
 
 
 def test_words_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_llava.data.lengths.MOST_WORDS", 3)
+    monkeypatch.setattr("mlx_llava.data.lengths.MAX_WORDS", 3)
     lengths = Lengths(TOKENIZER, ROWS)
     text = Text("a b c d e f g h")
     assert lengths.at_most([text]) == lengths.at_most([text])

@@ -215,7 +215,7 @@ def small_model(converted: Callable[[Path], Path], tmp_path: Path) -> Path:
     ("change", "words"),
     [
         ({"data": Path("nowhere.json")}, "no such file"),
-        ({"images": None}, "no folder of pictures"),
+        ({"images": None}, "no image folder is given"),
         ({"rank": 0}, "--rank 0"),
         ({"max_tokens": 50}, "the limit is 50"),
     ],
