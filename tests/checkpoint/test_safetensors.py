@@ -156,7 +156,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_mutated_files_are_refused_or_read_as_the_reference_reads_them() -> None:
     verdicts = run(300, seed=1)
-    assert set(verdicts) == {"refused by both", "refused by ours alone", "read alike by both"}
+    assert set(verdicts) == {"rejected by both", "rejected by ours only", "read identically by both"}
 
 
 ARRAYS = {

@@ -1,8 +1,8 @@
-"""Kill a training run at random, again and again: it must end with the bits of one that nothing disturbed.
+"""Kill a training run at random moments: its result must equal that of an undisturbed run, bit for bit.
 
     python tests/faults/kills.py --kills 40
 
-After each kill the newest snapshot is read, so that damage is seen where it happens, and the same command goes on.
+Every snapshot is checked after each kill, so that damage is detected where it happens; then the same command resumes.
 """
 
 import argparse
@@ -21,92 +21,93 @@ from pathlib import Path
 EXAMPLES = Path(__file__).resolve().parents[2] / "mlx_llava" / "embedded" / "tiny-llava-hf" / "examples"
 NAMES = ("one_shape.png", "three_shapes.png", "two_shapes_wide.png")
 RESULT = ("adapters.safetensors", "projector.safetensors")
-MOST_STEPS = 5  # between two kills
+MAX_STEPS = 5  # between two kills
 STEP = re.compile(r"\d+/\d+ ")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What became of a run that was killed."""
+class Outcome:
+    """The result of a run that was killed."""
 
     kills: int
-    in_a_save: int
-    """Kills that left a half-written snapshot aside."""
+    kills_in_save: int
+    """Kills that left a partially written snapshot."""
     hashes: tuple[str, str]
-    """Of the result of the undisturbed run, and of the killed one."""
+    """Hash of the result of the undisturbed run, and of the killed one."""
 
 
 def main() -> None:
-    """Print what happened; exit 1 where the hashes differ."""
+    """Print the outcome; exit with 1 if the hashes differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = kill(Path(folder), options.kills, options.seed)
-    print(f"{told.kills} kills, {told.in_a_save} of them in a save; undisturbed {told.hashes[0]}")
-    print("the same bits" if len({*told.hashes}) == 1 else f"ANOTHER RESULT {told.hashes[1]}")
-    sys.exit(len({*told.hashes}) - 1)
+        outcome = run_with_kills(Path(folder), options.kills, options.seed)
+    undisturbed, killed = outcome.hashes
+    print(f"kills: {outcome.kills}, of which during a save: {outcome.kills_in_save}; undisturbed run: {undisturbed}")
+    print("identical results" if killed == undisturbed else f"DIFFERENT RESULT: {killed}")
+    sys.exit(killed != undisturbed)
 
 
-def kill(folder: Path, kills: int, seed: int) -> Told:
-    """Run undisturbed, then with so many kills at random moments."""
+def run_with_kills(folder: Path, kills: int, seed: int) -> Outcome:
+    """Train once undisturbed, and once with `kills` kills at random moments."""
     data = folder / "train.json"
-    data.write_text(json.dumps([row(name, answer) for name in NAMES for answer in ("blue", "red circle")]))
-    epochs = -(-(MOST_STEPS + 2) * (kills + 1) // 6)  # six steps each: enough for all kills
+    data.write_text(json.dumps([record(name, answer) for name in NAMES for answer in ("blue", "red circle")]))
+    epochs = -(-(MAX_STEPS + 2) * (kills + 1) // 6)  # of six steps each: enough for all kills
     finish(start(folder / "undisturbed", data, epochs))
-    chance, in_a_save = random.Random(seed), 0
+    rng, kills_in_save = random.Random(seed), 0
     for _ in range(kills):
-        kill_one(start(folder / "killed", data, epochs), chance)
-        in_a_save += any((folder / "killed").glob(".aside-*"))  # those of the kill before were swept away
+        kill_one(start(folder / "killed", data, epochs), rng)
+        kills_in_save += any((folder / "killed").glob(".aside-*"))  # a run deletes those of earlier kills
         check(folder / "killed")
     finish(start(folder / "killed", data, epochs))
-    return Told(kills, in_a_save, (digest(folder / "undisturbed"), digest(folder / "killed")))
+    return Outcome(kills, kills_in_save, (digest(folder / "undisturbed"), digest(folder / "killed")))
 
 
-def row(name: str, answer: str) -> dict[str, object]:
-    """A conversation about a picture, with an answer that has to be learned."""
+def record(name: str, answer: str) -> dict[str, object]:
+    """A conversation about an image, with an answer to learn."""
     turns = [{"from": "human", "value": "What is it?\n<image>"}, {"from": "gpt", "value": answer}]
     return {"id": f"{name} {answer}", "image": name, "conversations": turns}
 
 
 def start(to: Path, data: Path, epochs: int) -> "subprocess.Popen[str]":
-    """A run that saves after every step; its lines come through a pipe."""
+    """Start a run that saves after every step and logs to a pipe."""
     flags = {"data": data, "images": EXAMPLES, "adapter-path": to, "epochs": epochs, "rank": 4, "save-every": 1}
     flags |= {"batch-size": 1, "accumulation": 1, "workers": 0, "learning-rate": 1e-3, "dropout": 0.1}
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "mlx_llava.lora", *words]
-    env = {**os.environ, "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for small matrices the fastest
+    arguments = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "mlx_llava.lora", *arguments]
+    env = {**os.environ, "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # fastest for small matrices
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=env, text=True)
 
 
 def finish(process: "subprocess.Popen[str]") -> None:
-    """Let a run come to its end."""
-    _, said = process.communicate()
+    """Wait for a run to succeed."""
+    _, log = process.communicate()
     if process.returncode:
-        raise AssertionError(f"exit code {process.returncode}: {said[-2000:]}")
+        raise AssertionError(f"exit code {process.returncode}: {log[-2000:]}")
 
 
-def kill_one(process: "subprocess.Popen[str]", chance: random.Random) -> None:
-    """SIGKILL after some steps of this life, at any moment of the next one or of its save."""
+def kill_one(process: "subprocess.Popen[str]", rng: random.Random) -> None:
+    """SIGKILL a run after 1 to MAX_STEPS steps, at a random moment of the next step or its save."""
     assert process.stderr is not None
-    steps, times = chance.randint(1, MOST_STEPS), [time.monotonic()]
+    steps, times = rng.randint(1, MAX_STEPS), [time.monotonic()]
     for line in process.stderr:
         if STEP.match(line):
             times.append(time.monotonic())
             if len(times) > steps:
                 break
     else:
-        raise AssertionError(f"ended by itself with code {process.wait()}, before it was killed")
-    usual = times[-1] - times[-2] if steps > 1 else 0.1
-    time.sleep(chance.uniform(0, 1.2 * usual))
+        raise AssertionError(f"exited with {process.wait()} before it was killed")
+    step_seconds = times[-1] - times[-2] if steps > 1 else 0.1
+    time.sleep(rng.uniform(0, 1.2 * step_seconds))
     process.kill()
     process.wait()
     process.stderr.close()
 
 
 def check(folder: Path) -> None:
-    """Every snapshot that bears a good name is whole."""
+    """Raise AssertionError unless every snapshot that has its final name is complete."""
     for snapshot in folder.glob("step-*"):
         manifest = json.loads((snapshot / "manifest.json").read_text())
         state = (snapshot / "state.safetensors").read_bytes()
@@ -114,7 +115,7 @@ def check(folder: Path) -> None:
 
 
 def digest(folder: Path) -> str:
-    """A hash of the result."""
+    """Hash of the result."""
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in RESULT)).hexdigest()[:16]
 
 

@@ -1,9 +1,8 @@
-"""Mutated safetensors files: what our reader accepts, the safetensors package accepts and reads alike.
+"""Fuzz our safetensors reader: whatever it accepts, the safetensors package accepts and reads identically.
 
     python tests/fuzz/safetensors_diff.py --n 10000
 
-Needs no seed corpus: the files are made here. The same `--seed` gives the same files; a failing one is
-printed as hex.
+Generates its own files, the same ones for the same `--seed`. A failing file is printed as hex.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def valid(random: Random) -> bytes:
 
 
 def change_bytes(random: Random, data: bytes) -> bytes:
-    """Replace up to 8 bytes anywhere by up to 8 others."""
+    """Replace up to 8 bytes at a random offset by up to 8 others."""
     at = random.randrange(len(data) + 1)
     return data[:at] + random.randbytes(random.randrange(9)) + data[at + random.randrange(9) :]
 
@@ -79,7 +78,7 @@ def move_header_end(random: Random, data: bytes) -> bytes:
 
 
 def change_token(random: Random, data: bytes) -> bytes:
-    """Replace one word or mark of the header by another; its length stays right."""
+    """Replace one token of the header by another, and correct the header's length."""
     header, body = unpack(data)
     words = re.findall(r"\w+|[^\w]", header.decode())
     words[random.randrange(len(words))] = random.choice((*TOKENS, random.choice(words)))
@@ -87,7 +86,7 @@ def change_token(random: Random, data: bytes) -> bytes:
 
 
 def repeat_member(random: Random, data: bytes) -> bytes:
-    """Copy one `"name":value` of the header behind its start; its length stays right."""
+    """Insert a copy of one `"name": value` into an object of the header, and correct the header's length."""
     header, body = unpack(data)
     members = re.findall(rb'"\w+": (?:"\w+"|\[[^]]*\]|\{[^}]*\})', header) or [b'"a":0']
     at = random.choice([match.end() for match in re.finditer(rb"\{", header)])
@@ -95,9 +94,9 @@ def repeat_member(random: Random, data: bytes) -> bytes:
 
 
 def change_value(random: Random, data: bytes) -> bytes:
-    """Put a strange value at one place of the header; it stays JSON and its length stays right."""
+    """Put a strange value somewhere in the header, which stays valid JSON, and correct its length."""
     header, body = unpack(data)
-    table = place = json.loads(header)
+    header_json = place = json.loads(header)
     while True:
         extra: list[Any] = ["a", "__metadata__"] if isinstance(place, dict) else [len(place)]
         inside: list[Any] = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -111,7 +110,7 @@ def change_value(random: Random, data: bytes) -> bytes:
             place[key] = random.choice(STRANGE)
         else:
             place.append(random.choice(STRANGE))
-        return pack(json.dumps(table).encode(), body)
+        return pack(json.dumps(header_json).encode(), body)
 
 
 MUTATIONS: tuple[Callable[[Random, bytes], bytes], ...] = (
@@ -126,16 +125,16 @@ MUTATIONS: tuple[Callable[[Random, bytes], bytes], ...] = (
 
 
 def theirs(data: bytes) -> dict[str, Any] | None:
-    """dtype, shape and bytes of every tensor, as the reference reads them; None if it refuses the file."""
+    """dtype, shape and bytes of every tensor as the reference reads them; None if it rejects the file."""
     try:
-        found = dict(safetensors.deserialize(data))
+        tensors = dict(safetensors.deserialize(data))
     except safetensors.SafetensorError:
         return None
-    return {name: (spec["dtype"], tuple(spec["shape"]), bytes(spec["data"])) for name, spec in found.items()}
+    return {name: (spec["dtype"], tuple(spec["shape"]), bytes(spec["data"])) for name, spec in tensors.items()}
 
 
 def ours(file: Path) -> dict[str, Any] | str:
-    """The same, as our reader reads them; the problem if it refuses the file."""
+    """The same as our reader reads them; the error text if it rejects the file."""
     try:
         tensors = read_header(file).values()
         with Reader() as reader:
@@ -145,18 +144,18 @@ def ours(file: Path) -> dict[str, Any] | str:
 
 
 def verdict(data: bytes, file: Path) -> str:
-    """Who accepts these bytes; raises AssertionError where our reader is the laxer one or reads otherwise."""
+    """Which readers accept these bytes; raises AssertionError if ours is laxer or reads other values."""
     file.write_bytes(data)
-    reference, found = theirs(data), ours(file)
-    if isinstance(found, str):
-        assert found.isprintable(), "a problem of several lines"
-        return "refused by both" if reference is None else "refused by ours alone"
-    assert found == reference, "accepted what the reference refuses or reads otherwise"
-    return "read alike by both"
+    reference, result = theirs(data), ours(file)
+    if isinstance(result, str):
+        assert result.isprintable(), "an error text of several lines"
+        return "rejected by both" if reference is None else "rejected by ours only"
+    assert result == reference, "accepted a file that the reference rejects or reads differently"
+    return "read identically by both"
 
 
 def run(count: int, seed: int) -> Counter[str]:
-    """How many of `count` mutated files had which verdict; raises AssertionError with the file's hex."""
+    """Count the verdicts on `count` mutated files; a failure raises AssertionError with the file as hex."""
     random = Random(seed)
     verdicts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,8 @@
-"""Mutated .bin files: read or refused with a CheckpointError of one line, quickly, and never anything else.
+"""Fuzz our reader of .bin files: each is read, or rejected with a one-line CheckpointError, within seconds.
 
     python tests/fuzz/torch_bin.py --n 60000
 
-Needs neither torch nor a seed corpus: the files are made here. The same `--seed` gives the same files; a failing
-one is printed as hex.
+Needs no torch. Generates its own files, the same ones for the same `--seed`. A failing file is printed as hex.
 """
 
 import argparse
@@ -30,11 +29,11 @@ NUMBERS = np.arange(12, dtype=np.float32)
 TENSORS = {"a": strided(NUMBERS.reshape(3, 4)), "b": Strided(NUMBERS, 1, (2, 3), (1, 2)), "c": strided(NUMBERS[:0])}
 SEEDS = (as_zip(TENSORS), as_stream(TENSORS), as_zip({"x": strided(NUMBERS)}), as_stream({"x": strided(NUMBERS)}))
 TOKENS = (*(bytes([n]) for n in b"()]}.0RQbqhcNtsue\x80\x81\x85\x86\x87\x88\x8a\x8b\x92\x93\x94\x95"), b"cos\nsystem\n")
-SECONDS = 5.0  # for one file
+MAX_SECONDS = 5.0  # CPU time per file
 
 
 def change_bytes(random: Random, data: bytes) -> bytes:
-    """Replace up to 8 bytes anywhere by up to 8 others."""
+    """Replace up to 8 bytes at a random offset by up to 8 others."""
     at = random.randrange(len(data) + 1)
     return data[:at] + random.randbytes(random.randrange(9)) + data[at + random.randrange(9) :]
 
@@ -49,13 +48,13 @@ def cut(random: Random, data: bytes) -> bytes:
 
 
 def change_operation(random: Random, data: bytes) -> bytes:
-    """Put an operation of a pickle over a byte, or between two."""
+    """Overwrite a byte with a pickle opcode, or insert one."""
     at = random.randrange(len(data))
     return data[:at] + random.choice(TOKENS) + data[at + random.randrange(2) :]
 
 
 def copy_part(random: Random, data: bytes) -> bytes:
-    """Repeat or move a stretch of the file."""
+    """Copy up to 63 bytes to another offset, inserting them or replacing 8 bytes there."""
     start, to = random.randrange(len(data)), random.randrange(len(data))
     return data[:to] + data[start : start + random.randrange(64)] + data[to + random.randrange(2) * 8 :]
 
@@ -63,8 +62,8 @@ def copy_part(random: Random, data: bytes) -> bytes:
 MUTATIONS: tuple[Callable[[Random, bytes], bytes], ...] = (change_bytes, flip_bit, cut, change_operation, copy_part)
 
 
-def mended(data: bytes) -> bytes:
-    """The pickle's checksum made right again, so that a changed pickle is looked at."""
+def with_valid_checksum(data: bytes) -> bytes:
+    """The file with the pickle's CRC-32 recomputed, so that the reader parses a changed pickle."""
     start = data.find(b"\x80\x02}(")
     end = data.find(b"PK\3\4", start)
     if not data.startswith(b"PK") or start < 0 or end < 0:
@@ -75,30 +74,30 @@ def mended(data: bytes) -> bytes:
 
 
 def verdict(path: Path) -> str:
-    """What becomes of a file."""
+    """Whether a file is read or rejected; raises AssertionError for anything else."""
     start = time.process_time()
     try:
-        found = read_file(path)
+        tensors = read_file(path)
         with Reader() as reader:
-            for tensor in found.values():
+            for tensor in tensors.values():
                 assert rows(reader, tensor, 0, tensor.num_rows).shape == tensor.shape
-        check_sums(found.values())
-        told = "read"
+        check_sums(tensors.values())
+        outcome = "read"
     except CheckpointError as error:
-        told = "refused" if error.problem.isprintable() else "refused in several lines"
-    assert told in ("read", "refused"), told
-    assert time.process_time() - start < SECONDS, "too slow"
-    return told
+        outcome = "rejected" if error.problem.isprintable() else "rejected with several lines"
+    assert outcome in ("read", "rejected"), outcome
+    assert time.process_time() - start < MAX_SECONDS, "too slow"
+    return outcome
 
 
 def run(count: int, seed: int, folder: Path) -> Counter[str]:
-    """How many of `count` mutated files were read or refused; raises AssertionError with the file's hex."""
+    """Count the verdicts on `count` mutated files; a failure raises AssertionError with the file as hex."""
     random, verdicts, path = Random(seed), Counter[str](), folder / "x.bin"
     for _ in range(count):
         data = random.choice(SEEDS)
         for _ in range(random.randrange(4)):
             data = random.choice(MUTATIONS)(random, data) or b"\0"
-        path.write_bytes(mended(data) if random.random() < 0.7 else data)
+        path.write_bytes(with_valid_checksum(data) if random.random() < 0.7 else data)
         try:
             verdicts[verdict(path)] += 1
         except Exception as error:
