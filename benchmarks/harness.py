@@ -1,7 +1,7 @@
-"""Measurements in fresh processes, and Markdown tables of them.
+"""Run measurements in fresh processes and print them as Markdown tables.
 
-Imports nothing heavy: a child's memory is counted from its parent's. We run in this interpreter, the peers in the
-one given by `--peers`; without it mlx-lm runs here too, for this package depends on it.
+Imports nothing heavy, because a child's peak memory starts at its parent's. This package runs in this interpreter, the
+peers in that of `--peers`. Without `--peers`, mlx-lm runs in this one: the package depends on it.
 """
 
 import argparse
@@ -24,32 +24,32 @@ HERE = Path(__file__).resolve().parent
 OURS, VLM, LM, PEFT = "mlx-llava", "mlx-vlm", "mlx-lm", "torch + peft"
 MODULES = {OURS: "ours", VLM: "vlm", LM: "lm", PEFT: "torch_peft"}  # in sides/
 NOT_INSTALLED = "not installed"
-# Without these, on a busy machine, threads of the BLAS wait for each other and every second is the neighbours'.
+# Without these, BLAS threads on a busy machine wait for each other, and the time measured is that of other programs.
 THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ONE_THREAD = {"MLX_LLAVA_BENCH_CLOCK": "cpu", **dict.fromkeys(THREADS, "1")}
-SHARED = " Other programs ran meanwhile: seconds are the CPU seconds of each process, with one BLAS thread."
+SHARED = " Other programs were running: seconds are CPU seconds of each process, with one BLAS thread."
 DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers", "torch", "peft")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the command line of a benchmark says."""
+    """The command line of a benchmark."""
 
     peers: str | None
     folder: Path
     runs: int
     shared: bool
-    """Count CPU seconds of one thread, not those that other programs take."""
+    """Measure CPU seconds with one BLAS thread, which other programs disturb less."""
 
     def python(self, side: str) -> str | None:
-        """The interpreter of a side; None where it is not installed."""
+        """The interpreter of a side; None if it is not installed."""
         here = sys.executable if side in (OURS, LM, PEFT) else None
         return here if side in (OURS, PEFT) else self.peers or here
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A finished process: seconds, and bytes of memory at its peak."""
+class Finished:
+    """A finished process: wall and CPU seconds, peak memory in bytes, exit code and output."""
 
     wall: float
     cpu: float
@@ -60,23 +60,23 @@ class Ran:
 
 
 def start(title: str, about: str | None, runs: int) -> Bench:
-    """Read the command line and print the heading: what was run, and on what."""
+    """Parse the command line, and print the heading: the command, the machine and the versions."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter in which mlx-vlm is installed")
-    parser.add_argument("--folder", type=Path, help="where the made checkpoints stay between runs")
-    parser.add_argument("--runs", type=int, default=runs, help="processes for each measurement; the fastest counts")
-    parser.add_argument("--shared", action="store_true", help="CPU seconds, one BLAS thread: for a busy machine")
+    parser.add_argument("--peers", metavar="PYTHON", help="interpreter of an environment with mlx-vlm")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the generated checkpoints between runs")
+    parser.add_argument("--runs", type=int, default=runs, help="processes per measurement, of which the fastest counts")
+    parser.add_argument("--shared", action="store_true", help="CPU seconds with one BLAS thread, for a busy machine")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.gettempdir(), "mlx-llava-benchmarks")
     bench = Bench(options.peers, folder, options.runs, options.shared)
-    shown = ["--peers", "peers"] if options.peers else []
-    shown += ["--folder", "folder"] if options.folder else []
-    shown += ["--shared"] if options.shared else []
+    flags = ["--peers", "peers"] if options.peers else []
+    flags += ["--folder", "folder"] if options.folder else []
+    flags += ["--shared"] if options.shared else []
     if options.runs != runs:
-        shown += ["--runs", str(options.runs)]
-    print(f"## {title}\n\n`{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *shown])}`\n")
-    print(f"{machine()}; {versions(bench)}; BLAS: {Path(fast_blas()).name or 'of the MLX wheel'}.")
-    print(f"Load of the machine at the start: {os.getloadavg()[0]:.1f}.{SHARED if bench.shared else ''}\n", flush=True)
+        flags += ["--runs", str(options.runs)]
+    print(f"## {title}\n\n`{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *flags])}`\n")
+    print(f"{machine()}; {versions(bench)}; BLAS: {Path(fast_blas()).name or 'from the MLX wheel'}.")
+    print(f"Load average at the start: {os.getloadavg()[0]:.1f}.{SHARED if bench.shared else ''}\n", flush=True)
     return bench
 
 
@@ -97,15 +97,15 @@ def _cpu() -> str:
 
 
 def versions(bench: Bench) -> str:
-    """Versions of everything measured."""
-    ask = (
+    """Versions of everything that is measured."""
+    script = (
         "import importlib.metadata as m, sys\n"
-        "have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
-        "print(*(f'{n} {have.get(n, sys.argv[1])}' for n in sys.argv[2:]), sep='\\n')"
+        "versions = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
+        "print(*(f'{n} {versions.get(n, sys.argv[1])}' for n in sys.argv[2:]), sep='\\n')"
     )
-    lines = run([sys.executable, "-c", ask, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
+    lines = run([sys.executable, "-c", script, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
     if bench.peers is not None:
-        theirs = run([bench.peers, "-c", ask, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
+        theirs = run([bench.peers, "-c", script, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
         lines = [line for line in lines if "mlx-vlm" not in line]
         new = [line for line in theirs if line not in lines and not line.endswith(NOT_INSTALLED)]
         lines += [f"peers: {line}" for line in new]
@@ -114,13 +114,12 @@ def versions(bench: Bench) -> str:
 
 @cache
 def fast_blas() -> str:
-    """The library that this package loads for MLX, or nothing."""
-    found = run([sys.executable, "-c", "import mlx_llava.program.blas as b; print(*b._loaded)"])
-    return found.stdout.strip()
+    """Path of the BLAS that this package loads for MLX; empty if none."""
+    return run([sys.executable, "-c", "import mlx_llava.program.blas as b; print(*b._loaded)"]).stdout.strip()
 
 
 def environment(side: str, fast: bool) -> dict[str, str]:
-    """Variables under which a side finds the same BLAS as this package does, or MLX's own."""
+    """Environment variables that give a side the BLAS of this package, or with `fast=False` that of the MLX wheel."""
     clean = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MLX_LLAVA_FAST_BLAS")}
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     if side == OURS:
@@ -128,45 +127,45 @@ def environment(side: str, fast: bool) -> dict[str, str]:
     return clean | quiet | ({"LD_PRELOAD": fast_blas()} if fast and fast_blas() else {})
 
 
-def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Ran:
-    """Run a command to its end."""
-    began = time.perf_counter()
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Finished:
+    """Run a command and wait for it."""
+    start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
-        return Ran(wall, used.ru_utime + used.ru_stime, peak(used), process.returncode, out.read(), err.read())
+        return Finished(wall, usage.ru_utime + usage.ru_stime, peak(usage), process.returncode, out.read(), err.read())
 
 
-def peak(used: resource.struct_rusage) -> int:
-    """Bytes; macOS counts bytes, Linux kB."""
-    return used.ru_maxrss if sys.platform == "darwin" else used.ru_maxrss * 1024
+def peak(usage: resource.struct_rusage) -> int:
+    """Peak memory in bytes; macOS reports bytes, Linux kB."""
+    return usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
 
 
 class Cell(NamedTuple):
-    """What is to be measured: a function of `sides/`, with which BLAS and arguments."""
+    """One measurement: a function of a module in `sides/`, its arguments and its BLAS."""
 
     side: str
     task: str
     arguments: Mapping[str, Any]
     fast: bool = True
-    once: bool = False  # for what takes long
+    once: bool = False  # in one process only, because it takes long
 
 
 def measure(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The measurement of each cell with the fewest `seconds`, or `{"failed": why}`.
+    """The result of each cell with the fewest `seconds`, or `{"failed": reason}`.
 
-    Every one has a process of its own, and all sides take their turns: what else the machine does hits them alike.
+    Every measurement has its own process. The sides take turns, so that other programs slow all of them down equally.
     """
-    found: list[list[dict[str, Any]]] = [[] for _ in cells]
+    results_of: list[list[dict[str, Any]]] = [[] for _ in cells]
     for n in range(bench.runs):
-        for results, cell in zip(found, cells, strict=True):
+        for results, cell in zip(results_of, cells, strict=True):
             if not (n and cell.once):
                 results.append(_measure(bench, cell))
-    return [min(results, key=lambda result: result.get("seconds", 0)) for results in found]
+    return [min(results, key=lambda result: result.get("seconds", 0)) for results in results_of]
 
 
 def _measure(bench: Bench, cell: Cell) -> dict[str, Any]:
@@ -174,16 +173,16 @@ def _measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     if python is None:
         return {"failed": NOT_INSTALLED}
     command = [python, str(HERE / "worker.py"), MODULES[cell.side], cell.task, json.dumps(cell.arguments)]
-    ran = run(command, environment(cell.side, cell.fast) | (ONE_THREAD if bench.shared else {}))
-    if ran.code:
-        return {"failed": failure(ran)}
-    return json.loads(ran.stdout.splitlines()[-1])
+    finished = run(command, environment(cell.side, cell.fast) | (ONE_THREAD if bench.shared else {}))
+    if finished.code:
+        return {"failed": failure(finished)}
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
-def failure(ran: Ran) -> str:
-    """Why a process failed, in a line."""
-    print(ran.stderr, file=sys.stderr)
-    last = ran.stderr.strip().splitlines()[-1:] or [f"exit code {ran.code}"]
+def failure(finished: Finished) -> str:
+    """Why a process failed, in one line; prints its whole stderr."""
+    print(finished.stderr, file=sys.stderr)
+    last = finished.stderr.strip().splitlines()[-1:] or [f"exit code {finished.code}"]
     return f"failed: {last[0][:80]}"
 
 
@@ -196,15 +195,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def name(side: str) -> str:
-    """How a side is called in a table."""
+    """The name of a side in a table."""
     return f"{side} (text model)" if side == LM else side
 
 
 def seconds(result: Mapping[str, Any]) -> str:
-    """The seconds of a measurement, or why there are none."""
+    """The seconds of a result, or why it failed."""
     return result.get("failed") or f"{result['seconds']:.2f}"
 
 
 def speed(result: Mapping[str, Any], count: int) -> str:
-    """So many of something in those seconds, by the second."""
+    """`count` per second, or why the measurement failed."""
     return result.get("failed") or f"{count / result['seconds']:.2f}"

@@ -1,7 +1,7 @@
-"""A LLaVA of random weights in llava-hf's layout: CLIP-L/336, and a text model of TinyLlama's shape; or a small one.
+"""A LLaVA with random weights in llava-hf's layout: CLIP-L/336 and a text model of TinyLlama's shape, or a small one.
 
-Needs neither torch nor transformers, and a few megabytes of memory. The tokenizer is the embedded model's,
-filled up with pieces that are read back as they were written, so that an answer tokenizes to itself.
+Needs neither torch nor transformers, and a few megabytes of memory. The tokenizer is that of the tests, extended by
+pieces that decode and encode to themselves, so that an answer tokenizes to the ids that were generated.
 """
 
 import itertools
@@ -43,7 +43,7 @@ TEXT = {
     "hidden_act": "silu",
     "tie_word_embeddings": False,
 }
-# 36 million weights, for what repeats often
+# 36 million weights, for measurements that repeat many steps
 SMALL_TOWER = {
     "hidden_size": 384,
     "intermediate_size": 1536,
@@ -59,14 +59,14 @@ SMALL_TEXT = {
     "num_attention_heads": 8,
     "num_key_value_heads": 8,
 }
-PIECES = 32000  # of the tokenizer; <image> and <pad> are 32000 and 32001, 62 rows stay unused, as in llava-hf
-SPELLED = {"float16": "F16", "float32": "F32"}
-PIECE = 1 << 22  # numbers drawn at a time
+PIECES = 32000  # tokenizer pieces; <image> and <pad> are 32000 and 32001, 62 rows are unused, as in llava-hf
+DTYPES = {"float16": "F16", "float32": "F32"}
+CHUNK = 1 << 22  # random numbers drawn at once
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Which checkpoint: 22 layers are TinyLlama's 1.1 billion text weights."""
+    """A kind of checkpoint; 22 layers are TinyLlama's 1.1 billion text weights."""
 
     layers: int = 22
     dtype: str = "float32"
@@ -74,7 +74,7 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """The folder's name."""
         return f"llava-hf-{'small-' * self.small}{self.layers}-{self.dtype}"
 
     @property
@@ -92,34 +92,34 @@ SMALL = Kind(layers=8, small=True)
 
 
 def checkpoint(bench: Bench, kind: Kind = Kind()) -> Path:
-    """The llava-hf folder, made on first use."""
+    """The llava-hf folder, generated on first use."""
     folder = bench.folder / kind.name
     if not folder.exists():
-        aside = bench.folder / f".{kind.name}"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        words = [str(aside), str(kind.layers), kind.dtype, *(["small"] * kind.small)]
-        ran = run([sys.executable, __file__, *words])  # keeps NumPy out of here
-        if ran.code:
-            sys.exit(ran.stderr)
-        aside.rename(folder)
+        partial = bench.folder / f".{kind.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        arguments = [str(partial), str(kind.layers), kind.dtype, *(["small"] * kind.small)]
+        finished = run([sys.executable, __file__, *arguments])  # keeps NumPy out of this process
+        if finished.code:
+            sys.exit(finished.stderr)
+        partial.rename(folder)
     return folder
 
 
 def converted(bench: Bench, bits: int | None, kind: Kind = Kind()) -> Path:
-    """Our folder of that checkpoint, float32 or packed into `bits`, made on first use."""
+    """The same checkpoint in our format, float32 or quantized to `bits`, converted on first use."""
     folder = bench.folder / f"ours-{'small-' * kind.small}{bits or 'float32'}"
     if not folder.exists():
-        packed = ["-q", "--q-bits", str(bits)] if bits else []
-        names = ["--hf-path", str(checkpoint(bench, kind)), "--mlx-path", str(folder)]
-        ran = run([sys.executable, "-m", "mlx_llava.convert", *names, *packed], environment(OURS, True))
-        if ran.code:
-            sys.exit(ran.stderr)
+        flags = ["--hf-path", str(checkpoint(bench, kind)), "--mlx-path", str(folder)]
+        flags += ["-q", "--q-bits", str(bits)] if bits else []
+        finished = run([sys.executable, "-m", "mlx_llava.convert", *flags], environment(OURS, True))
+        if finished.code:
+            sys.exit(finished.stderr)
     return folder
 
 
 def weights(bench: Bench, side: str, bits: int | None, kind: Kind = Kind()) -> dict[str, Any]:
-    """Where a side finds the checkpoint: converted for us; the peers pack it as they load it."""
+    """Arguments that name a side's checkpoint: ours is converted; the peers quantize theirs while loading."""
     if side == OURS:
         return {"folder": str(converted(bench, bits, kind))}
     return {"folder": str(checkpoint(bench, kind)), "bits": bits}
@@ -144,7 +144,7 @@ def write(folder: Path, kind: Kind) -> None:
 
 
 def _write_texts(folder: Path, kind: Kind) -> None:
-    """The tokenizer, templates and picture settings of the tests, for larger pictures and more tokens."""
+    """Write the tokenizer, templates and image settings of the tests, adapted to larger images and more tokens."""
     from mlx_llava.embedded import IMAGE
 
     for name in ("special_tokens_map.json", "chat_template.json", "chat_template.jinja"):
@@ -172,7 +172,7 @@ def _write_texts(folder: Path, kind: Kind) -> None:
 
 
 def _fill(model: dict[str, Any]) -> int:
-    """Add pieces up to PIECES: letters of two sorts, then pairs of them, which merge; the number there was before."""
+    """Extend a vocabulary to PIECES by letters of two alphabets and their merged pairs; returns the old size."""
     first = len(model["vocab"])
     one, other = [chr(0x4E00 + n) for n in range(178)], [chr(0x5E00 + n) for n in range(178)]
     pairs = itertools.product(one, other)
@@ -184,7 +184,7 @@ def _fill(model: dict[str, Any]) -> int:
 
 
 def shapes(kind: Kind) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor as the released llava-hf checkpoints name it."""
+    """Name and shape of every tensor, as in the released llava-hf checkpoints."""
     yield from _tower(kind)
     text = kind.text
     width, hidden, vocab = text["hidden_size"], text["intermediate_size"], text["vocab_size"]
@@ -229,22 +229,22 @@ def _biased(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _write_weights(file: Path, tensors: list[tuple[str, tuple[int, ...]]], dtype: str) -> None:
-    """One safetensors file, piece by piece: norms pass their input on, everything else is noise."""
+    """Write a safetensors file in chunks: norm weights are 1, everything else is noise."""
     import numpy as np
 
     random, size = np.random.default_rng(0), np.dtype(dtype).itemsize
     ends = [0, *itertools.accumulate(math.prod(shape) * size for _, shape in tensors)]
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     for (name, shape), begin, end in zip(tensors, ends, ends[1:], strict=False):
-        header[name] = {"dtype": SPELLED[dtype], "shape": shape, "data_offsets": [begin, end]}
+        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with file.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for name, shape in tensors:
             norm = "norm" in name and name.endswith("weight")
-            for begin in range(0, math.prod(shape), PIECE):
-                count = min(PIECE, math.prod(shape) - begin)
+            for begin in range(0, math.prod(shape), CHUNK):
+                count = min(CHUNK, math.prod(shape) - begin)
                 noise = (random.random(count, np.float32) - 0.5) * (12 / shape[-1]) ** 0.5
                 out.write((np.ones(count) if norm else noise).astype(dtype).tobytes())
 

@@ -1,7 +1,7 @@
-"""Time to load a model, to see a picture and to read a prompt.
+"""Time to load a model, to encode an image and to prefill a prompt.
 
-A prompt is 576 positions of a picture and 64 of text. Where that would take minutes, fewer positions are read and
-fewer of the tower's blocks are run.
+A prompt has 576 image positions and 64 text positions. Where that would take minutes, fewer positions are prefilled and
+fewer blocks of the tower run.
 """
 
 from collections.abc import Iterator
@@ -9,28 +9,28 @@ from collections.abc import Iterator
 from harness import LM, OURS, VLM, Bench, Cell, measure, name, seconds, speed, start, table
 from model import weights
 
-BLOCKS = {True: 23, False: 2}  # of the tower, with the fast and with the wheel's BLAS; LLaVA needs 23 of 24
+BLOCKS = {True: 23, False: 2}  # blocks of the tower with the fast BLAS and with the wheel's; LLaVA needs 23 of 24
 ROWS, FEW = 576 + 64, 16
-REPEATS = 2  # in a process; the first also warms up
+REPEATS = 2  # per process; the first is the warm-up too
 
 
 def main() -> None:
-    """Print the tables."""
-    bench = start("Loading, seeing and reading", __doc__, runs=2)
-    print(f"Weights into memory, float32, from the file cache; the fastest of {bench.runs}.\n")
+    bench = start("Loading, encoding an image, prefill", __doc__, runs=2)
+    print(f"Loading float32 weights into memory from the file cache; the fastest of {bench.runs}.\n")
     table(("program", "seconds"), loads(bench))
-    print(f"Tower and projector, one picture; the fastest of {REPEATS * bench.runs}, of 1 with the wheel's BLAS.\n")
+    print(f"Tower and projector, one image; the fastest of {REPEATS * bench.runs}, or of 1 with the wheel's BLAS.\n")
     table(("program", "BLAS", "blocks", "seconds"), towers(bench))
-    print(f"Prefill; the fastest of {REPEATS * bench.runs}, of 1 where {FEW} positions are read.\n")
+    print(f"Prefill; the fastest of {REPEATS * bench.runs}, or of 1 with {FEW} positions.\n")
     table(("weights", "program", "BLAS", "positions", "positions/s"), prefills(bench))
-    print("A quantized layer, 2048 x 2048, packed (quantized_matmul) and unpacked (dequantize, then multiply), in ms;")
-    print("the fastest of 20, of 3 for 256 rows. `backend.FEW_ROWS` is the most rows that we leave packed.\n")
+    print(
+        "A 2048 x 2048 layer in ms: quantized_matmul, dequantize and multiply, and float32; the fastest of 20, or of 3"
+    )
+    print("for 256 rows. Up to `backend.FEW_ROWS` rows we use quantized_matmul.\n")
     layers = measure(bench, [Cell(OURS, "layer", {}, once=True)])[0]
     table(("rows", *layers["columns"]), ((row, *(f"{ms:.2f}" for ms in times)) for row, times in layers["rows"]))
 
 
 def loads(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the first table."""
     sizes = {OURS: 5.6, VLM: 5.6, LM: 4.4}
     results = measure(bench, [Cell(side, "loading", weights(bench, side, None)) for side in sizes])
     for (side, size), result in zip(sizes.items(), results, strict=True):
@@ -38,7 +38,6 @@ def loads(bench: Bench) -> Iterator[tuple[str, ...]]:
 
 
 def towers(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the second table."""
     cells = []
     for side in (OURS, VLM):
         for fast, blocks in BLOCKS.items():
@@ -49,21 +48,21 @@ def towers(bench: Bench) -> Iterator[tuple[str, ...]]:
 
 
 def prefills(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the third table; what leaves packed weights packed is as slow with any BLAS."""
+    """Rows of the prefill table; quantized_matmul uses no BLAS, so the peers' 4-bit prefill is not repeated."""
     for bits in (None, 4):
         cells = []
         for side, fast in ((OURS, True), (OURS, False), (VLM, True), (VLM, False), (LM, True)):
-            many = fast and (side == OURS or bits is None)
-            amount = {"rows": ROWS, "repeats": REPEATS} if many else {"rows": FEW, "repeats": 1}
+            full = fast and (side == OURS or bits is None)
+            amount = {"rows": ROWS, "repeats": REPEATS} if full else {"rows": FEW, "repeats": 1}
             if fast or bits is None or side == OURS:
-                cells.append(Cell(side, "prefill", amount | weights(bench, side, bits), fast, once=not many))
+                cells.append(Cell(side, "prefill", amount | weights(bench, side, bits), fast, once=not full))
         for cell, result in zip(cells, measure(bench, cells), strict=True):
             rows = cell.arguments["rows"]
             yield f"{bits} bits" if bits else "float32", name(cell.side), blas(cell), str(rows), speed(result, rows)
 
 
 def blas(cell: Cell) -> str:
-    """Which BLAS a row was measured with."""
+    """The BLAS of a measurement."""
     return "fast" if cell.fast else "wheel's"
 
 

@@ -1,4 +1,4 @@
-"""How long the programs take to start, what they import for that, and a whole answer of the embedded model."""
+"""Start-up time of the programs, the heavy modules they import, and the time of a full answer of the bundled model."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, environment, failure, r
 
 WATCHED = ("numpy", "mlx.core", "transformers", "textual")
 QUESTION = "What color is the square?"
-SHOWN = {
+COMMANDS = {
     "--help": (OURS, ["mlx_llava", "--help"]),
     "--version": (OURS, ["mlx_llava", "--version"]),
     "ask --help": (OURS, ["mlx_llava", "ask", "--help"]),
@@ -17,44 +17,42 @@ SHOWN = {
     "mlx_lm generate --help": (LM, ["mlx_lm", "generate", "--help"]),
     "mlx_vlm.generate --help": (VLM, ["mlx_vlm.generate", "--help"]),
     "mlx_vlm.convert --help": (VLM, ["mlx_vlm.convert", "--help"]),
-    f"ask two_shapes_wide.png '{QUESTION}', embedded model": (OURS, ["mlx_llava", "ask"]),
+    f"ask two_shapes_wide.png '{QUESTION}', bundled model": (OURS, ["mlx_llava", "ask"]),
 }
 
 
 def main() -> None:
-    """Print the table."""
-    bench = start("Starting", __doc__, runs=7)
-    print(f"Each as `python -m …`, the fastest of {bench.runs} after one that is not counted.\n")
+    bench = start("Start-up", __doc__, runs=7)
+    print(f"Each as `python -m …`; the fastest of {bench.runs} runs after a warm-up run.\n")
     table(("program", "command", "seconds", "CPU seconds", *(f"imports {name}" for name in WATCHED)), starts(bench))
 
 
 def starts(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the table."""
-    for shown, (side, words) in SHOWN.items():
+    for name, (side, arguments) in COMMANDS.items():
         python = bench.python(side)
         if python is None:
-            yield side, f"`{shown}`", NOT_INSTALLED, *[""] * (1 + len(WATCHED))
+            yield side, f"`{name}`", NOT_INSTALLED, *[""] * (1 + len(WATCHED))
             continue
-        question = [image(), QUESTION] if words[-1] == "ask" else []
-        yield side, f"`{shown}`", *times(python, [*words, *question], side, bench)
+        question = [image(), QUESTION] if arguments[-1] == "ask" else []
+        yield side, f"`{name}`", *times(python, [*arguments, *question], side, bench)
 
 
 def image() -> str:
-    """A picture of the embedded model's folder."""
+    """Path of an example image of the bundled model."""
     import mlx_llava
 
     return str(Path(mlx_llava.__file__).parent / "embedded/tiny-llava-hf/examples/two_shapes_wide.png")
 
 
-def times(python: str, words: list[str], side: str, bench: Bench) -> tuple[str, ...]:
-    """Seconds, CPU seconds, and which of the watched modules were imported."""
+def times(python: str, arguments: list[str], side: str, bench: Bench) -> tuple[str, ...]:
+    """Seconds, CPU seconds, and whether each module of WATCHED was imported."""
     env = environment(side, True) | {"MLX_LLAVA_HOME": os.fspath(bench.folder / "home")}
-    traced = run([python, "-X", "importtime", "-m", *words], env)
+    traced = run([python, "-X", "importtime", "-m", *arguments], env)
     if traced.code:
         return failure(traced), *[""] * (1 + len(WATCHED))
     imported = set(re.findall(r"\|\s+([\w.]+)$", traced.stderr, re.MULTILINE))
-    ran = [run([python, "-m", *words], env) for _ in range(bench.runs)]
-    seconds = (f"{min(getattr(one, key) for one in ran):.2f}" for key in ("wall", "cpu"))
+    runs = [run([python, "-m", *arguments], env) for _ in range(bench.runs)]
+    seconds = (f"{min(getattr(finished, key) for finished in runs):.2f}" for key in ("wall", "cpu"))
     return *seconds, *("yes" if name in imported else "no" for name in WATCHED)
 
 

@@ -1,6 +1,6 @@
-"""The terminal chat: how soon it is there, what streaming costs, how quickly keys and Esc are heard.
+"""The terminal chat: time to first paint, cost of streaming, and latency of keys and Esc.
 
-The answers are made up by a worker on the engine's thread, 200 tokens a second; no model, no peers.
+A scripted worker on the engine's thread answers with 200 tokens a second. There is no model and there are no peers.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from harness import Bench, start, table
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
-SEEN = b"sk something"  # the cursor stands on the first letter
+PROMPT = b"sk something"  # the cursor is on the first letter
 RATE = 200
 SECONDS = 8
 TURNS = 500
@@ -31,41 +31,33 @@ ANSWERS = {
 
 
 def main() -> None:
-    """Print the tables."""
     bench = start("The terminal chat", __doc__, runs=5)
-    print(f"First paint: from the start of the process to the prompt on the screen, best of {bench.runs}.\n")
+    print(f"First paint: from the start of the process to the prompt on the screen; the fastest of {bench.runs}.\n")
     table(("", "seconds", "CPU seconds"), [first_paint(bench)])
-    print(f"\nStreaming at {RATE} tokens a second for {SECONDS} s, 120 by 40, without a terminal.\n")
-    head = (
-        "answer",
-        "share of a core",
-        "… while somebody types",
-        "key heard after, median",
-        "… at most",
-        "Esc to rest",
-    )
+    print(f"\nStreaming at {RATE} tokens a second for {SECONDS} s on a screen of 120 x 40, without a terminal.\n")
+    head = ("answer", "share of a core", "… while typing", "key latency, median", "… maximum", "Esc until idle")
     table(head, (asyncio.run(streaming(name)) for name in ANSWERS))
     print(f"\nA chat of {TURNS} questions and answers.\n")
     table(("", "seconds"), asyncio.run(long_chat()))
 
 
 def first_paint(bench: Bench) -> tuple[str, ...]:
-    """Start the program in a terminal of its own, and wait for the prompt."""
-    ran = [paint(bench.folder / "home") for _ in range(bench.runs + 1)][1:]
-    return "`mlx-llava chat`", *(f"{min(column):.2f}" for column in zip(*ran, strict=True))
+    """Start the program in a pseudo-terminal and wait for the prompt, after a warm-up run."""
+    runs = [paint(bench.folder / "home") for _ in range(bench.runs + 1)][1:]
+    return "`mlx-llava chat`", *(f"{min(column):.2f}" for column in zip(*runs, strict=True))
 
 
 def paint(home: Path) -> tuple[float, float]:
-    """Seconds and CPU seconds until the prompt is there."""
+    """Seconds and CPU seconds until the prompt appears."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "MLX_LLAVA_HOME": str(home), "COLUMNS": "100", "LINES": "30"}
     before = time.monotonic()
     command = [sys.executable, "-m", "mlx_llava.tui", "--model", "embedded"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
-    seen = b""
-    while SEEN not in seen and time.monotonic() - before < 60:
+    output = b""
+    while PROMPT not in output and time.monotonic() - before < 60:
         if select.select([ours], [], [], 1)[0]:
-            seen += os.read(ours, 1 << 16)
+            output += os.read(ours, 1 << 16)
     wall, cpu = time.monotonic() - before, cpu_seconds(process.pid)
     process.kill()
     process.wait()
@@ -75,7 +67,7 @@ def paint(home: Path) -> tuple[float, float]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process that runs; 0 where the system does not say."""
+    """CPU seconds of a running process; 0 on systems without /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
     except OSError:
@@ -84,7 +76,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 async def streaming(name: str) -> tuple[str, ...]:
-    """A row of the table: what an answer of this kind costs while it streams."""
+    """A row of the table: the cost of streaming this answer."""
     from screen import running
     from scripted import ScriptedWorker
 
@@ -92,39 +84,39 @@ async def streaming(name: str) -> tuple[str, ...]:
         driver.app.chat.composer.prompt.insert("Go on.")
         await driver.pilot.press("enter")
         await driver.until(lambda: driver.session.answering and driver.session.answering.began)
-        late: list[float] = []
+        latencies: list[float] = []
         quiet = await share(asyncio.sleep(SECONDS / 2))
-        typing = await share(type_on(driver.app.chat.composer.prompt, SECONDS / 4, late))
+        typing = await share(type_on(driver.app.chat.composer.prompt, SECONDS / 4, latencies))
         before = time.monotonic()
         driver.app.chat.action_stop()
         while driver.session.answering:
             await asyncio.sleep(0.001)
-        rest = time.monotonic() - before
+        stop = time.monotonic() - before
     return (
         name,
         f"{quiet:.0%}",
         f"{typing:.0%}",
-        *(f"{1000 * n:.0f} ms" for n in (statistics.median(late), max(late), rest)),
+        *(f"{1000 * n:.0f} ms" for n in (statistics.median(latencies), max(latencies), stop)),
     )
 
 
-async def share(something: Awaitable[None]) -> float:
-    """CPU seconds in a second while something happens."""
+async def share(work: Awaitable[None]) -> float:
+    """CPU seconds per second while `work` runs."""
     cpu, wall = time.process_time(), time.monotonic()
-    await something
+    await work
     return (time.process_time() - cpu) / (time.monotonic() - wall)
 
 
-async def type_on(prompt: object, seconds: float, late: list[float]) -> None:
-    """Type about 20 keys a second, and note how long each took."""
+async def type_on(prompt: object, seconds: float, latencies: list[float]) -> None:
+    """Type about 20 keys a second and record the latency of each."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        late.append(await key(prompt))
+        latencies.append(await key(prompt))
         await asyncio.sleep(0.05)
 
 
 async def key(prompt: object) -> float:
-    """Seconds from a key to its letter in the prompt."""
+    """Seconds until a key shows up in the prompt."""
     from textual import events
 
     from mlx_llava.tui.widgets.prompt import Prompt
@@ -138,7 +130,7 @@ async def key(prompt: object) -> float:
 
 
 async def long_chat() -> list[tuple[str, str]]:
-    """Rows of the table: a long chat is opened and scrolled."""
+    """Rows of the table: opening and scrolling a long chat."""
     from screen import running
     from scripted import ScriptedWorker
 

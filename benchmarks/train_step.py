@@ -1,7 +1,8 @@
-"""Seconds and memory of one training step: adapters of rank 16 on every linear layer of the text model.
+"""Seconds and memory of one training step with adapters of rank 16 on every linear layer of the text model.
 
-A LLaVA of 36 million weights, one conversation of 307 tokens with one picture, the same weights and ids on all sides.
-The projector is frozen, dropout off. QLoRA packs into 4 bits: we the text model, mlx-vlm the tower and projector too.
+A LLaVA of 36 million weights and one conversation of 307 tokens with one image; all sides have the same weights and
+ids. The projector is frozen and dropout is off. QLoRA quantizes to 4 bits: in mlx-llava the text model, in mlx-vlm the
+tower and the projector too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,24 +11,22 @@ from typing import Any
 from harness import OURS, PEFT, VLM, Bench, Cell, measure, start, table
 from model import SMALL, weights
 
-RANK, STEPS = 16, {None: 6, 4: 3}  # steps in a process, the first of which warms up
+RANK, STEPS = 16, {None: 6, 4: 3}  # steps per process; the first is a warm-up
 
 
 def main() -> None:
-    """Print the table."""
     bench = start("A training step", __doc__, runs=2)
     print(f"The fastest of {STEPS[None]} steps ({STEPS[4]} with 4 bits) in each of {bench.runs} processes. Recompute:")
-    print("activations of blocks are computed again in the backward pass. The loss is the first step's; mlx-vlm's")
-    print("is another as its attention looks ahead.\n")
-    head = ("weights", "recompute", "program", "seconds", "peak of MLX, MB", "peak of the process, MB", "loss")
+    print("activations of blocks are recomputed in the backward pass. The loss is that of the first step; mlx-vlm's")
+    print("differs because its attention sees later tokens.\n")
+    head = ("weights", "recompute", "program", "seconds", "MLX peak, MB", "process peak, MB", "loss")
     table(head, steps(bench))
 
 
 def steps(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the table."""
     for bits in (None, 4):
         for recompute in (False, True):
-            sides = (OURS, VLM) if bits else (OURS, VLM, PEFT)  # peft packs on GPUs alone
+            sides = (OURS, VLM) if bits else (OURS, VLM, PEFT)  # peft quantizes on GPUs only
             task = {"rank": RANK, "steps": STEPS[bits], "recompute": recompute}
             cells = [Cell(side, "train_step", task | weights(bench, side, bits, SMALL)) for side in sides]
             for cell, result in zip(cells, measure(bench, cells), strict=True):
@@ -35,7 +34,7 @@ def steps(bench: Bench) -> Iterator[tuple[str, ...]]:
 
 
 def row(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """What one side's steps took."""
+    """The cells of one side, or why its run failed."""
     if "failed" in result:
         return result["failed"], "", "", ""
     peak = f"{result['peak'] / 1e6:.0f}" if result["peak"] else "not MLX"

@@ -1,4 +1,4 @@
-"""One measurement in this process: `worker.py SIDE TASK ARGUMENTS` prints what the task returns as a line of JSON."""
+"""Run one measurement: `worker.py SIDE TASK ARGUMENTS` prints the result as a line of JSON."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""mlx-lm's side: the text model alone, which it reads from a LLaVA checkpoint."""
+"""mlx-lm's side: only the text model, which it loads from a LLaVA checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ def _load(folder: str, bits: int | None) -> nn.Module:
 
 
 def loading(folder: str, bits: int | None) -> dict[str, Any]:
-    """Seconds from the folder to weights in memory."""
+    """Seconds to load the weights into memory."""
     return {"seconds": fastest(lambda: _load(folder, bits), 1)}
 
 
 def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
-    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = _load(folder, bits)
     ids = mx.random.randint(0, 500, (rows,))
     return {"seconds": fastest(lambda: list(generate_step(ids, model, max_tokens=0)), repeats)}
 
 
 def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
-    """Seconds for one token of each answer, after a long prompt."""
+    """Seconds per decoding step of a batch, after a long prompt."""
     model = _load(folder, bits)
     if batch == 1:
         steps = generate_step(mx.array([5]), model, max_tokens=tokens, prompt_cache=fill(make_prompt_cache(model)))

@@ -1,17 +1,17 @@
-"""mlx-llava's side. Each function loads the model and measures one thing in this process."""
+"""mlx-llava's side. Each function loads the model and takes one measurement in this process."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import mlx_llava  # noqa: F401  # first: it loads the BLAS that MLX is to use
+import mlx_llava  # noqa: F401  # first: it loads the BLAS for MLX
 
 # isort: split
 import mlx.core as mx
 import numpy as np
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
-from sides import lesson
+from sides import conversation
 from sides.timing import WIDTH, between, clock, fastest, fill, stamps
 
 from mlx_llava.checkpoint.folder import load
@@ -29,22 +29,22 @@ from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 
 
 def loading(folder: str) -> dict[str, Any]:
-    """Seconds from the folder to weights in memory."""
+    """Seconds to load the weights into memory."""
     return {"seconds": fastest(lambda: load(Path(folder)), 1)}
 
 
 def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
-    """Seconds from one picture's pixels to its features, through so many of the tower's blocks."""
+    """Seconds from an image's pixels to its features, through `blocks` blocks of the tower."""
     model = load(Path(folder)).model
     encoder = model.vision_tower.encoder
-    encoder.layers = encoder.layers[: blocks + 1]  # LLaVA leaves the last one out
+    encoder.layers = encoder.layers[: blocks + 1]  # LLaVA skips the last one
     pixels = mx.random.normal((1, 336, 336, 3))
     mx.eval(pixels)
     return {"seconds": fastest(lambda: mx.eval(model.features(pixels)), repeats)}
 
 
 def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
-    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = load(Path(folder)).model.language_model
     embeddings = mx.random.normal((rows, WIDTH)) * 0.02
     mx.eval(embeddings)
@@ -58,7 +58,7 @@ def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
 
 
 def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
-    """Seconds for one token of each answer, after a long prompt."""
+    """Seconds per decoding step of a batch, after a long prompt."""
     model = load(Path(folder)).model.language_model
     embeddings = mx.random.normal((1, WIDTH)) * 0.02
     if batch == 1:
@@ -67,13 +67,13 @@ def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
         steps = generate.stream(model, mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
         return {"seconds": between(stamps(steps, tokens))}
     generate._prefill = lambda model, embeddings, layers: fill(layers)
-    generate.BatchGenerator = Watched
+    generate.BatchGenerator = TimedGenerator
     generate.batch(model, [Prompt([5], embeddings, tokens)] * batch, Sampling(), ())
-    return {"seconds": between(Watched.stamps)}
+    return {"seconds": between(TimedGenerator.stamps)}
 
 
-class Watched(BatchGenerator):
-    """Notes when each step of a batch is done."""
+class TimedGenerator(BatchGenerator):
+    """Records the time of each step of a batch."""
 
     stamps: ClassVar[list[float]] = []
 
@@ -85,48 +85,50 @@ class Watched(BatchGenerator):
 
 
 def second_question(folder: str, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
-    """What each of several questions about a picture takes."""
+    """Prompt tokens, prefilled tokens and seconds to the first token of each question about an image."""
     checkpoint = load(Path(folder))
-    chat, asked = Chat(checkpoint), []
+    chat, results = Chat(checkpoint), []
     for question in questions:
-        began = clock()
-        images = [] if asked else [Image.open(image)]
-        first = stamps(chat.ask(question, images, Sampling(max_tokens=tokens)), tokens)[0] - began
-        asked.append({"prompt": len(chat.answer.prompt_ids), "prefilled": chat.answer.prefilled_tokens, "first": first})
-    return {"seconds": asked[-1]["first"], "asked": asked}
+        start = clock()
+        images = [] if results else [Image.open(image)]
+        first = stamps(chat.ask(question, images, Sampling(max_tokens=tokens)), tokens)[0] - start
+        answer = chat.answer
+        results.append({"prompt": len(answer.prompt_ids), "prefilled": answer.prefilled_tokens, "first": first})
+    return {"seconds": results[-1]["first"], "questions": results}
 
 
 def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
-    """Seconds of a step of LoRA, of QLoRA where the folder is packed."""
+    """Seconds of a LoRA step, or of a QLoRA step if the folder is quantized."""
     model = load(Path(folder)).model
     lora.attach(model, lora.Lora(rank, 2.0 * rank, 0.0))
     step.train_only(model, "adapters")
     model.language_model.recompute = recompute
-    optimizer = AdamW(model, OptimizerOptions(lesson.RATE))
-    ids = lesson.tokens()[0]
-    slots = np.where(ids == lesson.IMAGE_ID, np.arange(len(ids)) - lesson.FIRST_ROW, -1).astype(np.int32)
-    batch = collate([Example(ids, slots, lesson.answers()[0], lesson.pixels())], lesson.NUM_ROWS)
+    optimizer = AdamW(model, OptimizerOptions(conversation.RATE))
+    ids = conversation.tokens()[0]
+    slots = np.where(ids == conversation.IMAGE_ID, np.arange(len(ids)) - conversation.FIRST_ROW, -1).astype(np.int32)
+    batch = collate([Example(ids, slots, conversation.answers()[0], conversation.pixels())], conversation.NUM_ROWS)
     keep_freed_memory()
     mx.reset_peak_memory()
     times, losses = [clock()], []
     for _ in range(steps):
         losses.append(step.train_step(model, optimizer, [batch], 1.0).loss)
         times.append(clock())
-    return lesson.told(times, losses[0], mx.get_peak_memory())
+    return conversation.report(times, losses[0], mx.get_peak_memory())
 
 
 def layer() -> dict[str, Any]:
-    """Milliseconds of one quantized layer for several numbers of rows, packed and unpacked."""
-    columns, rows = ["4 bits packed", "4 bits unpacked", "8 bits packed", "8 bits unpacked", "float32"], []
+    """Milliseconds of one layer by number of rows: quantized_matmul, dequantize and multiply, float32."""
+    columns = ["4-bit quantized_matmul", "4-bit dequantize", "8-bit quantized_matmul", "8-bit dequantize", "float32"]
+    rows = []
     weight = mx.random.normal((WIDTH, WIDTH))
-    packs = {bits: mx.quantize(weight, 64, bits) for bits in (4, 8)}
-    mx.eval(weight, packs)
+    quantized = {bits: mx.quantize(weight, 64, bits) for bits in (4, 8)}
+    mx.eval(weight, quantized)
     for count in (1, 2, 3, 4, 8, 16, 256):
         x, works = mx.random.normal((count, WIDTH)), []
         mx.eval(x)
-        for bits, pack in packs.items():
-            works.append(partial(mx.quantized_matmul, x, *pack, bits=bits))
-            works.append(partial(lambda x, pack, bits: x @ mx.dequantize(*pack, bits=bits).T, x, pack, bits))
+        for bits, parts in quantized.items():
+            works.append(partial(mx.quantized_matmul, x, *parts, bits=bits))
+            works.append(partial(lambda x, parts, bits: x @ mx.dequantize(*parts, bits=bits).T, x, parts, bits))
         works.append(partial(mx.matmul, x, weight.T))
         rows.append(
             (count, [1e3 * fastest(lambda work=work: mx.eval(work()), 20 if count < 100 else 3) for work in works])

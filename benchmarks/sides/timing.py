@@ -1,6 +1,6 @@
-"""What the sides share: clocks, and a cache of keys and values as a long prompt leaves it.
+"""Shared by the sides: clocks, and a KV cache filled like that of a long prompt.
 
-Knows nothing of any side but that its caches have `update_and_fetch`.
+Knows nothing about the sides, except that their caches have `update_and_fetch`.
 """
 
 import os
@@ -12,32 +12,32 @@ from typing import Any
 import mlx.core as mx
 
 clock = time.process_time if os.environ.get("MLX_LLAVA_BENCH_CLOCK") == "cpu" else time.perf_counter
-LENGTH = 640  # positions: 576 of a picture, 64 of text
+LENGTH = 640  # positions: 576 of an image, 64 of text
 WIDTH, KV_HEADS, HEAD_DIM = 2048, 4, 64  # of model.py
 
 
 def fastest(work: Callable[[], object], runs: int) -> float:
-    """Seconds of the fastest of several runs."""
+    """Seconds of the fastest of `runs` calls."""
     seconds = []
     for _ in range(runs):
-        began = clock()
+        start = clock()
         work()
-        seconds.append(clock() - began)
+        seconds.append(clock() - start)
     return min(seconds)
 
 
 def stamps(steps: Iterable[object], count: int) -> list[float]:
-    """When each of the first `count` steps came."""
+    """The time at which each of the first `count` steps arrives."""
     return [clock() for _, _ in zip(range(count), steps, strict=False)]
 
 
 def between(times: Sequence[float]) -> float:
-    """Seconds of the fastest step from one to the next: other programs on the machine only slow steps down."""
+    """Seconds of the fastest step: other programs can only slow a step down."""
     return min(later - earlier for earlier, later in pairwise(times))
 
 
 def fill(layers: list[Any], batch: int = 1) -> list[Any]:
-    """Put noise where a prompt's keys and values would stand: how long a step takes does not depend on them."""
+    """Fill caches with noise in place of a prompt's keys and values; the time of a step does not depend on them."""
     shape = (batch, KV_HEADS, LENGTH, HEAD_DIM)
     for layer in layers:
         mx.eval(layer.update_and_fetch(mx.random.normal(shape), mx.random.normal(shape)))

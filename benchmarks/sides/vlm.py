@@ -1,4 +1,4 @@
-"""mlx-vlm's side. Needs transformers 5.17 or older for pictures: later ones break its processor."""
+"""mlx-vlm's side. Needs transformers 5.17 or older: later versions break its image processor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +18,12 @@ from mlx_vlm.trainer.vlm.config import VLMTrainingArgs  # pyright: ignore[report
 from mlx_vlm.trainer.vlm.sft.runtime import train_vlm  # pyright: ignore[reportMissingImports]
 from mlx_vlm.utils import load_model  # pyright: ignore[reportMissingImports]
 from mlx_vlm.vision_cache import VisionFeatureCache  # pyright: ignore[reportMissingImports]
-from sides import lesson
+from sides import conversation
 from sides.timing import between, clock, fastest, fill, stamps
 
 
 def _load(folder: str, bits: int | None) -> Any:
-    """The model; packed as its converter packs it, the text part alone."""
+    """The model; with `bits`, quantized like its converter does: only the text model."""
     model = load_model(Path(folder), lazy=True)
     if bits:
         nn.quantize(model.language_model, 64, bits)
@@ -32,12 +32,12 @@ def _load(folder: str, bits: int | None) -> Any:
 
 
 def loading(folder: str, bits: int | None) -> dict[str, Any]:
-    """Seconds from the folder to weights in memory."""
+    """Seconds to load the weights into memory."""
     return {"seconds": fastest(lambda: _load(folder, bits), 1)}
 
 
 def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str, Any]:
-    """Seconds from one picture's pixels to its features, through so many of the tower's blocks."""
+    """Seconds from an image's pixels to its features, through `blocks` blocks of the tower."""
     model = _load(folder, bits)
     encoder = model.vision_tower.vision_model.encoder
     encoder.layers = encoder.layers[: blocks + 1]  # the last one is never evaluated
@@ -48,14 +48,14 @@ def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str,
 
 
 def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
-    """Seconds for a prompt of `rows` positions, up to the logits of the last."""
+    """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = _load(folder, bits)
     ids = mx.random.randint(0, 500, (1, rows))
     return {"seconds": fastest(lambda: list(generate_step(ids, model, None, None, max_tokens=0)), repeats)}
 
 
 def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
-    """Seconds for one token of each answer, after a long prompt."""
+    """Seconds per decoding step of a batch, after a long prompt."""
     model = _load(folder, bits)
     layers = fill(make_prompt_cache(model.language_model), batch)
     if batch == 1:
@@ -71,43 +71,43 @@ def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, 
         [tokens + 1] * batch,
         greedy_sampling=True,
     )
-    generation.compute_logprobs = False  # as its own batch_generate
+    generation.compute_logprobs = False  # like its own batch_generate
     return {"seconds": between(stamps(iter(generation.next, []), tokens))}
 
 
 def second_question(folder: str, bits: int | None, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
-    """What each of several questions about a picture takes, asked as its `mlx_vlm.chat` asks."""
+    """Prompt tokens, prefilled tokens and seconds to the first token of each question, asked like in `mlx_vlm.chat`."""
     model, processor = load(folder)
-    kept = {"vision_cache": VisionFeatureCache(), "prompt_cache_state": PromptCacheState()}
-    history, asked = [], []
+    caches = {"vision_cache": VisionFeatureCache(), "prompt_cache_state": PromptCacheState()}
+    history, results = [], []
     for question in questions:
-        began = clock()
+        start = clock()
         history.append({"role": "user", "content": [{"type": "text", "text": question}]})
         prompt = apply_chat_template(processor, model.config, history, num_images=1)
-        steps = stream_generate(model, processor, prompt, image=[image], max_tokens=tokens, temperature=0.0, **kept)
+        steps = stream_generate(model, processor, prompt, image=[image], max_tokens=tokens, temperature=0.0, **caches)
         first, pieces = 0.0, []
         for piece in steps:
-            first = first or clock() - began
+            first = first or clock() - start
             pieces.append(piece)
         last = pieces[-1]
-        asked.append(
+        results.append(
             {"prompt": last.prompt_tokens, "prefilled": last.prompt_tokens - last.cached_tokens, "first": first}
         )
         history.append({"role": "assistant", "content": [{"type": "text", "text": "".join(p.text for p in pieces)}]})
-    return {"seconds": asked[-1]["first"], "asked": asked}
+    return {"seconds": results[-1]["first"], "questions": results}
 
 
 def train_step(folder: str, bits: int | None, rank: int, steps: int, recompute: bool) -> dict[str, Any]:
-    """Seconds of a step of its own trainer; QLoRA packs the tower and the projector too."""
+    """Seconds of a step of its own trainer; its QLoRA quantizes the tower and the projector too."""
     model = load_model(Path(folder))
     lora = {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lora_dropout": 0.0}
     prepare_model_for_training(model, **lora, quantization_bits=bits, verbose=False)
-    ids, mask = mx.array(lesson.tokens()), mx.array(lesson.answers().tolist())
+    ids, mask = mx.array(conversation.tokens()), mx.array(conversation.answers().tolist())
     batch = {
         "input_ids": ids,
         "attention_mask": mx.ones_like(ids),
         "completion_mask": mask.astype(mx.int32),
-        "pixel_values": mx.array(lesson.pixels()).transpose(0, 3, 1, 2),
+        "pixel_values": mx.array(conversation.pixels()).transpose(0, 3, 1, 2),
     }
     mx.eval(model.parameters(), batch)
     times: list[float] = []
@@ -119,20 +119,21 @@ def train_step(folder: str, bits: int | None, rank: int, steps: int, recompute: 
 
     losses: list[float] = []
 
-    class Watch:
+    class LossRecorder:
         def on_train_loss_report(self, metrics: dict[str, Any]) -> None:
             losses.append(metrics["train_loss"])
 
     mx.reset_peak_memory()
-    with TemporaryDirectory() as aside:
+    with TemporaryDirectory() as adapters:
         args = VLMTrainingArgs(
             iters=steps + 1,
             steps_per_report=1,
             steps_per_eval=None,
             steps_per_save=10**6,
-            adapter_file=f"{aside}/adapters.safetensors",
+            adapter_file=f"{adapters}/adapters.safetensors",
             train_on_completions=True,
             grad_checkpoint=recompute,
         )
-        train_vlm(model, optim.AdamW(lesson.RATE), [0], args=args, iterate_batches=batches, training_callback=Watch())
-    return lesson.told(times, losses[0], mx.get_peak_memory())
+        optimizer, recorder = optim.AdamW(conversation.RATE), LossRecorder()
+        train_vlm(model, optimizer, [0], args=args, iterate_batches=batches, training_callback=recorder)
+    return conversation.report(times, losses[0], mx.get_peak_memory())

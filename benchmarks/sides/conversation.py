@@ -1,4 +1,4 @@
-"""One conversation about one picture, as token ids and pixels: what every side takes its training steps on."""
+"""The conversation about one image that every side trains on, as token ids and pixels."""
 
 from itertools import pairwise
 from resource import RUSAGE_SELF, getrusage
@@ -8,28 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 IMAGE_ID, FIRST_ROW, NUM_ROWS = 530, 5, 256  # of model.SMALL
-LENGTH, ANSWER = 307, 24  # tokens, and how many of them, the last, are an answer
+LENGTH, ANSWER = 307, 24  # tokens, of which the last ANSWER are the answer
 RATE = 1e-4
 
 
 def tokens() -> NDArray[np.int32]:
-    """Ids `[1, LENGTH]`, with the mark of a picture at each of its rows."""
+    """Ids `[1, LENGTH]`, with IMAGE_ID at each row of the image."""
     ids = np.random.default_rng(0).integers(3, 500, (1, LENGTH)).astype(np.int32)
     ids[:, FIRST_ROW : FIRST_ROW + NUM_ROWS] = IMAGE_ID
     return ids
 
 
 def answers() -> NDArray[np.bool_]:
-    """Where loss is taken, `[1, LENGTH]`."""
+    """Label mask `[1, LENGTH]`."""
     return np.arange(LENGTH)[None] >= LENGTH - ANSWER
 
 
 def pixels() -> NDArray[np.float32]:
-    """The picture `[1, side, side, 3]`."""
+    """The image `[1, side, side, 3]`."""
     return np.random.default_rng(1).standard_normal((1, 224, 224, 3)).astype(np.float32)
 
 
-def told(times: list[float], loss: float, peak: int | None = None) -> dict[str, Any]:
-    """What a side reports: its fastest step, its loss before the first, and the peaks of MLX and of the process."""
+def report(times: list[float], loss: float, peak: int | None = None) -> dict[str, Any]:
+    """A side's result: the fastest step, the loss before the first, and the peak memory of MLX and of the process."""
     fastest = min(later - earlier for earlier, later in pairwise(times))
     return {"seconds": fastest, "loss": loss, "peak": peak, "process": getrusage(RUSAGE_SELF).ru_maxrss * 1024}
