@@ -1,11 +1,11 @@
 """Ask the model of this package about one of its pictures: `python examples/ask_a_picture.py`."""
 
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import IMAGE, converted
+from mlx_llava.embedded import IMAGE, converted_folder
 from mlx_llava.images.image import Image
 from mlx_llava.inference.chat import Chat
 
-checkpoint = load(converted())
+checkpoint = load(converted_folder())
 chat = Chat(checkpoint)
 image = Image.open(IMAGE)
 

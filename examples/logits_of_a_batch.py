@@ -1,13 +1,13 @@
 """Logits of two prompts with different pictures and lengths, in one batch: `python examples/logits_of_a_batch.py`."""
 
 from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import IMAGE, converted
+from mlx_llava.embedded import IMAGE, converted_folder
 from mlx_llava.images.image import Image
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inputs import collate
 from mlx_llava.prompts.templates import Turn
 
-checkpoint = load(converted())
+checkpoint = load(converted_folder())
 prompter = Prompter(checkpoint)
 image = Image.open(IMAGE, decoding="training")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
 from mlx_llava.program.options import optional, parse
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
 BATCH_SIZE = 8  # questions of a file
-EMBEDDED = "embedded"  # the bundled model's name in reports
 
 
 @dataclass(frozen=True)

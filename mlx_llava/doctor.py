@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_llava import __version__
+from mlx_llava.checkpoint.hub import hub_cache
 from mlx_llava.program.blas import name_of_blas
 from mlx_llava.program.options import parse
 from mlx_llava.program.paths import cache_folder
@@ -54,7 +55,7 @@ def collect() -> dict[str, Any]:
         "device": "cpu" if backend.on_cpu() else str(mx.device_info().get("device_name", "gpu")),
         "memory": backend.memory_limit(),
         "cpu_blas": name_of_blas(),
-        "caches": {name: _space(path) for name, path in (("mlx-llava", cache_folder()), ("hub", _hub_cache()))},
+        "caches": {name: _space(path) for name, path in (("mlx-llava", cache_folder()), ("hub", hub_cache()))},
     }
 
 
@@ -75,12 +76,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _hub_cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
 
 
 def _space(folder: Path) -> dict[str, Any]:

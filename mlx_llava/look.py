@@ -74,12 +74,13 @@ def look(options: LookOptions) -> None:
 def _builder(options: LookOptions) -> "ExampleBuilder":
     from mlx_llava.checkpoint.config_json import from_hf
     from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
+    from mlx_llava.checkpoint.hub import EMBEDDED
     from mlx_llava.data.examples import ExampleBuilder
     from mlx_llava.prompts.templates import template
     from mlx_llava.resolve import folder_of
 
     folder = folder_of(options.model)
-    config = from_hf(converted_config(folder, options.model or "embedded"))
+    config = from_hf(converted_config(folder, options.model or EMBEDDED))
     return ExampleBuilder(
         template=template(options.template or config.template),
         tokenizer=load_tokenizer(folder, config),

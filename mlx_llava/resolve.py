@@ -1,4 +1,4 @@
-"""A model by its name: a converted folder, a repository that holds one, or the small model of the package."""
+"""A model by its name: a converted folder, a repository that holds one, or the bundled model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +7,15 @@ from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint, converted_config, load
 from mlx_llava.checkpoint.hub import CONFIG, fetch
-from mlx_llava.embedded import converted, load_embedded
+from mlx_llava.embedded import converted_folder, load_embedded
 
 
 def open_model(name: str | None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
-    """The model called `name`, or the package's own, with the adapters of the folder `adapter`."""
+    """The model called `name`, or the bundled one, with the adapters of the folder `adapter`."""
     if name is None:
         checkpoint = load_embedded()
     else:
-        converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are fetched
+        converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are downloaded
         checkpoint = load(fetch(name, revision))
     if adapter is not None:
         adapters.load(adapter, checkpoint.model, fingerprint(checkpoint.folder))
@@ -24,5 +24,5 @@ def open_model(name: str | None, revision: str | None = None, adapter: Path | No
 
 
 def folder_of(name: str | None) -> Path:
-    """The converted folder called `name`, or the package's own."""
-    return converted() if name is None else fetch(name)
+    """The converted folder called `name`, or the bundled model's."""
+    return converted_folder() if name is None else fetch(name)

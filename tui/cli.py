@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import UsageError
@@ -21,7 +22,6 @@ from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings
 from mlx_llava.tui.session.settings_file import read_settings, write_settings
 
-EMBEDDED = "embedded"
 PLAIN = "MLX_LLAVA_PLAIN"  # set to 1: always plain
 
 

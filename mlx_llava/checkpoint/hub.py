@@ -1,4 +1,4 @@
-"""A name or a path to a local folder. The only user of huggingface_hub."""
+"""From a name or a path to a local folder. The only user of huggingface_hub."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 from mlx_llava.errors import ModelError, NetworkError
 from mlx_llava.program.paths import expanded
 
-# What a checkpoint needs; code, pictures and other frameworks' weights stay on the hub, and so do subfolders.
+EMBEDDED = "embedded"  # the name of the bundled model
+# What a checkpoint needs; code, images, other frameworks' weights and subfolders are not downloaded.
 FILES = ("*.json", "*.safetensors", "tokenizer.model")
 CONFIG = ("config.json",)
 NOT_FILES = ["*/*"]
@@ -17,11 +18,11 @@ REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) -> Path:
     """The folder `name`, or the local copy of the hub repository `name`, downloaded if needed.
 
-    Raises ModelError when there is neither, NetworkError when the hub cannot be reached. `files` are patterns;
-    CONFIG alone tells what a repository holds before its weights are fetched.
+    Raises ModelError if there is neither, NetworkError if the hub cannot be reached. `files` are patterns; CONFIG
+    shows what a repository holds before its weights are downloaded.
     """
     path = expanded(name)
-    if name and path.is_dir():  # an empty name would be the folder we are in
+    if name and path.is_dir():  # an empty name would be the current folder
         return path
     if path.is_file():
         raise ModelError(f"{name}: a file, not a folder", "Name the folder that holds the model.")
@@ -34,6 +35,13 @@ def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) 
             "Save them with transformers' save_pretrained, and name that folder.",
         )
     return folder
+
+
+def hub_cache() -> Path:
+    """The folder of downloaded repositories."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
 
 
 def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
@@ -50,11 +58,9 @@ def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=NOT_FILES))
     except GatedRepoError:
-        raise ModelError(
-            f"{name}: asks for its licence to be accepted", "Accept it on the hub and set HF_TOKEN."
-        ) from None
+        raise ModelError(f"{name}: gated repository", "Accept its licence on the hub and set HF_TOKEN.") from None
     except RevisionNotFoundError:
-        raise ModelError(f"{name}: no revision {revision}", "Leave --revision out for the newest.") from None
+        raise ModelError(f"{name}: no revision {revision}", "Leave --revision out to get the newest.") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelError(
             f"{name}: no such folder, and no such repository on the hub",
@@ -63,6 +69,6 @@ def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         how = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
         raise NetworkError(f"{name}: not on this machine, and {how}", "Connect, or name a local folder.") from None
-    except Exception as error:  # its HTTP client's errors, which it lets through, are no OSError
+    except Exception as error:  # errors of its HTTP client are not OSErrors
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise NetworkError(f"{name}: the download failed ({reason})", "Try again: finished files are kept.") from error

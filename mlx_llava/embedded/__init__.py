@@ -1,6 +1,6 @@
-"""The small LLaVA that is part of this package: answers about drawn shapes, with no download.
+"""The small bundled LLaVA: answers questions about drawn shapes, without a download.
 
-Kept as a llava-hf folder, so that the first use goes through the converter like any other checkpoint.
+It is stored in llava-hf layout and converted on first use, like any other checkpoint.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ IMAGE = CHECKPOINT / "examples" / "two_shapes_wide.png"
 QUESTION = "What color is the square?"
 
 
-def converted() -> Path:
-    """The folder of the converted model, made on first use; one for each version of weights and program."""
+def converted_folder() -> Path:
+    """The converted model, converted on first use; one folder for each version of weights and program."""
     digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()[:12]
     folder = cache_folder() / f"embedded-{__version__}-{digest}"
     if not folder.is_dir():
@@ -30,13 +30,13 @@ def converted() -> Path:
 
 
 def load_embedded() -> Checkpoint:
-    """The model, loaded; a damaged copy in the cache is made anew."""
-    folder = converted()
+    """Load the model; a damaged copy in the cache is converted again."""
+    folder = converted_folder()
     try:
         return load(folder)
     except (CheckpointError, ModelError):
         shutil.rmtree(folder)
-        return load(converted())
+        return load(converted_folder())
 
 
 def _convert(folder: Path) -> None:
@@ -44,5 +44,5 @@ def _convert(folder: Path) -> None:
     try:
         write(prepare(options))
     except ConversionError:
-        if not folder.is_dir():  # or else another process was faster
+        if not folder.is_dir():  # otherwise another process was faster
             raise

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_llava.checkpoint.folder import Checkpoint
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import (
     AnswerFinished,
     AnswerPiece,
@@ -44,8 +45,6 @@ from mlx_llava.models import backend
 from mlx_llava.program.run import explain
 from mlx_llava.prompts.templates import Turn, template
 from mlx_llava.resolve import open_model
-
-EMBEDDED = "embedded"
 
 
 class ModelWorker:

@@ -146,7 +146,7 @@ def test_what_the_hub_refuses_is_told_apart(hub: str, tmp_path: Path) -> None:
     assert [(kind, code, problem) for kind, code, problem, _ in answers[:5]] == [
         ("ModelError", 3, "owner/none: no such folder, and no such repository on the hub"),
         ("ModelError", 3, "owner/llava: no revision old"),
-        ("ModelError", 3, "owner/gated: asks for its licence to be accepted"),
+        ("ModelError", 3, "owner/gated: gated repository"),
         ("NetworkError", 7, "owner/down: not on this machine, and the hub cannot be reached"),
         ("ModelError", 3, "owner/pickles: the repository has no .safetensors weights"),
     ]

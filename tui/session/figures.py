@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import AnswerPiece, Choice, Counted, Load, ModelFacts
 from mlx_llava.program.text import clean_line
 
 GIGA = 1e9
-EMBEDDED = "embedded"  # the name of the model that is part of the package
 
 
 def memory(size: float) -> str:

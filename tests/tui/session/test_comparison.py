@@ -8,7 +8,7 @@ from screen import on_loop, running
 from scripted import ScriptedWorker
 from spine import EMBEDDED
 
-from mlx_llava.embedded import converted
+from mlx_llava.embedded import converted_folder
 from mlx_llava.engine.messages import Ask, Load
 from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
@@ -121,7 +121,7 @@ async def test_two_real_models_answer_the_same_where_they_are_the_same(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLX_LLAVA_HOME", str(home))
-    twin = shutil.copytree(converted(), tmp_path / "twin")
+    twin = shutil.copytree(converted_folder(), tmp_path / "twin")
     async with running(ModelWorker, Load(), (SCENE,), size=(100, 30)) as driver:
         await driver.until(lambda: driver.session.model)
         await driver.ask("What color is the square?")
