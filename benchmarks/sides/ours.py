@@ -23,9 +23,11 @@ from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import Example, collate
 from mlx_llava.models import lora
+from mlx_llava.models.llama import forward
 from mlx_llava.training import step
 from mlx_llava.training.loop import keep_freed_memory
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
+from mlx_llava.training.recompute import recompute_block
 
 
 def loading(folder: str) -> dict[str, Any]:
@@ -38,9 +40,8 @@ def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
     model = load(Path(folder)).model
     encoder = model.vision_tower.encoder
     encoder.layers = encoder.layers[: blocks + 1]  # LLaVA skips the last one
-    pixels = mx.random.normal((1, 336, 336, 3))
-    mx.eval(pixels)
-    return {"seconds": fastest(lambda: mx.eval(model.features(pixels)), repeats)}
+    pixels = np.random.default_rng(0).normal(size=(1, 336, 336, 3)).astype(np.float32)
+    return {"seconds": fastest(lambda: mx.eval(model.features(model.vision_states(pixels))), repeats)}
 
 
 def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str,
     model = load(Path(folder)).model
     lora.attach(model, lora.Lora(rank, 2.0 * rank, 0.0))
     step.train_only(model, "adapters")
-    model.language_model.recompute = recompute
+    run_block = recompute_block if recompute else forward
     optimizer = AdamW(model, OptimizerOptions(conversation.RATE))
     ids = conversation.tokens()[0]
     slots = np.where(ids == conversation.IMAGE_ID, np.arange(len(ids)) - conversation.FIRST_ROW, -1).astype(np.int32)
@@ -111,7 +112,7 @@ def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str,
     mx.reset_peak_memory()
     times, losses = [clock()], []
     for _ in range(steps):
-        losses.append(step.train_step(model, optimizer, [batch], 1.0).loss)
+        losses.append(step.train_step(model, optimizer, [batch], 1.0, run_block=run_block).loss)
         times.append(clock())
     return conversation.report(times, losses[0], mx.get_peak_memory())
 

@@ -164,7 +164,7 @@ class ModelWorker:
         except CancelledError:
             return
         tokens = tuple(map(chat.prompter.checkpoint.tokenizer.piece, maps.ids))
-        yield AttentionMapped(request.number, tokens, maps.as_generated, maps.shares, maps.neutral)
+        yield AttentionMapped(request.number, tokens, maps.verbatim, maps.shares, maps.neutral)
 
 
 def with_fit(checkpoint: Checkpoint, fit: Fit | None) -> Checkpoint:

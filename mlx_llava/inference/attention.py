@@ -16,7 +16,7 @@ from mlx_llava.inference.cancel import Cancelled, compute_unless, never
 from mlx_llava.inference.chat import Answer
 from mlx_llava.inference.prompter import Prompter, with_prefix
 from mlx_llava.inputs import TEXT, Example
-from mlx_llava.models.llama import Attention, Llama, causal_mask
+from mlx_llava.models.llama import Attention, DecoderLayer, Llama
 from mlx_llava.prompts.templates import Turn
 
 # Zhang et al. 2025, "MLLMs Know Where to Look": attention for a question relative to that for a general instruction
@@ -30,7 +30,7 @@ class AttentionMaps:
 
     ids: list[int]
     """Tokens of the answer, without those that end it."""
-    as_generated: bool
+    verbatim: bool
     """Whether these tokens were generated from this prompt; otherwise the answer's text was tokenized again."""
     shares: NDArray[np.float32]  # [tokens, images, side, side]
     neutral: NDArray[np.float32]  # [images, side, side] for the first token of a general description
@@ -44,10 +44,10 @@ def attention_maps(
     Args:
         answer: the last generated answer; its tokens are used if it is the answer of this last turn.
     """
-    prompt, ids, as_generated = _prompt_and_answer(prompter, turns, images, answer)
+    prompt, ids, verbatim = _prompt_and_answer(prompter, turns, images, answer)
     shares = _shares(prompter, prompt, ids, images, cancelled)
     neutral = [_neutral(prompter, image, cancelled) for image in images]
-    return AttentionMaps(ids, as_generated, shares, np.stack(neutral))
+    return AttentionMaps(ids, verbatim, shares, np.stack(neutral))
 
 
 def attention(model: Llama, x: mx.array, count: int, columns: mx.array, cancelled: Cancelled = never) -> mx.array:
@@ -56,13 +56,17 @@ def attention(model: Llama, x: mx.array, count: int, columns: mx.array, cancelle
     Args:
         x: the decoder's input `[1, T, D]`.
     """
-    compute = compute_unless(cancelled)
-    mask, total = causal_mask(x.shape[1], model.sliding_window, None), mx.zeros((count, len(columns)))
-    for layer in model.layers:
-        compute(x)
-        total = total + _weights(layer.self_attn, layer.input_layernorm(x), count, columns, model.sliding_window)
-        x = layer(x, mask, None)
+    total, window = mx.zeros((count, len(columns))), model.sliding_window
+
+    def run_block(block: DecoderLayer, x: mx.array, mask: mx.array | str | None, cache: None) -> mx.array:
+        nonlocal total
+        compute_unless(cancelled, x)
+        total = total + _weights(block.self_attn, block.input_layernorm(x), count, columns, window)
+        x = block(x, mask, cache)
         mx.eval(total, x)
+        return x
+
+    model.decode(x, run_block=run_block)
     return total / len(model.layers)
 
 
@@ -95,8 +99,8 @@ def _prompt_and_answer(
     text = turns[-1].answer
     prompt = prompter.encode([*turns[:-1], replace(turns[-1], answer=None)], images)
     same_prompt = (answer.prompt_ids, answer.image_keys) == (prompt.tokens.tolist(), [i.identity for i in images])
-    as_generated = bool(answer.tokens) and same_prompt and answer.text == text
-    if as_generated:
+    verbatim = bool(answer.tokens) and same_prompt and answer.text == text
+    if verbatim:
         ids = [token.id for token in answer.tokens]
     else:
         whole = prompter.encode([*turns, Turn("")], images)
@@ -105,7 +109,7 @@ def _prompt_and_answer(
         prompt, ids = replace(whole, **before), whole.tokens[start:end].tolist()
     while len(ids) > 1 and (ids[-1] in prompter.stop_ids or _contains(prompter, ids[:-1], text)):
         ids.pop()
-    return prompt, ids[: prompter.room(prompt, len(ids))], as_generated
+    return prompt, ids[: prompter.room(prompt, len(ids))], verbatim
 
 
 def _contains(prompter: Prompter, ids: Sequence[int], text: str | None) -> bool:

@@ -4,7 +4,7 @@ Knows nothing of text or images: token ids and embeddings in, token ids out. Bui
 caches, samplers and `BatchGenerator`; mlx-lm applies top-p, min-p and top-k before the temperature.
 """
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -17,10 +17,10 @@ from mlx_lm.sample_utils import LogitsProcessor, Sampler, make_logits_processors
 from numpy.typing import NDArray
 
 from mlx_llava.inference.cache import PrefixCache, group_size
-from mlx_llava.inference.cancel import Cancelled, CancelledError, compute_unless, never
+from mlx_llava.inference.cancel import Cancelled, CancelledError, compute_unless, never, runner
 from mlx_llava.inference.sampling import Sampling, Token
 from mlx_llava.models.backend import on_cpu
-from mlx_llava.models.llama import Llama
+from mlx_llava.models.llama import BlockRunner, Llama, forward
 
 # Positions in a prefill chunk; larger chunks are not measurably faster. On the CPU, 128 are as fast, except in a
 # quantized model: it dequantizes its weights for every chunk, and 640 positions would take half as long again.
@@ -53,13 +53,12 @@ def stream(
         embeddings: the decoder's input at the positions that are not cached yet `[new, D]`.
         num_top: number of likeliest tokens to report with each token.
     """
-    compute = compute_unless(cancelled)
     try:
-        _prefill(model, embeddings[:-1], cache.layers, cache.options.bits, compute)
+        _prefill(model, embeddings[:-1], cache.layers, cache.options.bits, runner(cancelled))
     except CancelledError:
         cache.align_layers()
         raise
-    compute(embeddings)
+    compute_unless(cancelled, embeddings)
     steps = generate_step(
         tokens[-1:],
         model,
@@ -113,12 +112,12 @@ def _prefill(
     embeddings: mx.array,
     layers: list[Any],
     bits: int | None = None,
-    before_block: Callable[[mx.array], None] | None = None,
+    run_block: BlockRunner = forward,
 ) -> None:
-    """Fill the caches chunk by chunk as `generate_step` does, which cannot be cancelled within a chunk."""
+    """Fill the caches chunk by chunk as `generate_step` does, which takes no block runner."""
     chunk = PREFILL_CPU if on_cpu() and not _is_quantized(model) else PREFILL
     for start in range(0, len(embeddings), chunk):
-        model.decode(embeddings[None, start : start + chunk], layers, before_block)
+        model.decode(embeddings[None, start : start + chunk], layers, run_block)
         maybe_quantize_kv_cache(layers, 0, group_size(model), bits)
         mx.eval([layer.state for layer in layers])
         mx.clear_cache()

@@ -12,7 +12,7 @@ import numpy as np
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.errors import LimitError
 from mlx_llava.images.image import Image
-from mlx_llava.inference.cancel import Cancelled, compute_unless, never
+from mlx_llava.inference.cancel import Cancelled, cancellable, never
 from mlx_llava.inputs import TEXT, Example, no_crops
 from mlx_llava.prompts.templates import Turn
 from mlx_llava.prompts.templates import template as prompt_template
@@ -68,7 +68,8 @@ class Prompter:
         """The image's features `[rows, D]`, computed once."""
         if image.identity not in self._features:
             config, model = self.checkpoint.config, self.checkpoint.model
-            features = model.features(model.on_device(image.crop(config.image)[None]), compute_unless(cancelled))
+            states = model.vision_states(image.crop(config.image)[None])
+            features = model.features(cancellable(states, cancelled))
             mx.eval(features)  # before they are stored: if this fails, they can never be computed
             self._features[image.identity] = features
         return self._features[image.identity]

@@ -1,10 +1,11 @@
-"""CLIP: the vision tower as LLaVA uses it, hidden states out, and what it is trained with: text tower, InfoNCE.
+"""CLIP: the vision tower, which gives LLaVA hidden states, and the text tower and InfoNCE loss that train it.
 
-Pixels are `[N, H, W, 3]`, hidden states `[N, 1 + patches, hidden_size]`, the class token first.
+Pixels are `[N, H, W, 3]`, hidden states `[N, 1 + patches, hidden_size]` with the class token first.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,7 +15,7 @@ from mlx_llava.models.activations import ACTIVATIONS
 
 
 class Attention(nn.Module):
-    """Self-attention with biases on all four projections, as CLIP has."""
+    """Self-attention with biases on all four projections, as in CLIP."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class EncoderLayer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches and the class token, each with its learned position."""
+    """The class token and the patches, with learned positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stack of blocks."""
+    """The blocks, under the name that they have in checkpoints."""
 
     def __init__(self, config: VisionConfig | ClipTextConfig) -> None:
         super().__init__()
@@ -88,36 +89,40 @@ class Encoder(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """CLIP's image encoder up to the hidden states that were asked for."""
+    """CLIP's image encoder up to the requested hidden states."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings = Embeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(width, eps=eps)  # spelled so in every CLIP checkpoint
+        self.pre_layrnorm = nn.LayerNorm(width, eps=eps)  # misspelled in every CLIP checkpoint
         self.encoder = Encoder(config)
-        self.post_layernorm = nn.LayerNorm(width, eps=eps)  # of the pooled output; LLaVA never uses it
+        self.post_layernorm = nn.LayerNorm(width, eps=eps)  # for the pooled output, which LLaVA does not use
 
-    def __call__(
-        self, pixels: mx.array, layers: Sequence[int], before_block: Callable[[mx.array], None] | None = None
-    ) -> list[mx.array]:
-        """Hidden states at `layers`, each `[N, 1 + patches, hidden_size]`; blocks above the last one do not run.
+    def __call__(self, pixels: mx.array, layers: Sequence[int]) -> list[mx.array]:
+        """Hidden states at `layers`, each `[N, 1 + patches, hidden_size]`."""
+        return self.select(self.states(pixels), layers)
 
-        Entry 0 is the embedding after `pre_layrnorm`, entry n the output of block n; negatives count from the end.
-        `before_block` is called with what goes into each block.
+    def states(self, pixels: mx.array) -> Iterator[mx.array]:
+        """Hidden states: the embeddings after `pre_layrnorm`, then the output of each block.
+
+        A block runs when its output is requested.
         """
-        entries = 1 + len(self.encoder.layers)
-        wanted = [n % entries for n in layers]
-        states = [self.pre_layrnorm(self.embeddings(pixels))]
-        for layer in self.encoder.layers[: max(wanted)]:
-            if before_block is not None:
-                before_block(states[-1])
-            states.append(layer(states[-1]))
-        return [states[n] for n in wanted]
+        x = self.pre_layrnorm(self.embeddings(pixels))
+        yield x
+        for layer in self.encoder.layers:
+            x = layer(x)
+            yield x
+
+    def select(self, states: Iterable[mx.array], layers: Sequence[int]) -> list[mx.array]:
+        """The states at `layers`, where negatives count from the end; requests none after the last of them."""
+        indices = [n % (1 + len(self.encoder.layers)) for n in layers]
+        needed = list(islice(states, 1 + max(indices)))
+        return [needed[n] for n in indices]
 
 
 class TextEmbeddings(nn.Module):
-    """Tokens, each with the learned position it has."""
+    """Tokens with learned positions."""
 
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
@@ -129,7 +134,7 @@ class TextEmbeddings(nn.Module):
 
 
 class TextTower(nn.Module):
-    """CLIP's text encoder: causal, read where each text ends."""
+    """CLIP's text encoder: causal, pooled at the last token of each text."""
 
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
@@ -138,7 +143,7 @@ class TextTower(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def __call__(self, tokens: mx.array, ends: mx.array) -> mx.array:
-        """One vector `[N, hidden_size]` for each row of `tokens [N, T]`, taken at its last token, `ends [N]`."""
+        """Pooled vectors `[N, hidden_size]` of `tokens [N, T]`, whose last tokens are at `ends [N]`."""
         x = self.embeddings(tokens)
         for layer in self.encoder.layers:
             x = layer(x, "causal")
@@ -146,7 +151,7 @@ class TextTower(nn.Module):
 
 
 class Clip(nn.Module):
-    """Pictures and texts as unit vectors of one space."""
+    """Images and texts as unit vectors in one space."""
 
     def __init__(self, vision: VisionConfig, text: ClipTextConfig, width: int) -> None:
         super().__init__()
@@ -161,22 +166,22 @@ class Clip(nn.Module):
         return unit(self.visual_projection(self.vision_model.post_layernorm(states)))
 
     def texts(self, tokens: mx.array, ends: mx.array) -> mx.array:
-        """Texts `[N, T]` that end at `ends [N]` as unit vectors `[N, width]`."""
+        """Texts `[N, T]` with last tokens at `ends [N]`, as unit vectors `[N, width]`."""
         return unit(self.text_projection(self.text_model(tokens, ends)))
 
     def similarity(self, images: mx.array, texts: mx.array) -> mx.array:
-        """How well each picture and each text go together, `[pictures, texts]`."""
-        scale = mx.exp(mx.minimum(self.logit_scale, math.log(100)))  # the paper's bound
+        """Scaled cosine similarities `[images, texts]`."""
+        scale = mx.exp(mx.minimum(self.logit_scale, math.log(100)))  # upper bound of the paper
         return scale * images @ texts.T
 
 
 def unit(x: mx.array) -> mx.array:
-    """Vectors of length 1."""
+    """Scale vectors to length 1."""
     return x * mx.rsqrt(x.square().sum(-1, keepdims=True))
 
 
 def info_nce(similarity: mx.array) -> mx.array:
-    """The loss of pairs `[N, N]` that belong together along the diagonal: the mean over both directions."""
+    """The symmetric contrastive loss of similarities `[N, N]` whose matching pairs are on the diagonal."""
     pairs = mx.arange(len(similarity))
     losses = [mx.fast.cross_entropy(x, pairs).mean() for x in (similarity, mx.contiguous(similarity.T))]
     return (losses[0] + losses[1]) / 2

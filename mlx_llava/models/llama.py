@@ -1,4 +1,4 @@
-"""Llama, that is LLaMA, and Mistral: a decoder over hidden states.
+"""The decoder of LLaMA, Vicuna and Mistral, which differ only in their configs.
 
 Meets the contract of mlx-lm's `generate_step`: `model(ids, cache=…, input_embeddings=…)` and `model.layers`.
 """
@@ -31,18 +31,18 @@ def rope_wavelengths(rope: RopeConfig, head_dim: int) -> mx.array:
 
 
 def causal_mask(length: int, window: int | None, cache: Any) -> mx.array | str | None:
-    """What each of the `length` new positions may see: itself, earlier ones, and of these the last `window`."""
+    """Mask for `length` new positions: each attends to itself and earlier ones, at most `window` in all."""
     if cache is not None:
         return cache.make_mask(length, return_array=False, window_size=window)
     if window is None or length <= window:
         return "causal"
     position = mx.arange(length)
-    back = position[:, None] - position[None]
-    return (back >= 0) & (back < window)
+    distance = position[:, None] - position[None]
+    return (distance >= 0) & (distance < window)
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions; keys and values may have fewer heads."""
+    """Causal self-attention with rotary positions and grouped queries."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
         self.v_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
         self.o_proj = nn.Linear(heads * dim, width, bias=config.attention_bias)
-        self._wavelengths = rope_wavelengths(config.rope, dim)  # the underscore keeps it out of the parameters
+        self._wavelengths = rope_wavelengths(config.rope, dim)  # underscore: not a parameter
 
     def __call__(self, x: mx.array, mask: mx.array | str | None, cache: Any) -> mx.array:
         def split(y: mx.array) -> mx.array:  # [B, T, D] -> [B, heads, T, head_dim]
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         if cache is None:
             y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
         else:
-            # late: mlx_lm imports transformers, about a second, and whoever holds a cache has paid already
+            # late: mlx_lm imports transformers (about 1 s); a caller with a cache has imported it already
             from mlx_lm.models.base import scaled_dot_product_attention
 
             k, v = cache.update_and_fetch(k, v)
@@ -78,7 +78,7 @@ class Attention(nn.Module):
         return self.o_proj(y.swapaxes(1, 2).flatten(-2))
 
     def rope(self, x: mx.array, offset: int | mx.array) -> mx.array:
-        """Turn each pair of `x [B, heads, T, head_dim]` by its position."""
+        """Rotate each pair of dimensions of `x [B, heads, T, head_dim]` by its position."""
         return mx.fast.rope(
             x,
             self.head_dim,
@@ -104,7 +104,7 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A pre-norm block."""
+    """A pre-norm transformer block."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -118,39 +118,17 @@ class DecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-def recomputed(layer: nn.Module, x: mx.array, mask: mx.array | str | None) -> mx.array:
-    """A block whose activations are not kept for its gradient: the backward pass computes them again.
-
-    What is trained goes in as an argument, or it would have no gradient; the mask does not, as integers have none.
-    Chance is put back for the second time, so dropout drops the same.
-    """
-    chance, times = chance_now(), 0
-
-    def block(weights: dict[str, Any], x: mx.array) -> mx.array:
-        nonlocal times
-        times += 1
-        after = chance_now()
-        mx.random.seed(chance)
-        layer.update(weights)
-        y = layer(x, mask, None)
-        if times > 1:
-            mx.random.seed(after)
-        return y
-
-    return mx.checkpoint(block)(layer.trainable_parameters(), x)
+BlockRunner = Callable[[DecoderLayer, mx.array, mx.array | str | None, Any], mx.array]
+"""Runs one block on hidden states, a mask and a cache; a caller may act before, after, or in place of it."""
 
 
-def chance_now() -> int:
-    """The number that, given to `mx.random.seed`, brings MLX's random state back to where it is."""
-    high, low = mx.random.state[0].tolist()  # pyright: ignore
-    return high << 32 | low
+def forward(block: DecoderLayer, x: mx.array, mask: mx.array | str | None, cache: Any) -> mx.array:
+    """Run a block and nothing else."""
+    return block(x, mask, cache)
 
 
 class Llama(nn.Module):
-    """The decoder with its embedding and its language head."""
-
-    recompute = False
-    """Compute blocks again in the backward pass: less memory, more time. For training alone."""
+    """Token embedding, blocks and language head."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -173,29 +151,18 @@ class Llama(nn.Module):
         return self.head(self.decode(x, cache))
 
     def embed(self, tokens: mx.array) -> mx.array:
-        """Token embeddings `[B, T, hidden_size]` in the model's dtype; an embedding packed as fp gives bfloat16."""
+        """Token embeddings `[B, T, hidden_size]` in the model's dtype; embeddings quantized as fp return bfloat16."""
         return self.embed_tokens(tokens).astype(self.norm.weight.dtype)
 
-    def decode(
-        self,
-        x: mx.array,
-        cache: Sequence[Any] | None = None,
-        before_block: Callable[[mx.array], None] | None = None,
-    ) -> mx.array:
-        """Hidden states after the last norm; a position sees itself and earlier ones, never later ones.
-
-        `before_block` is called with what goes into each block.
-        """
+    def decode(self, x: mx.array, cache: Sequence[Any] | None = None, run_block: BlockRunner = forward) -> mx.array:
+        """Hidden states after the last norm `[B, T, hidden_size]`; positions attend to themselves and earlier ones."""
         caches = cache or [None] * len(self.layers)
         mask = causal_mask(x.shape[1], self.sliding_window, caches[0])
-        for layer, layer_cache in zip(self.layers, caches, strict=True):
-            if before_block is not None:
-                before_block(x)
-            again = self.recompute and self.training and layer_cache is None
-            x = recomputed(layer, x, mask) if again else layer(x, mask, layer_cache)
+        for block, block_cache in zip(self.layers, caches, strict=True):
+            x = run_block(block, x, mask, block_cache)
         return self.norm(x)
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits of hidden states in float32, as softmax needs them; tied checkpoints reuse the embedding."""
+        """Logits in float32, as softmax needs them; tied checkpoints reuse the embedding."""
         logits = self.lm_head(x) if "lm_head" in self else self.embed_tokens.as_linear(x)
         return logits.astype(mx.float32)

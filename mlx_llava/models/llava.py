@@ -1,9 +1,9 @@
-"""LLaVA: a CLIP vision tower, a projector and Vicuna. Sees arrays only.
+"""LLaVA: a CLIP vision tower, a projector and a language model. Knows arrays only.
 
-What a token shows was decided before (`slots`): the model computes features once and gathers them.
+Which feature a position shows is decided before the model runs (`slots`): it computes features once and gathers them.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,7 +17,7 @@ from mlx_llava.models.projector import Projector
 
 
 def place(text: mx.array, features: mx.array, slots: mx.array) -> mx.array:
-    """Put image features at the tokens whose slot asks for them.
+    """Replace token embeddings by image features at the positions whose slot names a row.
 
     Args:
         text: token embeddings `[B, T, D]`.
@@ -45,32 +45,31 @@ class Llava(nn.Module):
         )
         self.language_model = Llama(config.text)
 
-    def vision_features(self, crops: mx.array, before_block: Callable[[mx.array], None] | None = None) -> mx.array:
-        """What the projector sees of crops `[N, H, W, 3]`: `[N, rows, hidden_size · feature layers]`."""
-        states = self.vision_tower(crops, self.feature_layers, before_block)
+    def vision_states(self, crops: np.ndarray) -> Iterator[mx.array]:
+        """Hidden states of the tower for crops `[N, H, W, 3]`, which enter MLX here, in the tower's dtype."""
+        return self.vision_tower.states(mx.array(crops).astype(self.vision_dtype))
+
+    def vision_features(self, states: Iterable[mx.array]) -> mx.array:
+        """The projector's input `[N, rows, hidden_size · feature layers]`; no block above the last layer runs."""
+        states = self.vision_tower.select(states, self.feature_layers)
         return mx.concatenate([s if self.keep_class_token else s[:, 1:] for s in states], axis=-1)
 
-    def features(self, crops: mx.array, before_block: Callable[[mx.array], None] | None = None) -> mx.array:
-        """Image features of all crops, one below the other: `[N · rows, text hidden_size]`."""
-        return self.projector(self.vision_features(crops, before_block)).flatten(0, 1)
+    def features(self, states: Iterable[mx.array]) -> mx.array:
+        """Image features of all crops in order: `[N · rows, text hidden_size]`."""
+        return self.projector(self.vision_features(states)).flatten(0, 1)
 
     def embed(self, tokens: mx.array, slots: mx.array, features: mx.array | None) -> mx.array:
-        """The decoder's input `[B, T, D]`: token embeddings, with image features where the slots say so."""
+        """The decoder's input `[B, T, D]`: token embeddings, and image features where slots name a row."""
         text = self.language_model.embed(tokens)
         return text if features is None else place(text, features, slots)
 
     def __call__(self, batch: Batch) -> mx.array:
-        """Logits `[B, T, vocab_size]`; rows are padded on the right, where causality keeps padding out of sight."""
-        crops = self.on_device(batch.crops)
-        features = self.features(crops) if len(crops) else None
+        """Logits `[B, T, vocab_size]`. Rows are padded on the right, where a causal mask hides the padding."""
+        features = self.features(self.vision_states(batch.crops)) if len(batch.crops) else None
         x = self.embed(mx.array(batch.tokens), mx.array(batch.slots), features)
         return self.language_model.head(self.language_model.decode(x))
 
     @property
     def vision_dtype(self) -> mx.Dtype:
-        """What the tower computes in."""
+        """The dtype that the tower computes in."""
         return self.vision_tower.pre_layrnorm.weight.dtype
-
-    def on_device(self, crops: np.ndarray) -> mx.array:
-        """Pixels as the tower computes with them."""
-        return mx.array(crops).astype(self.vision_dtype)

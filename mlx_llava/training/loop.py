@@ -22,11 +22,13 @@ from mlx_llava.data.loader import loader
 from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch
 from mlx_llava.models import backend
+from mlx_llava.models.llama import forward
 from mlx_llava.models.llava import Llava
 from mlx_llava.training import snapshots
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.meters import Meters
 from mlx_llava.training.optimizer import AdamW
+from mlx_llava.training.recompute import recompute_block
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.snapshots import Progress, Snapshot
 from mlx_llava.training.step import Step, train_step
@@ -73,7 +75,6 @@ class Run:
 def train(run: Run, log: Log) -> bool:
     """Train to the end, or until Ctrl-C or SIGTERM, which finish the step and save; returns whether it is the end."""
     keep_freed_memory()
-    run.model.language_model.recompute = run.recompute
     progress = resume(run, log)
     meters = Meters(run.folder / METRICS, run.num_steps, progress.step)
     schedule = Schedule(run.num_steps, run.warmup_ratio)
@@ -124,7 +125,8 @@ def run_step(run: Run, progress: Progress, batches: list[Batch], factor: float) 
     if (files := run.examples.feature_files) is not None:
         batches = [add_features(run.model, files, batch) for batch in batches]
     mx.random.seed(run.order.seed * 1_000_003 + progress.step)
-    return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean)
+    run_block = recompute_block if run.recompute else forward
+    return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean, run_block=run_block)
 
 
 def progress_after(progress: Progress, last: Position, order: Order) -> Progress:

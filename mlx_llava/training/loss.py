@@ -11,7 +11,7 @@ import numpy as np
 from mlx_llava.data.feature_files import FeatureBatch
 from mlx_llava.errors import RecordError
 from mlx_llava.inputs import Batch
-from mlx_llava.models.llama import Llama
+from mlx_llava.models.llama import BlockRunner, Llama, forward
 from mlx_llava.models.llava import Llava
 
 BUCKET = 64  # the language head's rows are padded to a multiple of this, so that few shapes occur
@@ -51,22 +51,22 @@ def embeddings(model: Llava, batch: Batch) -> mx.array:
     if isinstance(batch, FeatureBatch) and batch.features is not None:
         features = model.projector(mx.array(batch.features).view(model.vision_dtype)).flatten(0, 1)
     elif len(batch.crops):
-        vision_features = mx.stop_gradient(model.vision_features(model.on_device(batch.crops)))
+        vision_features = mx.stop_gradient(model.vision_features(model.vision_states(batch.crops)))
         features = model.projector(vision_features).flatten(0, 1)
     return model.embed(mx.array(batch.tokens), mx.array(batch.slots), features)
 
 
-def summed_loss(llama: Llama, x: mx.array, goal: Targets) -> mx.array:
+def summed_loss(llama: Llama, x: mx.array, goal: Targets, run_block: BlockRunner = forward) -> mx.array:
     """Cross entropy in float32, summed over the targets; only their rows of `x [B, T, D]` reach the language head.
 
     The causal mask suffices: batches are padded on the right, and padding is never a target.
     """
-    hidden = llama.decode(x).flatten(0, 1)[goal.rows]
+    hidden = llama.decode(x, run_block=run_block).flatten(0, 1)[goal.rows]
     losses = mx.fast.cross_entropy(llama.head(hidden), goal.tokens)  # float32 in, float32 out
     return (losses * goal.weights).sum()
 
 
-def answer_loss(model: Llava, batch: Batch) -> tuple[mx.array, int]:
+def answer_loss(model: Llava, batch: Batch, run_block: BlockRunner = forward) -> tuple[mx.array, int]:
     """The summed loss of a batch, and its number of answer tokens."""
     goal = targets(batch)
-    return summed_loss(model.language_model, embeddings(model, batch), goal), goal.num_tokens
+    return summed_loss(model.language_model, embeddings(model, batch), goal, run_block), goal.num_tokens

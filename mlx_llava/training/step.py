@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from mlx_llava.errors import UsageError
 from mlx_llava.inputs import Batch
+from mlx_llava.models.llama import BlockRunner, forward
 from mlx_llava.models.llava import Llava
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.optimizer import AdamW, Arrays, global_norm, trainable
@@ -65,7 +66,13 @@ def _refuse_quantized(part: Part, module: nn.Module) -> None:
 
 
 def train_step(
-    model: Llava, optimizer: AdamW, batches: Sequence[Batch], factor: float, *, per_batch_mean: bool = False
+    model: Llava,
+    optimizer: AdamW,
+    batches: Sequence[Batch],
+    factor: float,
+    *,
+    per_batch_mean: bool = False,
+    run_block: BlockRunner = forward,
 ) -> Step:
     """One update from several micro-batches; every answer token counts the same.
 
@@ -77,7 +84,7 @@ def train_step(
     """
     total, num_tokens, gradients = mx.array(0.0), 0, {}
     for batch in batches:
-        loss, count, batch_gradients = loss_and_gradients(model, batch)
+        loss, count, batch_gradients = loss_and_gradients(model, batch, run_block)
         share = 1 / count if per_batch_mean else 1.0
         total = total + loss * share
         num_tokens += count
@@ -92,13 +99,13 @@ def train_step(
     return Step(loss, num_tokens, norm, skipped=not finite)
 
 
-def loss_and_gradients(model: Llava, batch: Batch) -> tuple[mx.array, int, Arrays]:
+def loss_and_gradients(model: Llava, batch: Batch, run_block: BlockRunner = forward) -> tuple[mx.array, int, Arrays]:
     """The summed loss of a batch, its number of answer tokens, and float32 gradients of the trainable parameters."""
     weights: Any = model.trainable_parameters()
 
     def loss_of(weights: Any) -> tuple[mx.array, int]:
         model.update(weights)
-        return answer_loss(model, batch)
+        return answer_loss(model, batch, run_block)
 
     (loss, count), gradients = mx.value_and_grad(loss_of)(weights)
     model.update(weights)  # otherwise the model keeps the traced arrays

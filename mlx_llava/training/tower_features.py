@@ -55,5 +55,5 @@ def add_features(model: Llava, files: FeatureFiles, batch: Batch) -> Batch:
 
 
 def _encode(model: Llava, crops: NDArray[np.float32]) -> NDArray[Any]:
-    features = model.vision_features(model.on_device(crops))[0]
+    features = model.vision_features(model.vision_states(crops))[0]
     return np.array(features if features.dtype == mx.float32 else features.view(mx.uint16))

@@ -46,7 +46,7 @@ def maps_of(chat: Chat, turns: list[Turn], images: list[Image], *cancelled: Call
 def test_attention_maps_change_no_later_answer_and_no_cache(checkpoint: Checkpoint) -> None:
     (mapped, first), (other, _) = asked(checkpoint), asked(checkpoint)
     maps = maps_of(mapped, [Turn(QUESTION, 1, first)], [image()])
-    assert maps.as_generated
+    assert maps.verbatim
     assert checkpoint.tokenizer.decode(maps.ids) == first
     for chat in (mapped, other):
         list(chat.ask("How many circles are there?"))
@@ -59,7 +59,7 @@ def test_an_answer_tokenized_again_has_the_maps_of_the_generated_one(checkpoint:
     turns = [Turn(QUESTION, 1, answer)]
     generated = maps_of(chat, turns, chat.images)
     again = maps_of(Chat(checkpoint), turns, chat.images)
-    assert not again.as_generated
+    assert not again.verbatim
     text = checkpoint.tokenizer.decode
     assert text(again.ids) == text(generated.ids)
     if again.ids == generated.ids:  # a model may spell its answer otherwise than the tokenizer would
@@ -93,7 +93,7 @@ def quantized(model: Llava) -> Llava:
 def test_attention_to_all_positions_sums_to_one(case: str, change: Callable[[Llava], Llava]) -> None:
     model = change(tiny(case))
     batch = collate([prompts(16)["one picture"]], 16)
-    x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.on_device(batch.crops)))
+    x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.vision_states(batch.crops)))
     shares = attention(model.language_model, x, 5, mx.arange(x.shape[1]))
     np.testing.assert_allclose(np.array(shares.sum(-1)), np.ones(5), rtol=0, atol=1e-6)
     assert not np.array(shares[0, -4:]).any()  # later positions are not seen

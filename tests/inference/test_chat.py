@@ -56,10 +56,8 @@ def test_a_second_question_prefills_only_what_is_new(embedded: Checkpoint) -> No
 
 
 def test_a_picture_is_encoded_once_in_a_conversation(embedded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode, encoded = Llava.features, []
-    monkeypatch.setattr(
-        Llava, "features", lambda model, crops, look: encoded.append(len(crops)) or encode(model, crops)
-    )
+    encode, encoded = Llava.vision_states, []
+    monkeypatch.setattr(Llava, "vision_states", lambda model, crops: encoded.append(len(crops)) or encode(model, crops))
     chat = Chat(embedded)
     say(chat, COUNT, [image("one_shape.png")])
     say(chat, "And here?", [image("one_shape.png")])  # opened again, equal pixels

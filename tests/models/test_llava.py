@@ -27,7 +27,7 @@ def golden() -> Any:
 
 def embed(checkpoint: Checkpoint, example: Example) -> mx.array:
     model = checkpoint.model
-    features = model.features(model.on_device(example.crops)) if len(example.crops) else None
+    features = model.features(model.vision_states(example.crops)) if len(example.crops) else None
     return model.embed(mx.array(example.tokens)[None], mx.array(example.slots)[None], features)[0]
 
 

@@ -29,7 +29,7 @@ def theirs(model: Any, batch: Batch, columns: NDArray[np.intp]) -> NDArray[np.fl
 
 def ours(model: Llava, batch: Batch, columns: NDArray[np.intp]) -> NDArray[np.float32]:
     """The same by our second pass."""
-    x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.on_device(batch.crops)))
+    x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.vision_states(batch.crops)))
     return np.array(attention(model.language_model, x, ANSWER, mx.array(columns)))
 
 

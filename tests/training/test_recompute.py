@@ -1,4 +1,4 @@
-"""Computing blocks again in the backward pass: the same bits, less memory."""
+"""Gradient checkpointing: the same bits, less memory."""
 
 from dataclasses import replace
 
@@ -8,27 +8,28 @@ from lessons import LORA, adapted, batch, lessons, tiny
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.models.llama import Llama, chance_now
+from mlx_llava.models.llama import BlockRunner, Llama, forward
 from mlx_llava.models.llava import Llava
+from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.optimizer import Arrays
+from mlx_llava.training.recompute import random_seed_now, recompute_block
 from mlx_llava.training.step import loss_and_gradients, train_only
 
 DEPTH = 12
 
 
-def gradients(model: Llava, recompute: bool) -> tuple[mx.array, Arrays, int]:
-    """The loss, the gradients, and where chance stands afterwards."""
-    model.language_model.recompute = recompute
+def gradients(model: Llava, run_block: BlockRunner) -> tuple[mx.array, Arrays, int]:
+    """The loss, the gradients, and the random seed afterwards."""
     mx.random.seed(7)
-    loss, _, found = loss_and_gradients(model, batch(*lessons()))
-    mx.eval(loss, found)
-    return loss, found, chance_now()
+    loss, _, arrays = loss_and_gradients(model, batch(*lessons()), run_block)
+    mx.eval(loss, arrays)
+    return loss, arrays, random_seed_now()
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_are_the_same_bits_dropout_among_them(dropout: float) -> None:
     model = adapted(tiny(), replace(LORA, dropout=dropout))
-    kept, again = gradients(model, False), gradients(model, True)
+    kept, again = gradients(model, forward), gradients(model, recompute_block)
     assert float(kept[0]) == float(again[0])
     assert kept[1].keys() == again[1].keys()
     assert all(mx.array_equal(kept[1][name], again[1][name]) for name in kept[1])
@@ -38,37 +39,41 @@ def test_gradients_are_the_same_bits_dropout_among_them(dropout: float) -> None:
 def test_a_window_and_whole_layers_have_the_same_gradients_too() -> None:
     model = tiny("mistral, window 8")
     train_only(model, "projector", "language_model")
-    model.language_model.recompute = False
-    _, _, kept = loss_and_gradients(model, batch(*lessons("mistral, window 8"), case="mistral, window 8"))
-    model.language_model.recompute = True
-    _, _, again = loss_and_gradients(model, batch(*lessons("mistral, window 8"), case="mistral, window 8"))
+    one = batch(*lessons("mistral, window 8"), case="mistral, window 8")
+    _, _, kept = loss_and_gradients(model, one)
+    _, _, again = loss_and_gradients(model, one, recompute_block)
     assert all(mx.array_equal(kept[name], again[name]) for name in kept)
 
 
-def peak(vicuna: Llama, recompute: bool) -> int:
-    """Bytes above what was there, for the gradient of the hidden states."""
-    vicuna.recompute = recompute
-    x = mx.random.normal((2, 128, vicuna.norm.weight.size))
+def peak(llama: Llama, run_block: BlockRunner) -> int:
+    """Bytes that the gradient of the hidden states takes."""
+    x = mx.random.normal((2, 128, llama.norm.weight.size))
     mx.eval(x)
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    mx.eval(mx.grad(lambda x: vicuna.decode(x).sum())(x))
+    mx.eval(mx.grad(lambda x: llama.decode(x, run_block=run_block).sum())(x))
     return mx.get_peak_memory() - before
 
 
 def test_twelve_blocks_take_less_than_a_third_of_the_memory() -> None:
-    vicuna = Llama(replace(from_hf(CASES["plain"].config()).text, num_hidden_layers=DEPTH))
-    vicuna.freeze()
-    vicuna.train()
-    mx.eval(vicuna.parameters())
-    kept = peak(vicuna, False)
-    assert peak(vicuna, True) < kept / 3  # a block and its gradient at a time, and the states between blocks
+    llama = Llama(replace(from_hf(CASES["plain"].config()).text, num_hidden_layers=DEPTH))
+    llama.freeze()
+    llama.train()
+    mx.eval(llama.parameters())
+    kept = peak(llama, forward)
+    assert peak(llama, recompute_block) < kept / 3  # a block and its gradient at a time, and the states between blocks
 
 
-def test_answers_never_pass_through_it() -> None:
-    model = tiny()
-    model.language_model.recompute = True
-    model.eval()
-    expected = model(batch(*lessons()))
-    model.language_model.recompute = False
-    assert mx.array_equal(model(batch(*lessons())), expected)
+def test_hidden_states_are_the_same_bits() -> None:
+    model = tiny().language_model
+    x = mx.random.normal((2, 16, model.norm.weight.size))
+    assert mx.array_equal(model.decode(x, run_block=recompute_block), model.decode(x))
+
+
+def test_a_loss_recomputes_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, calls = mx.checkpoint, []
+    monkeypatch.setattr(mx, "checkpoint", lambda block: calls.append(block) or checkpoint(block))
+    answer_loss(tiny(), batch(*lessons()))
+    assert not calls
+    answer_loss(tiny(), batch(*lessons()), recompute_block)
+    assert calls

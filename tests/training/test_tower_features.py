@@ -83,8 +83,8 @@ def test_a_run_ends_with_the_same_bits_and_its_second_epoch_never_runs_the_tower
 ) -> None:
     plain = replace(options, cache_features=None, adapter_path=options.adapter_path.with_name("plain"))
     assert lora(plain) == 0
-    calls, call = [], VisionTower.__call__
-    monkeypatch.setattr(VisionTower, "__call__", lambda *given: calls.append(1) or call(*given))
+    calls, call = [], VisionTower.states
+    monkeypatch.setattr(VisionTower, "states", lambda *given: calls.append(1) or call(*given))
     assert lora(options) == 0
     assert len(calls) == len(NAMES)
     for name in ("adapters.safetensors", "projector.safetensors"):
@@ -153,7 +153,7 @@ def test_features_in_half_precision_keep_their_bits(options: LoraOptions, embedd
         assert cached.features.dtype == np.uint16
         assert isinstance(first, FeatureBatch)
         np.testing.assert_array_equal(cached.features, first.features)
-        features = model.vision_features(model.on_device(plain.crops))
+        features = model.vision_features(model.vision_states(plain.crops))
         assert mx.abs(mx.array(cached.features).view(mx.bfloat16) - features).max() < 0.1  # batched, in eight bits
     finally:
         model.update(weights)
