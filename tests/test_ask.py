@@ -41,36 +41,32 @@ def run(converted: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -
     return call
 
 
-def test_stdout_holds_the_answer_and_nothing_else(run: Run) -> None:
-    assert run(ONE, QUESTION) == (0, f"{ANSWER}\n", "")
-    assert run("--no-stream", ONE, QUESTION) == (0, f"{ANSWER}\n", "")
+@pytest.mark.parametrize(
+    "words",
+    [
+        (ONE, QUESTION),
+        ("--no-stream", ONE, QUESTION),
+        (QUESTION, ONE),
+        (QUESTION, "--image", ONE),
+        ("-a", ONE, QUESTION),
+        (ONE, "--max-tokens", "40", QUESTION),
+        (QUESTION, "--max-tokens", "40", ONE),
+    ],
+)
+def test_stdout_holds_the_answer_and_nothing_else(run: Run, words: tuple[str | Path, ...]) -> None:
+    assert run(*words) == (0, f"{ANSWER}\n", "")
 
 
 def test_statistics_go_to_stderr(run: Run) -> None:
-    code, out, err = run("--stats", ONE, QUESTION)
-    assert (code, out) == (0, f"{ANSWER}\n")
-    assert f"{PROMPT} prompt tokens (64 of pictures), {OUT} out, stop" in err
+    for words in (("--stats", ONE, QUESTION), ("--stats", QUESTION, ONE)):
+        code, out, err = run(*words)
+        assert (code, out) == (0, f"{ANSWER}\n")
+        assert f"{PROMPT} prompt tokens (64 of pictures), {OUT} out, stop" in err
 
 
-def test_pictures_may_be_named_by_the_flag_and_in_any_order(run: Run) -> None:
-    assert run(QUESTION, "--image", ONE)[1] == run("-a", ONE, QUESTION)[1] == run(QUESTION, ONE)[1] == f"{ANSWER}\n"
-
-
-def test_flags_may_stand_between_the_words(run: Run) -> None:
-    for words in (
-        [ONE, "--max-tokens", "40", QUESTION],
-        [QUESTION, "--max-tokens", "40", ONE],
-        ["--stats", QUESTION, ONE],
-    ):
-        assert run(*words)[1] == f"{ANSWER}\n"
-
-
-def test_a_long_question_is_no_path(run: Run) -> None:
-    assert run(ONE, "What color is the circle? " * 12)[0] == 0
-
-
-def test_a_question_may_end_like_a_picture_s_name(run: Run) -> None:
-    assert run(ONE, "Is this like cat.png", "--max-tokens", "2")[0] == 0
+@pytest.mark.parametrize("question", ["What color is the circle? " * 12, "Is this like cat.png"])
+def test_a_question_may_be_long_or_end_like_a_file_name(run: Run, question: str) -> None:
+    assert run(ONE, question, "--max-tokens", "2")[0] == 0
 
 
 def test_the_question_may_come_on_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

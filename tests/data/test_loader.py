@@ -85,26 +85,21 @@ def test_an_error_comes_at_its_place_with_the_name_of_the_record(
     assert raised.value.advice == "Check the path."
 
 
-def test_an_unforeseen_error_brings_its_traceback() -> None:
-    jobs: list[tuple[int, Any]] = [(0, 1), (1, "text")]
-    with (
-        loader(operator.neg, jobs, 1) as results,
-        pytest.raises(RuntimeError, match=r"(?s)a data worker failed:.*TypeError: bad operand"),
-    ):
-        list(results)
+KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
-def test_a_function_that_the_worker_cannot_import_is_told() -> None:
-    with loader(InWorker("(("), [(0, 1)], 1) as results, pytest.raises(RuntimeError, match="SyntaxError"):
-        list(results)
-
-
-@pytest.mark.parametrize("count", [1, 40])
-def test_a_worker_that_dies_is_told(count: int) -> None:
-    with (
-        loader(InWorker("__import__('os').kill(__import__('os').getpid(), 9)"), numbered(count), 1) as results,
-        pytest.raises(LlavaError, match="a data worker ended with code -9"),
-    ):
+@pytest.mark.parametrize(
+    ("make", "jobs", "error", "words"),
+    [
+        (operator.neg, [(0, 1), (1, "text")], RuntimeError, r"(?s)a data worker failed:.*TypeError: bad operand"),
+        (InWorker("(("), [(0, 1)], RuntimeError, "SyntaxError"),
+        (InWorker(KILL), numbered(1), LlavaError, "a data worker ended with code -9"),
+        (InWorker(KILL), numbered(40), LlavaError, "a data worker ended with code -9"),
+    ],
+    ids=["raises", "cannot be imported", "dies at once", "dies with jobs waiting"],
+)
+def test_a_job_that_fails_says_why(make: Any, jobs: Any, error: type[Exception], words: str) -> None:
+    with loader(make, jobs, 1) as results, pytest.raises(error, match=words):
         list(results)
 
 

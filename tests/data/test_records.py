@@ -1,4 +1,4 @@
-"""One row, one record: what is accepted, and what is said of the rest."""
+"""One row, one record: what is accepted, and what is reported of the rest."""
 
 import math
 from typing import Any
@@ -11,23 +11,60 @@ from mlx_llava.prompts.templates import IMAGE, Turn
 
 
 def said(*values: Any, **more: Any) -> dict[str, Any]:
-    """A row in LLaVA's form."""
-    people = ("human", "gpt") * len(values)
-    return {
-        "conversations": [{"from": who, "value": value} for who, value in zip(people, values, strict=False)],
-        **more,
-    }
+    """A row in LLaVA's format."""
+    roles = ("human", "gpt") * len(values)
+    turns = [{"from": role, "value": value} for role, value in zip(roles, values, strict=False)]
+    return {"conversations": turns, **more}
 
 
 def messages(*contents: Any, **more: Any) -> dict[str, Any]:
-    """A row in the form of chat APIs."""
+    """A row in the format of chat APIs."""
     roles = ("user", "assistant") * len(contents)
-    rows = [{"role": who, "content": content} for who, content in zip(roles, contents, strict=False)]
+    rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
     return {"messages": rows, **more}
+
+
+def before(row: dict[str, Any], message: dict[str, str]) -> dict[str, Any]:
+    """The row with another message in front."""
+    ((key, rows),) = row.items()
+    return {key: [message, *rows]}
 
 
 def record(row: Any) -> Record:
     return record_of(row, 7, "here")
+
+
+BOTH = [{"type": "text", "text": "What?\n"}, {"type": "image"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (said("One <image>, two\n<image>", "Yes.", image=["a", "b"]), (("One ", IMAGE, ", two\n", IMAGE), "Yes.")),
+        (messages("What?\n<image>", "A cat.", images=["cat.jpg"]), (("What?\n", IMAGE), "A cat.")),
+        (messages(BOTH, "A cat.", images=["cat.jpg"]), (("What?\n", IMAGE), "A cat.")),
+        (messages("Differ?", "Yes.", images=["a", "b"]), ((IMAGE, "\n", IMAGE, "\n", "Differ?"), "Yes.")),
+        (before(said("Hi", "Ho"), {"from": "gpt", "value": "Welcome!"}), (("Hi",), "Ho")),  # dropped, as in LLaVA
+    ],
+    ids=["marks keep their place", "text", "parts", "images without marks come first", "an answer comes first"],
+)
+def test_a_turn_has_text_and_image_marks_in_order(row: Any, expected: tuple[tuple[Any, ...], str]) -> None:
+    (turn,) = record(row).turns
+    assert (tuple(turn.parts()), turn.answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [
+        (before(messages("Hi", "Ho"), {"role": "system", "content": "Be brief."}), "system", "Be brief."),
+        *((said("Hi", "Ho", **nothing), "images", ()) for nothing in ({}, {"image": None}, {"images": []})),
+        (said("<image>", "b", image="a..b/c...png"), "images", ("a..b/c...png",)),
+        *((said("Hi", "Ho", id=own), "id", expected) for own, expected in ((5, "5"), ("5", "5"), (None, "7"))),
+        (said("Hi", "Ho"), "id", "7"),
+    ],
+)
+def test_a_good_row_gives_its_record(row: Any, field: str, value: Any) -> None:
+    assert getattr(record(row), field) == value
 
 
 def test_a_record_of_llava() -> None:
@@ -36,51 +73,7 @@ def test_a_record_of_llava() -> None:
     assert record(row) == Record("000", turns, ("coco/cat.jpg",), None, "here")
 
 
-def test_image_marks_stay_where_they_are_written() -> None:
-    row = said("One <image>, two\n<image>", "Yes.", image=["a.png", "b.png"])
-    assert record(row).turns == (Turn(("One ", IMAGE, ", two\n", IMAGE), 0, "Yes."),)
-
-
-@pytest.mark.parametrize(
-    "content", ["What?\n<image>", [{"type": "text", "text": "What?\n"}, {"type": "image"}], ["What?\n<image>"][0]]
-)
-def test_contents_are_text_or_parts(content: Any) -> None:
-    assert record(messages(content, "A cat.", images=["cat.jpg"])).turns == (Turn(("What?\n", IMAGE), 0, "A cat."),)
-
-
-def test_pictures_of_messages_without_marks_stand_in_front() -> None:
-    assert record(messages("Differ?", "Yes.", images=["a", "b"])).turns[0].parts() == [
-        IMAGE,
-        "\n",
-        IMAGE,
-        "\n",
-        "Differ?",
-    ]
-
-
-def test_a_system_message_replaces_the_templates() -> None:
-    row = messages("Hi", "Ho")
-    row["messages"].insert(0, {"role": "system", "content": "Be brief."})
-    assert record(row).system == "Be brief."
-
-
-def test_what_is_said_before_the_first_question_is_dropped_as_llava_does() -> None:
-    row = said("Hi", "Ho")
-    row["conversations"].insert(0, {"from": "gpt", "value": "Welcome!"})
-    assert record(row).turns == (Turn(("Hi",), 0, "Ho"),)
-
-
-@pytest.mark.parametrize("nothing", [{}, {"image": None}, {"images": []}])
-def test_a_record_without_pictures_is_text_only(nothing: dict[str, Any]) -> None:
-    assert record(said("Hi", "Ho", **nothing)).images == ()
-
-
-@pytest.mark.parametrize(("given", "kept"), [({"id": 5}, "5"), ({"id": "5"}, "5"), ({}, "7"), ({"id": None}, "7")])
-def test_ids_are_text_or_numbers_or_absent(given: dict[str, Any], kept: str) -> None:
-    assert record(said("Hi", "Ho", **given)).id == kept
-
-
-def test_a_length_counts_words_and_is_negative_without_a_picture() -> None:
+def test_a_length_counts_words_and_is_negative_without_an_image() -> None:
     values = ("<image>\nWhat  is this?", "A cat.", "Sure?", "Yes, quite sure.")
     words = sum(len(value.split()) for value in values)  # as modality_lengths of LLaVA's train.py
     assert record(said(*values, image="a.png")).length() == words
@@ -132,7 +125,3 @@ def test_a_bad_row_is_told_by_its_field(row: Any, fault: str) -> None:
     with pytest.raises(Fault) as raised:
         record(row)
     assert fault in str(raised.value)
-
-
-def test_a_name_with_two_dots_inside_is_a_name() -> None:
-    assert record(said("<image>", "b", image="a..b/c...png")).images == ("a..b/c...png",)
