@@ -2,7 +2,7 @@
 
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.program.options import parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
 def convert(options: ConvertOptions) -> None:
     """Convert as the options say; the plan and the progress go to stderr."""
     from mlx_llava.convert.job import prepare, write
-    from mlx_llava.convert.weights.progress import Progress, log
+    from mlx_llava.convert.weights.progress import Progress
 
     job = prepare(options)
     log(*job.lines())

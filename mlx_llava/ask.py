@@ -19,7 +19,8 @@ from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
 from mlx_llava.program.options import optional, parse
 from mlx_llava.program.paths import expanded
-from mlx_llava.program.run import printable, run
+from mlx_llava.program.run import log, run
+from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
     from mlx_llava.checkpoint.folder import Checkpoint
@@ -128,7 +129,7 @@ def ask(options: AskOptions) -> int:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
         print(json.dumps({**facts, "images": report.images(images, options.decoding), **more}))
     if options.stats:
-        print(printable(report.stats_line(facts)), file=sys.stderr)
+        log(report.stats_line(facts))
     return code
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from mlx_llava.config import Dtype
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def export(options: ExportOptions) -> None:
     from mlx_llava.convert.sources.converted_folder import read
     from mlx_llava.convert.targets.export import prepare, write
     from mlx_llava.convert.targets.peft import write_peft
-    from mlx_llava.convert.weights.progress import Progress, log
+    from mlx_llava.convert.weights.progress import Progress
     from mlx_llava.resolve import folder_of
 
     path = folder_of(options.model)

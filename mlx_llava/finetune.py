@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 from mlx_llava.training.options import FinetuneOptions, config_of
 
 
@@ -20,7 +20,7 @@ def finetune(options: FinetuneOptions) -> int:
     check_limits(options)
     from mlx_llava.convert.targets.rewrite import rewrite
     from mlx_llava.convert.weights.output_folder import check_apart, check_target
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, log, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     target = options.mlx_path

@@ -9,7 +9,7 @@ from tyro.conf import arg
 from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.errors import UsageError
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def fuse(options: FuseOptions) -> None:
     """Write the merged folder; the plan and the progress go to stderr."""
     from mlx_llava.convert.targets.fuse import prepare, write
     from mlx_llava.convert.weights.output_folder import check_apart, check_target
-    from mlx_llava.convert.weights.progress import Progress, log
+    from mlx_llava.convert.weights.progress import Progress
     from mlx_llava.convert.weights.quantize import check_flags
     from mlx_llava.resolve import folder_of
 

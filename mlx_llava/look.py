@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mlx_llava.errors import UsageError
 from mlx_llava.program.limits import Limits, check_limits
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.run import printable, run
+from mlx_llava.program.run import log, run
+from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
     from mlx_llava.data.examples import ExampleBuilder
@@ -68,7 +69,7 @@ def look(options: LookOptions) -> None:
     print("\n".join(preview.lines(records, examples, builder, color=color)))
     if options.html:
         options.html.write_text(preview_page.page(records, examples, builder), encoding="utf-8")
-        print(f"written to {printable(str(options.html))}", file=sys.stderr)
+        log(f"written to {options.html}")
 
 
 def _builder(options: LookOptions) -> "ExampleBuilder":

@@ -5,7 +5,7 @@ On a quantized model this is QLoRA. Run the same command again to resume.
 
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 from mlx_llava.training.options import LoraOptions, config_of
 
 
@@ -18,7 +18,7 @@ def lora(options: LoraOptions) -> int:
     check_limits(options)
     from mlx_llava.checkpoint import adapters
     from mlx_llava.models.lora import Lora, attach
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, log, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     folder, settings = options.adapter_path, Lora(options.rank, options.alpha, options.dropout)

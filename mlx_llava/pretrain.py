@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlx_llava.errors import UsageError
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
-from mlx_llava.program.run import run
+from mlx_llava.program.run import log, run
 from mlx_llava.training.options import PretrainOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def pretrain(options: PretrainOptions) -> int:
     if options.new_projector and options.projector:
         raise UsageError("--new-projector and --projector exclude each other", "Give one of them.")
     from mlx_llava.checkpoint import adapters
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, log, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     folder = options.adapter_path

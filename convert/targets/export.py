@@ -13,7 +13,7 @@ from mlx_llava.convert.targets.image_token import Vocabulary, with_image_token
 from mlx_llava.convert.targets.llava_hf import check_form, released_weights, write_files
 from mlx_llava.convert.weights.output_folder import appearing, card
 from mlx_llava.convert.weights.plan import DTYPES, Planned, plan_weights, size_of, write_weights
-from mlx_llava.program.run import printable
+from mlx_llava.program.text import printable
 
 HEAD = """---
 library_name: transformers

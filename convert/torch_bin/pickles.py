@@ -10,9 +10,9 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
-from mlx_llava.checkpoint.regular_file import escaped
 from mlx_llava.convert.torch_bin.allowed_calls import CALLS, GLOBALS, Global, RefusedError, kind_of, storage_of
 from mlx_llava.errors import CheckpointError
+from mlx_llava.program.text import escape
 
 MAX_OPERATIONS = 500_000  # a tensor takes about 50, a shard of a 13B model holds about 150 tensors
 
@@ -94,7 +94,7 @@ class _Machine:
             raise RefusedError(f"a {kind_of(module)} and a {kind_of(name)} as a name")
         full = f"{module} {name}"
         if full not in GLOBALS:
-            raise RefusedError(f"asks for {escaped(full.replace(' ', '.'))}, not a tensor")
+            raise RefusedError(f"asks for {escape(full.replace(' ', '.'))}, not a tensor")
         self.push(Global(full))
 
     def stack_name(self, _: object) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 from mlx_llava.program.atomic import new_folder
-from mlx_llava.program.run import printable
-from mlx_llava.program.text import size
+from mlx_llava.program.text import printable, size
 
 
 def check_apart(target: Path, *needed: Path | str | None) -> None:

@@ -1,17 +1,10 @@
-"""What a conversion prints on stderr: its plan, then percentage, rate and time left."""
+"""What a conversion prints on stderr: percentage, rate and time left."""
 
 import sys
 import time
 from typing import Self
 
-from mlx_llava.program.run import printable
 from mlx_llava.program.text import size
-
-
-def log(*lines: str) -> None:
-    """Print lines on stderr."""
-    for line in lines:
-        print(printable(line), file=sys.stderr)
 
 
 class Progress:

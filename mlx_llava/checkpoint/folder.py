@@ -20,6 +20,7 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import LimitError, ModelError
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
+from mlx_llava.program.text import size
 from mlx_llava.prompts.tokens import Tokenizer
 
 
@@ -96,7 +97,7 @@ def check_memory(tensors: Iterable[Tensor], where: str) -> None:
     limit = backend.memory_limit()
     if need > limit:
         raise LimitError(
-            f"{where}: the weights take {need / 1e9:.1f} GB and {limit / 1e9:.1f} GB are free",
+            f"{where}: the weights take {size(need)} and {size(limit)} are free",
             "Convert with fewer bits (-q --q-bits 4), or close other programs.",
         )
 

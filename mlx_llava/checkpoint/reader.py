@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, escaped, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, opened, read_at, spell, stamp_of
 from mlx_llava.checkpoint.safetensors import DTYPES, MAX_HEADER, Tensor, parse_json, read_header
 from mlx_llava.errors import CheckpointError
+from mlx_llava.program.text import escape
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -99,7 +100,7 @@ def _weight_map(file: Path) -> dict[str, str]:
         raise damaged(f"{where}: weight_map is not a map of tensors to files")
     for name, shard in shard_of.items():
         if not isinstance(shard, str) or not SHARD.fullmatch(shard):
-            raise damaged(f"{where}: tensor '{escaped(name)}' is not in a plainly named .safetensors file")
+            raise damaged(f"{where}: tensor '{escape(name)}' is not in a plainly named .safetensors file")
     return shard_of
 
 
@@ -110,9 +111,9 @@ def _read_shards(folder: Path, files: set[str], shard_of: dict[str, str]) -> dic
             raise damaged(f"{spell(folder)}: {shard} is missing, perhaps an incomplete download")
         for name, tensor in read_header(folder / shard).items():
             if (owner := shard_of.get(name, "no file")) != shard:
-                raise damaged(f"{spell(tensor.file)} holds tensor '{escaped(name)}', which the index puts in {owner}")
+                raise damaged(f"{spell(tensor.file)} holds tensor '{escape(name)}', which the index puts in {owner}")
             tensors[name] = tensor
     for name, shard in shard_of.items():
         if name not in tensors:
-            raise damaged(f"{spell(folder / shard)} lacks tensor '{escaped(name)}', which the index puts there")
+            raise damaged(f"{spell(folder / shard)} lacks tensor '{escape(name)}', which the index puts there")
     return tensors

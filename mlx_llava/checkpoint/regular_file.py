@@ -68,12 +68,6 @@ def changed(where: str) -> CheckpointError:
     return CheckpointError(f"{where} changed while it was read", "Start again when nothing writes to it.")
 
 
-def escaped(text: str) -> str:
-    """At most 80 characters on one line; repr escapes control, bidi and other invisible characters."""
-    line = repr(text[:81])[1:-1]
-    return line if len(line) <= 80 else f"{line[:77]}..."
-
-
 def spell(path: Path) -> str:
     """A path on one line."""
     return repr(str(path))[1:-1]

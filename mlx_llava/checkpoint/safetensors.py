@@ -13,8 +13,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, escaped, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, opened, read_at, spell, stamp_of
 from mlx_llava.errors import CheckpointError
+from mlx_llava.program.text import escape
 
 # The dtypes and the limit of the header: github.com/huggingface/safetensors, safetensors/src/tensor.rs
 DTYPES = {
@@ -72,7 +73,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
         raise damaged(f"{where}: __metadata__ is not a map of strings to strings")
     tensors = {}
     for name, entry in entries.items():
-        dtype, shape, begin = _check_entry(entry, f"{where}: tensor '{escaped(name)}'")
+        dtype, shape, begin = _check_entry(entry, f"{where}: tensor '{escape(name)}'")
         tensors[name] = Tensor(name, dtype, shape, file, start + begin, stamp)
     _check_layout(tensors.values(), start, stamp.size, where)
     return tensors
@@ -123,7 +124,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = {}
     for name, value in pairs:
         if name in table:
-            raise ValueError(f"'{escaped(name)}' appears twice")
+            raise ValueError(f"'{escape(name)}' appears twice")
         name.encode()  # ValueError for half a surrogate pair
         if isinstance(value, str):
             value.encode()
@@ -148,7 +149,7 @@ def _check_entry(entry: object, where: str) -> tuple[str, tuple[int, ...], int]:
     if not isinstance(dtype, str):
         raise damaged(f"{where}: its dtype is not a string")
     if dtype not in DTYPES:
-        raise CheckpointError(f"{where}: dtype {escaped(dtype)} is not supported", "Use F16, BF16 or F32 weights.")
+        raise CheckpointError(f"{where}: dtype {escape(dtype)} is not supported", "Use F16, BF16 or F32 weights.")
     if not _are_counts(shape) or len(shape) > MAX_DIMS:
         raise damaged(f"{where}: its shape is not a list of at most {MAX_DIMS} counts")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -165,7 +166,7 @@ def _check_entry(entry: object, where: str) -> tuple[str, tuple[int, ...], int]:
 def _check_layout(tensors: Iterable[Tensor], start: int, size: int, where: str) -> None:
     """Raise CheckpointError unless the tensors fill the file from `start` to its end, without holes or overlaps."""
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.num_bytes)):
-        this = f"{where}: tensor '{escaped(tensor.name)}'"
+        this = f"{where}: tensor '{escape(tensor.name)}'"
         if tensor.offset < start:
             raise damaged(f"{this} overlaps another")
         if tensor.offset > start:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlx_llava.errors import ConfigError
+from mlx_llava.program.text import shorten
 
 Choice = TypeVar("Choice", bound=str)
 MAX_BYTES = 16 * 2**20  # a config is a few kB; a larger file is not one
@@ -147,7 +148,7 @@ def short(value: object) -> str:
         text = json.dumps(value, ensure_ascii=True, default=str)
     except RecursionError:
         return "nested too deeply"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shorten(text, 60)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

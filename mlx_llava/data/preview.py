@@ -8,7 +8,7 @@ from mlx_llava.data.spans import spans
 from mlx_llava.images.pixels import to_image
 from mlx_llava.images.thumbnail import thumbnail
 from mlx_llava.inputs import Example
-from mlx_llava.program.run import printable
+from mlx_llava.program.text import printable
 
 COLUMNS = 32  # of a thumbnail
 

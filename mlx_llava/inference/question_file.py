@@ -5,7 +5,6 @@ The keys are those of LLaVA's llava/eval/model_vqa.py.
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from mlx_llava.inference.answer_text import AnswerText
 from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Sampling
-from mlx_llava.program.text import printable
+from mlx_llava.program.run import log
 from mlx_llava.prompts.templates import Turn
 
 SOME_FAILED = 6  # exit code
@@ -51,7 +50,7 @@ def waiting_rows(files: QuestionFile) -> list[Row]:
     # the prompt too: MME asks two questions under one id
     answered = {(row.get("question_id"), row.get("prompt")) for row in earlier if "text" in row}
     waiting = [row for row in rows if (row["question_id"], row.get("text")) not in answered]
-    _log(f"{len(waiting)} of {len(rows)} questions to answer")
+    log(f"{len(waiting)} of {len(rows)} questions to answer")
     return waiting
 
 
@@ -72,9 +71,9 @@ def answer_rows(
                 failed += "error" in result
                 out.write(json.dumps({**result, "model_id": model_id}) + "\n")
             out.flush()
-            _log(f"{min(start + files.batch_size, len(rows))} of {len(rows)} done")
+            log(f"{min(start + files.batch_size, len(rows))} of {len(rows)} done")
     if failed:
-        _log(f"{failed} failed; their errors are in {files.answers}, and the next run retries them")
+        log(f"{failed} failed; their errors are in {files.answers}, and the next run retries them")
     return SOME_FAILED if failed else 0
 
 
@@ -85,7 +84,7 @@ def _answer(rows: Sequence[Row], files: QuestionFile, prompter: Prompter, sampli
         try:
             ready.append((row, _prepare(row, files, prompter, sampling)))
         except LlavaError as error:
-            _log(f"question {row['question_id']}: {error.problem}")
+            log(f"question {row['question_id']}: {error.problem}")
             yield {"question_id": row["question_id"], "error": error.problem}
     if not ready:
         return
@@ -135,7 +134,3 @@ def _read_lines(path: Path, may_be_torn: bool = False) -> list[Row]:
         if row:
             rows.append(row)
     return rows
-
-
-def _log(line: str) -> None:
-    print(printable(line), file=sys.stderr)

@@ -9,6 +9,7 @@ from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.chat import Answer
 from mlx_llava.inference.sampling import Sampling
+from mlx_llava.program.text import size
 from mlx_llava.prompts.tokens import Tokenizer
 
 
@@ -59,5 +60,5 @@ def stats_line(facts: dict[str, Any]) -> str:
         f"{counts['prompt']} prompt tokens ({counts['image']} of pictures), {counts['output']} out, {facts['finish']}; "
         f"load {timing['load']:.2f} s, vision {timing['vision']:.2f} s, prefill {timing['prefill']:.2f} s, "
         f"first token {timing['first_token']:.2f} s, {timing['tokens_per_second']:.1f} tokens/s; "
-        f"peak {facts['peak_memory'] / 1e9:.2f} GB; seed {facts['seed']}"
+        f"peak {size(facts['peak_memory'])}; seed {facts['seed']}"
     )

@@ -32,9 +32,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(_finish(_attempt(main)))
 
 
-def log(line: str) -> None:
-    """Print a line for the user on stderr, safe for a terminal."""
-    print(printable(line), file=sys.stderr, flush=True)
+def log(*lines: str) -> None:
+    """Print lines on stderr, safe for a terminal."""
+    for line in lines:
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def explain(error: Exception) -> LlavaError | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_llava.program.text import size
 from mlx_llava.training.step import Step
 
 
@@ -58,7 +59,7 @@ class Meters:
         return (
             f"{number}/{self.num_steps}  loss {step.loss:.4f}  "
             f"rate {', '.join(f'{rate:.2e}' for rate in rates.values())}  "
-            f"{metrics['positions_per_second']:.0f} positions/s  peak {metrics['peak_memory'] / 1e9:.2f} GB  "
+            f"{metrics['positions_per_second']:.0f} positions/s  peak {size(metrics['peak_memory'])}  "
             f"{_time(left)} left" + (f"  {self.skipped} skipped" if self.skipped else "")
         )
 

@@ -14,6 +14,7 @@ from mlx_llava.config import TextConfig
 from mlx_llava.data.examples import Examples
 from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.models import backend
+from mlx_llava.program.text import size
 from mlx_llava.training.loop import Run
 from mlx_llava.training.schedule import Schedule
 
@@ -50,16 +51,16 @@ def plan(run: Run) -> str:
     num_trained = sum(master.size for master in run.optimizer.masters.values())
     state = STATE * num_trained
     memory, free = weights + state + run.step_memory, backend.memory_limit() + weights  # the weights are loaded
-    parts = f"weights {_gb(weights)}, training state {_gb(state)}, a batch {_gb(run.step_memory)}"
+    parts = f"weights {size(weights)}, training state {size(state)}, a batch {size(run.step_memory)}"
     if memory > free:
         smaller = "Train adapters on a quantized model (convert -q, then mlx-llava lora), or lower their --rank."
         shorter = "Give a lower --batch-size and a higher --accumulation, or --recompute True."
         raise LimitError(
-            f"{parts}: more than the available {_gb(free)}", smaller if weights + state > free else shorter
+            f"{parts}: more than the available {size(free)}", smaller if weights + state > free else shorter
         )
     return (
         f"{num_trained / 1e6:.2f} million trained parameters, {run.num_steps} steps of up to {step_size} conversations"
-        f"; about {_gb(memory)}: {parts}"
+        f"; about {size(memory)}: {parts}"
     )
 
 
@@ -92,7 +93,3 @@ def _block(text: TextConfig, length: int) -> int:
     queries, keys = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
     scores = 2 * text.num_attention_heads * length
     return 5 * text.hidden_size + 3 * queries + 3 * keys + scores + 5 * text.intermediate_size
-
-
-def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"

@@ -1,7 +1,6 @@
 """What pretrain, finetune and lora share: load the base model, check the data, build the run, train."""
 
 import hashlib
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mlx_llava.data.batches import Order
 from mlx_llava.data.dataset import Dataset, read
 from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.models import backend
-from mlx_llava.program.run import printable
+from mlx_llava.program.run import log
 from mlx_llava.prompts.templates import template
 from mlx_llava.resolve import open_model
 from mlx_llava.training import charts, loop
@@ -124,8 +123,3 @@ def train(run: Run) -> bool:
     if not finished:
         log("stopped; run the same command again to resume")
     return finished
-
-
-def log(line: str) -> None:
-    """Print a line to stderr."""
-    print(printable(line), file=sys.stderr, flush=True)

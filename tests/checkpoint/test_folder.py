@@ -209,4 +209,4 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 def test_weights_that_do_not_fit_into_memory_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "memory_limit", lambda: 1000)
     monkeypatch.setattr(checkpoint_folder, "_weights", lambda *_: pytest.fail("no tensor is to be read"))
-    assert "GB are free" in refused(folder, LimitError)
+    assert "MB are free" in refused(folder, LimitError)
