@@ -1,4 +1,4 @@
-"""Logits of two prompts with different pictures and lengths, in one batch: `python examples/logits_of_a_batch.py`."""
+"""Logits of one batch of two prompts, one with an image and one without: `python examples/logits_of_a_batch.py`."""
 
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.embedded import IMAGE, converted_folder
