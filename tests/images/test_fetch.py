@@ -31,6 +31,17 @@ def png() -> bytes:
     return file.getvalue()
 
 
+RESPONSES: dict[str, tuple[bytes, int, dict[str, str]]] = {  # by path: body, status, headers
+    "page": (b"<html>no</html>", 200, {"Content_Type": "image/png"}),
+    "empty": (b"", 200, {}),
+    "missing": (png(), 404, {}),
+    "packed": (png(), 200, {"Content_Encoding": "gzip"}),
+    "large": (b"", 200, {"Content_Length": str(10**12)}),
+    "short": (png()[:-9], 200, {"Content_Length": str(len(png()))}),
+    "loop": (b"", 302, {"Location": "/loop"}),
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     """Responds by path."""
 
@@ -40,11 +51,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append((self.path, dict(self.headers.items())))
         self.close_connection = True
-        act = getattr(self, self.path.partition("?")[0].split("/")[1].removesuffix(".png").replace(".", "_"), None)
-        if act:
-            act()
+        name = self.path.partition("?")[0].split("/")[1].removesuffix(".png")
+        if name in RESPONSES:
+            body, status, headers = RESPONSES[name]
+            self.send(body, status, **headers)
         else:
-            self.send(png())
+            getattr(self, name.replace(".", "_"), lambda: self.send(png()))()
 
     def send(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -54,35 +66,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def page(self) -> None:
-        self.send(b"<html>no</html>", Content_Type="image/png")
-
-    def empty(self) -> None:
-        self.send(b"")
-
-    def missing(self) -> None:
-        self.send(png(), 404)
-
     def away(self) -> None:
         self.send(b"", 302, Location=self.path.partition("?")[2])
-
-    def loop(self) -> None:
-        self.send(b"", 302, Location="/loop")
-
-    def packed(self) -> None:
-        self.send(png(), Content_Encoding="gzip")
-
-    def large(self) -> None:
-        self.send(b"", Content_Length=str(10**12))
 
     def endless(self) -> None:
         self.send_response(200)
         self.end_headers()
         while True:
             self.wfile.write(b"x" * 65536)
-
-    def short(self) -> None:
-        self.send(png()[:-9], Content_Length=str(len(png())))
 
     def slow(self) -> None:
         self.send(b"", Content_Length="1000")

@@ -8,24 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saved_chats import talk
 
 from mlx_llava.program.paths import config_folder, data_folder
 from mlx_llava.tui.history import database
 from mlx_llava.tui.history.database import FILE, STEPS, HistoryError
 from mlx_llava.tui.history.history import History
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def talk(history: History, *texts: str, title: str = "") -> int:
-    """A chat of questions and answers in turn."""
-    chat, parent = history.begin("embedded", {"seed": 1}, title), None
-    for number, text in enumerate(texts):
-        parent = history.add(chat, "assistant" if number % 2 else "user", text, parent)
-    return chat
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "noise"])

@@ -5,54 +5,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_chats import saved_image as image
+from saved_chats import talk
 from scripted import ScriptedWorker
 
 from mlx_llava.engine.thread import Engine
 from mlx_llava.tui.history.database import HistoryError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import Settings
-
-
-def ticking(start: float = 1000.0) -> Iterator[float]:
-    return count(start, 1.0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def history(folder: Path) -> Iterator[History]:
-    ticks = ticking()
-    history = History(folder, clock=lambda: next(ticks))
-    yield history
-    history.close()
-
-
-def image(data: bytes, name: str = "cat.png", origin: str = "") -> SavedImage:
-    return SavedImage(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
-
-
-def talk(history: History, *texts: str, title: str = "") -> int:
-    """A chat of questions and answers in turn."""
-    chat, parent = history.begin("embedded", {"seed": 1}, title), None
-    for number, text in enumerate(texts):
-        parent = history.add(chat, "assistant" if number % 2 else "user", text, parent)
-    return chat
 
 
 def test_a_chat_comes_back_as_it_was(history: History, folder: Path) -> None:

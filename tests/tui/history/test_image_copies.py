@@ -2,32 +2,15 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from saved_chats import saved_image as image
 
 from mlx_llava.errors import ImageError
 from mlx_llava.tui.history import image_copies
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.image_copies import SavedImage
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def history(folder: Path) -> Iterator[History]:
-    history = History(folder)
-    yield history
-    history.close()
-
-
-def image(data: bytes, name: str = "cat.png", origin: str = "") -> SavedImage:
-    return SavedImage(name, sha256(data).hexdigest(), (3, 2), origin, data=data)
 
 
 def test_only_the_owner_can_read_the_history(history: History, folder: Path) -> None:

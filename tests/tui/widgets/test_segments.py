@@ -18,26 +18,8 @@ from mlx_llava.tui.widgets.markdown import AnswerText
 from mlx_llava.tui.widgets.segments import MIN_LINES, Segments
 from mlx_llava.tui.widgets.turns import AnswerTurn
 
-line = st.sampled_from(
-    [
-        "- one",
-        "  more",
-        "  - inner",
-        "12. two",
-        "* **b**",
-        "text",
-        "",
-        "# head",
-        "```",
-        "```py",
-        "~~~",
-        "x = 1",
-        "-",
-        "1.",
-        "a `b`",
-    ]
-)
-texts = st.lists(line, max_size=120).map("\n".join)
+LINES = "- one|  more|  - inner|12. two|* **b**|text||# head|```|```py|~~~|x = 1|-|1.|a `b`".split("|")
+texts = st.lists(st.sampled_from(LINES), max_size=120).map("\n".join)
 
 
 def grown(text: str, sizes: list[int]) -> list[str]:
