@@ -33,7 +33,7 @@ def pretrain(options: PretrainOptions) -> int:
         base = load_base(options)
         model = base.checkpoint.model
         if options.new_projector:
-            reinitialize(model.projector)
+            reinitialize(model.projector, options.seed)
         finished = train(prepare(options, base, folder, "projector", projector_lr=None))
         adapters.save(folder, model, None, base.fingerprint, projector=True)
     log(f"projector written to {folder}")
@@ -41,17 +41,14 @@ def pretrain(options: PretrainOptions) -> int:
     return 0 if finished else INTERRUPTED
 
 
-def reinitialize(projector: "Projector") -> None:
-    """Draw new weights and biases uniformly within ±1/√inputs, as torch's nn.Linear does, from MLX's random state."""
-    import mlx.nn as nn
+def reinitialize(projector: "Projector", seed: int) -> None:
+    """Give the projector new random weights, the same for the same seed."""
+    import mlx.core as mx
 
-    for n in range(1, projector.depth + 1):
-        layer = projector[f"linear_{n}"]
-        outputs, inputs = layer.weight.shape
-        new = nn.Linear(inputs, outputs, bias="bias" in layer)
-        layer.weight = new.weight.astype(layer.weight.dtype)
-        if "bias" in layer:
-            layer.bias = new.bias.astype(layer.bias.dtype)
+    from mlx_llava.models.projector import random_parameters
+
+    arrays, dtype = random_parameters(projector, mx.random.key(seed)), projector["linear_1"].weight.dtype
+    projector.load_weights([(name, array.astype(dtype)) for name, array in arrays.items()])
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ def tiny(case: str = "plain") -> Llava:
 
 def lessons(case: str = "plain") -> list[Example]:
     """The prompts of `spine`, with an answer in the middle of each and one at its end."""
-    made = []
+    examples = []
     for example in prompts(from_hf(CASES[case].config()).rows_per_crop).values():
         mask = np.zeros(len(example.tokens), bool)
         mask[2:4] = mask[-3:] = True
-        made.append(Example(example.tokens, example.slots, mask & (example.slots < 0), example.crops))
-    return made
+        examples.append(Example(example.tokens, example.slots, mask & (example.slots < 0), example.crops))
+    return examples
 
 
 def batch(*examples: Example, case: str = "plain") -> Batch:

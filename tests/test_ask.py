@@ -115,12 +115,14 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
         (["--seed", "x", QUESTION], UsageError, "--seed"),
     ],
 )
-def test_wrong_input_is_told_in_two_lines(run: Run, arguments: list[str], error: type[LlavaError], words: str) -> None:
-    with pytest.raises(error) as told:
+def test_wrong_input_is_reported_in_two_lines(
+    run: Run, arguments: list[str], error: type[LlavaError], words: str
+) -> None:
+    with pytest.raises(error) as raised:
         run(*arguments)
-    assert words in told.value.problem
-    assert "\n" not in told.value.problem + told.value.advice
-    assert told.value.advice
+    assert words in raised.value.problem
+    assert "\n" not in raised.value.problem + raised.value.advice
+    assert raised.value.advice
 
 
 # ---------------------------------------------------------------- question files
@@ -195,7 +197,7 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_the_embedded_model_answers_without_being_asked_for(tmp_path: Path) -> None:
+def test_the_bundled_model_answers_by_default(tmp_path: Path) -> None:
     environment = {**os.environ, "MLX_LLAVA_HOME": str(tmp_path)}
     for _ in range(2):  # converted on first use, found on the second
         process = start("ask", ONE, QUESTION, env=environment)
@@ -204,10 +206,10 @@ def test_the_embedded_model_answers_without_being_asked_for(tmp_path: Path) -> N
     (folder,) = (tmp_path / "cache").iterdir()
     (folder / "model.safetensors").write_bytes(b"damaged")
     process = start("ask", ONE, QUESTION, env=environment)
-    assert process.communicate()[0] == f"{ANSWER}\n"  # made anew
+    assert process.communicate()[0] == f"{ANSWER}\n"  # converted again
 
 
-def test_odd_names_and_closed_streams_are_borne(converted: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_odd_names_and_closed_streams_are_handled(converted: Callable[[Path], Path], tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     Path(name).write_bytes(ONE.read_bytes())
     model = converted(EMBEDDED)
@@ -266,7 +268,7 @@ def test_a_full_disk_behind_stdout_is_an_error(converted: Callable[[Path], Path]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_ctrl_c_keeps_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+def test_ctrl_c_keeps_the_text_so_far(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
     whole = generate.stream
 
     def interrupted(*arguments: Any) -> Iterator[Token]:

@@ -32,7 +32,7 @@ def options(converted: Callable[[Path], Path], tmp_path: Path) -> LookOptions:
     return LookOptions(data=tmp_path / "train.json", images=EMBEDDED / "examples", model=str(converted(EMBEDDED)))
 
 
-def test_what_is_trained_stands_apart_and_pictures_are_collapsed(
+def test_trained_text_is_marked_and_images_are_collapsed(
     options: LookOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     look(options)
@@ -42,7 +42,7 @@ def test_what_is_trained_stands_apart_and_pictures_are_collapsed(
     assert "% padding" in out.splitlines()[0]
 
 
-def test_the_page_stands_alone_and_shows_the_pictures(options: LookOptions, tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_shows_the_images(options: LookOptions, tmp_path: Path) -> None:
     look(replace(options, html=tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 1

@@ -53,13 +53,13 @@ def test_the_records_of_a_step_are_those_a_plain_shuffle_puts_there(
 
 
 @given(ORDERS, st.integers(0, 30))
-def test_a_run_goes_on_from_any_position(order: Order, done: int) -> None:
+def test_a_run_resumes_from_any_position(order: Order, done: int) -> None:
     whole = list(order.jobs(2))
     done = min(done, len(whole) - 1)
     assert list(order.jobs(2, whole[done].position)) == whole[done:]
 
 
-def test_an_epoch_that_is_over_goes_on_with_the_next() -> None:
+def test_a_finished_epoch_continues_with_the_next() -> None:
     order = Order([1, 2, 3], batch_size=2)
     assert list(order.jobs(2, Position(0, 2))) == list(order.jobs(2, Position(1, 0)))
 

@@ -46,7 +46,7 @@ def test_a_folder_has_splits(tmp_path: Path) -> None:
         read(tmp_path, None, "test")
 
 
-def test_forty_bad_records_are_told_by_the_first_ten_and_their_number(write: Write) -> None:
+def test_of_forty_bad_records_ten_are_listed_and_all_counted(write: Write) -> None:
     rows = [row() if i % 2 else row("") for i in range(80)]
     with pytest.raises(RecordError) as raised:
         read(write("\n".join(map(json.dumps, rows))), None)
@@ -56,16 +56,16 @@ def test_forty_bad_records_are_told_by_the_first_ten_and_their_number(write: Wri
     assert raised.value.problem.endswith("; and 30 more")
 
 
-def test_missing_pictures_are_told_at_once_with_other_faults(write: Write, images: Path) -> None:
-    shown = [row("<image>", image=name) for name in ("red.png", "gone.png", "coco", "no/where.png", "bad\0name")]
+def test_missing_images_are_reported_together_with_other_faults(write: Write, images: Path) -> None:
+    visual = [row("<image>", image=name) for name in ("red.png", "gone.png", "coco", "no/where.png", "bad\0name")]
     with pytest.raises(RecordError) as raised:
-        read(write([*shown, row("")]), images)
+        read(write([*visual, row("")]), images)
     assert raised.value.problem.startswith("5 bad records: ")
     for number, name in ((2, "gone.png"), (3, "coco"), (4, "no/where.png"), (5, "bad\0name")):
         assert f"record {number}, line 1: image {name!r} is not in {images}" in raised.value.problem
 
 
-def test_bad_records_can_be_left_out_and_are_told(write: Write, images: Path) -> None:
+def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) -> None:
     rows = [
         row(""),
         row(id="good"),
@@ -77,7 +77,7 @@ def test_bad_records_can_be_left_out_and_are_told(write: Write, images: Path) ->
     assert [fault.split("record ")[1][0] for fault in data.left_out] == ["1", "3"]
 
 
-def test_pictures_need_a_folder(write: Write) -> None:
+def test_images_need_a_folder(write: Write) -> None:
     with pytest.raises(RecordError, match="names 1 images, but no image folder"):
         read(write([row("<image>", image="a.png")]), None)
 

@@ -35,7 +35,7 @@ def test_every_answer_and_its_end_is_trained_and_nothing_else(builder: ExampleBu
     assert "red" not in builder.tokenizer.decode(others)
 
 
-def test_pictures_are_seen_as_llava_was_trained(builder: ExampleBuilder, images: Path) -> None:
+def test_images_are_decoded_as_llava_was_trained(builder: ExampleBuilder, images: Path) -> None:
     expected = crop(open_image(images / "red.png", "training"), builder.image)
     assert np.array_equal(builder.example(CAT).crops, expected[None])
 
@@ -50,7 +50,7 @@ def test_pictures_are_seen_as_llava_was_trained(builder: ExampleBuilder, images:
         (("No picture ",), ("No picture ",)),
     ],
 )
-def test_pictures_move_to_the_front_only_if_asked(
+def test_images_move_to_the_front_only_if_asked(
     builder: ExampleBuilder, question: tuple[Any, ...], moved: tuple[Any, ...]
 ) -> None:
     names = ("red.png",) * question.count(IMAGE)
@@ -68,7 +68,7 @@ def text(part: Any) -> str:
     return part if isinstance(part, str) else part.text
 
 
-def test_tokens_are_counted_without_opening_a_picture(builder: ExampleBuilder) -> None:
+def test_tokens_are_counted_without_opening_an_image(builder: ExampleBuilder) -> None:
     there, gone = CAT, replace(CAT, images=("gone.png",))
     assert builder.num_tokens(gone) == len(builder.example(there).tokens)
 
@@ -93,12 +93,12 @@ def test_a_record_that_is_let_through_uncounted_is_never_too_long(
     assert [replace(builder, max_tokens=n).fault(record) is None for n in (tokens - 1, tokens)] == [False, True]
 
 
-def test_a_missing_picture_is_told_with_its_record(builder: ExampleBuilder) -> None:
+def test_a_missing_image_is_reported_with_its_record(builder: ExampleBuilder) -> None:
     with pytest.raises(ImageError, match=r"(?s)train.json: record 4: .*gone\.png: no such file"):
         builder.example(replace(CAT, images=("gone.png",), where="train.json: record 4"))
 
 
-def test_the_plain_template_takes_one_caption_and_tells_of_the_rest_before_the_first_step(
+def test_the_plain_template_takes_one_caption_and_reports_other_records_before_the_first_step(
     builder: ExampleBuilder, write: Write
 ) -> None:
     data = read(write(rows("a", "b")), None)
@@ -138,12 +138,12 @@ def test_a_dataset_of_long_records_alone_is_refused(builder: ExampleBuilder, wri
         examples.fitting(leave_out=True)
 
 
-def test_a_batch_mixes_pictures_and_text(builder: ExampleBuilder, write: Write) -> None:
-    shown = {
+def test_a_batch_mixes_images_and_text(builder: ExampleBuilder, write: Write) -> None:
+    visual = {
         "conversations": [{"from": "human", "value": "<image>\n<image>"}, SAID[1]],
         "image": ["red.png", "coco/blue.png"],
     }
-    examples = Examples(read(write([*rows("a"), shown]), builder.images), builder)
+    examples = Examples(read(write([*rows("a"), visual]), builder.images), builder)
     batch = examples.batch([1, 0])
     assert batch.crops.shape == (2, 28, 28, 3)
     assert batch.lengths.tolist() == [len(examples[1].tokens), len(examples[0].tokens)]

@@ -1,4 +1,4 @@
-"""Rows of files: all of them, where they lie, and what is said of broken ones."""
+"""Rows of files: all of them, at their offsets, and faults for broken ones."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def test_a_broken_line_does_not_hide_the_others() -> None:
         (b"[" + b"9" * 5000 + b"]", "not JSON: Exceeds the limit"),
     ],
 )
-def test_a_broken_list_is_told_from_where_it_breaks(data: bytes, fault: str) -> None:
+def test_a_broken_list_is_reported_where_it_breaks(data: bytes, fault: str) -> None:
     assert str(values(data)[-1]).startswith(fault)
 
 

@@ -1,4 +1,4 @@
-"""Batches made ahead: in order, by processes that never import MLX and never stay behind."""
+"""Batches loaded ahead: in order, by processes that never import MLX and always end with their program."""
 
 import json
 import operator
@@ -62,9 +62,9 @@ def test_batches_are_the_same_from_workers_and_from_any_position(builder: Exampl
     with loader(examples.batch, order.jobs(2), 0) as here:
         expected = list(here)
     with loader(examples.batch, order.jobs(2, Position(0, 3)), 2) as there:
-        made = list(there)
-    assert [position for position, _ in made] == [position for position, _ in expected[3:]]
-    for (_, batch), (_, same) in zip(made, expected[3:], strict=True):
+        batches = list(there)
+    assert [position for position, _ in batches] == [position for position, _ in expected[3:]]
+    for (_, batch), (_, same) in zip(batches, expected[3:], strict=True):
         assert np.array_equal(batch.tokens, same.tokens)
         assert np.array_equal(batch.crops, same.crops)
 
@@ -73,8 +73,8 @@ def test_batches_are_the_same_from_workers_and_from_any_position(builder: Exampl
 def test_an_error_comes_at_its_place_with_the_name_of_the_record(
     builder: ExampleBuilder, write: Write, num_workers: int
 ) -> None:
-    said = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Ho"}]
-    rows = [{"conversations": said, "image": name} for name in ("red.png", "coco/blue.png")]
+    conversation = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Ho"}]
+    rows = [{"conversations": conversation, "image": name} for name in ("red.png", "coco/blue.png")]
     examples = Examples(read(write("\n".join(map(json.dumps, rows))), builder.images), builder)
     assert builder.images is not None
     (builder.images / "coco" / "blue.png").unlink()

@@ -10,7 +10,7 @@ from mlx_llava.data.records import Record, record_of
 from mlx_llava.prompts.templates import IMAGE, Turn
 
 
-def said(*values: Any, **more: Any) -> dict[str, Any]:
+def llava(*values: Any, **more: Any) -> dict[str, Any]:
     """A row in LLaVA's format."""
     roles = ("human", "gpt") * len(values)
     turns = [{"from": role, "value": value} for role, value in zip(roles, values, strict=False)]
@@ -40,11 +40,11 @@ BOTH = [{"type": "text", "text": "What?\n"}, {"type": "image"}]
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        (said("One <image>, two\n<image>", "Yes.", image=["a", "b"]), (("One ", IMAGE, ", two\n", IMAGE), "Yes.")),
+        (llava("One <image>, two\n<image>", "Yes.", image=["a", "b"]), (("One ", IMAGE, ", two\n", IMAGE), "Yes.")),
         (messages("What?\n<image>", "A cat.", images=["cat.jpg"]), (("What?\n", IMAGE), "A cat.")),
         (messages(BOTH, "A cat.", images=["cat.jpg"]), (("What?\n", IMAGE), "A cat.")),
         (messages("Differ?", "Yes.", images=["a", "b"]), ((IMAGE, "\n", IMAGE, "\n", "Differ?"), "Yes.")),
-        (before(said("Hi", "Ho"), {"from": "gpt", "value": "Welcome!"}), (("Hi",), "Ho")),  # dropped, as in LLaVA
+        (before(llava("Hi", "Ho"), {"from": "gpt", "value": "Welcome!"}), (("Hi",), "Ho")),  # dropped, as in LLaVA
     ],
     ids=["marks keep their place", "text", "parts", "images without marks come first", "an answer comes first"],
 )
@@ -57,10 +57,10 @@ def test_a_turn_has_text_and_image_marks_in_order(row: Any, expected: tuple[tupl
     ("row", "field", "value"),
     [
         (before(messages("Hi", "Ho"), {"role": "system", "content": "Be brief."}), "system", "Be brief."),
-        *((said("Hi", "Ho", **nothing), "images", ()) for nothing in ({}, {"image": None}, {"images": []})),
-        (said("<image>", "b", image="a..b/c...png"), "images", ("a..b/c...png",)),
-        *((said("Hi", "Ho", id=own), "id", expected) for own, expected in ((5, "5"), ("5", "5"), (None, "7"))),
-        (said("Hi", "Ho"), "id", "7"),
+        *((llava("Hi", "Ho", **nothing), "images", ()) for nothing in ({}, {"image": None}, {"images": []})),
+        (llava("<image>", "b", image="a..b/c...png"), "images", ("a..b/c...png",)),
+        *((llava("Hi", "Ho", id=own), "id", expected) for own, expected in ((5, "5"), ("5", "5"), (None, "7"))),
+        (llava("Hi", "Ho"), "id", "7"),
     ],
 )
 def test_a_good_row_gives_its_record(row: Any, field: str, value: Any) -> None:
@@ -68,7 +68,7 @@ def test_a_good_row_gives_its_record(row: Any, field: str, value: Any) -> None:
 
 
 def test_a_record_of_llava() -> None:
-    row = said("<image>\nWhat?", "A cat.", "Sure?", "Yes.", id="000", image="coco/cat.jpg", model="gpt4")
+    row = llava("<image>\nWhat?", "A cat.", "Sure?", "Yes.", id="000", image="coco/cat.jpg", model="gpt4")
     turns = (Turn((IMAGE, "\nWhat?"), 0, "A cat."), Turn(("Sure?",), 0, "Yes."))
     assert record(row) == Record("000", turns, ("coco/cat.jpg",), None, "here")
 
@@ -76,8 +76,8 @@ def test_a_record_of_llava() -> None:
 def test_a_length_counts_words_and_is_negative_without_an_image() -> None:
     values = ("<image>\nWhat  is this?", "A cat.", "Sure?", "Yes, quite sure.")
     words = sum(len(value.split()) for value in values)  # as modality_lengths of LLaVA's train.py
-    assert record(said(*values, image="a.png")).length() == words
-    assert record(said(values[2], values[3])).length() == -4
+    assert record(llava(*values, image="a.png")).length() == words
+    assert record(llava(values[2], values[3])).length() == -4
 
 
 HALF = "\ud83d"  # of an emoji: json reads it
@@ -90,38 +90,38 @@ LATE_SYSTEM = {"messages": [{"role": "user", "content": "a"}, {"role": "system",
     [
         ([], "not an object"),
         ({"text": "x", "id": 3}, "needs either conversations or messages, has text, id"),
-        ({**said("a", "b"), **messages("a", "b")}, "needs either conversations or messages"),
+        ({**llava("a", "b"), **messages("a", "b")}, "needs either conversations or messages"),
         ({"conversations": "Hi"}, "conversations is not a list of messages"),
         ({"messages": []}, "messages is not a list of messages"),
         ({"messages": ["Hi"]}, "messages[0] is not an object"),
         ({"conversations": [{"from": "bing", "value": "x"}]}, "conversations[0].from is 'bing', not human or gpt"),
         (ANSWER_FIRST, "conversations[1].from is human a second time"),
         (LATE_SYSTEM, "messages[1].role is 'system', not user or assistant"),
-        (said("a"), "conversations ends without an answer"),
-        (said("a", "b", "c"), "conversations ends without an answer"),
-        (said("", "b"), "conversations[0].value is empty"),
-        (said("a", " \n"), "conversations[1].value is empty"),
-        (said("a", None), "conversations[1].value is not text"),
-        (said("a", math.nan), "conversations[1].value is not text"),
-        (said("a", f"b{HALF}"), "conversations[1].value has half a character at 1"),
-        (said("a", "<image>", image="a"), "conversations[1].value has an image mark, and only questions"),
+        (llava("a"), "conversations ends without an answer"),
+        (llava("a", "b", "c"), "conversations ends without an answer"),
+        (llava("", "b"), "conversations[0].value is empty"),
+        (llava("a", " \n"), "conversations[1].value is empty"),
+        (llava("a", None), "conversations[1].value is not text"),
+        (llava("a", math.nan), "conversations[1].value is not text"),
+        (llava("a", f"b{HALF}"), "conversations[1].value has half a character at 1"),
+        (llava("a", "<image>", image="a"), "conversations[1].value has an image mark, and only questions"),
         (messages([{"type": "image_url"}], "b"), "messages[0].content[0] is neither a text nor an image part"),
-        (said("<image> a", "b"), "image marks in conversations: 1, images in image: 0"),
-        (said("a", "b", image="a.png"), "image marks in conversations: 0, images in image: 1"),
+        (llava("<image> a", "b"), "image marks in conversations: 1, images in image: 0"),
+        (llava("a", "b", image="a.png"), "image marks in conversations: 0, images in image: 1"),
         (messages("<image> a", "b", images=["a", "b"]), "image marks in messages: 1, images in image: 2"),
-        (said("a", "b", image=math.nan), "image is nan, not a path"),
-        (said("<image>", "b", image=""), "image is '', not a path"),
-        (said("<image>", "b", image=[{"path": "a"}]), "image is [{'path': 'a'}], not a path"),
-        (said("<image>", "b", image="a", images=["a"]), "has both image and images"),
-        (said("<image>", "b", image="../secret.png"), "image '../secret.png' leads out of the image folder"),
-        (said("<image>", "b", image="a/../../b"), "leads out of the image folder"),
-        (said("<image>", "b", image="/etc/passwd"), "leads out of the image folder"),
-        (said("a", "b", id=math.nan), "id is nan, not text or a whole number"),
-        (said("a", "b", id=["x"]), "id is ['x'], not text"),
-        (said("a", "b", id=["x" * 10**6]), "xxx..., not text"),
+        (llava("a", "b", image=math.nan), "image is nan, not a path"),
+        (llava("<image>", "b", image=""), "image is '', not a path"),
+        (llava("<image>", "b", image=[{"path": "a"}]), "image is [{'path': 'a'}], not a path"),
+        (llava("<image>", "b", image="a", images=["a"]), "has both image and images"),
+        (llava("<image>", "b", image="../secret.png"), "image '../secret.png' leads out of the image folder"),
+        (llava("<image>", "b", image="a/../../b"), "leads out of the image folder"),
+        (llava("<image>", "b", image="/etc/passwd"), "leads out of the image folder"),
+        (llava("a", "b", id=math.nan), "id is nan, not text or a whole number"),
+        (llava("a", "b", id=["x"]), "id is ['x'], not text"),
+        (llava("a", "b", id=["x" * 10**6]), "xxx..., not text"),
     ],
 )
-def test_a_bad_row_is_told_by_its_field(row: Any, fault: str) -> None:
+def test_a_bad_row_is_reported_by_its_field(row: Any, fault: str) -> None:
     with pytest.raises(Fault) as raised:
         record(row)
     assert fault in str(raised.value)

@@ -28,8 +28,8 @@ def command(recipe: Path) -> list[str]:
     return shlex.split(" ".join(line.removeprefix("#").removesuffix("\\") for line in lines))
 
 
-def told(text: str, folder: Path) -> UsageError:
-    """What is said of a recipe with this text."""
+def error_of(text: str, folder: Path) -> UsageError:
+    """The error for a recipe with this text."""
     (folder / "own.toml").write_text(text)
     with pytest.raises(UsageError) as caught:
         check_limits(parse(LoraOptions, "lora", [*NEEDED, "--recipe", str(folder / "own.toml")]))
@@ -43,9 +43,9 @@ def test_the_command_that_a_recipe_opens_with_gets_all_its_values(recipe: Path) 
     options = parse(PROGRAMS[program], program, arguments)
     check_limits(options)
     assert options.recipe == recipe.stem
-    wanted = tomllib.loads(recipe.read_text())
-    assert wanted.pop("program") == program
-    assert {name: getattr(options, name) for name in wanted} == wanted
+    expected = tomllib.loads(recipe.read_text())
+    assert expected.pop("program") == program
+    assert {name: getattr(options, name) for name in expected} == expected
     assert options.template is None or options.template in TEMPLATES
 
 
@@ -59,8 +59,8 @@ def test_a_recipe_is_there_for_every_run_of_the_papers_and_of_the_small_model() 
 
 def test_flags_override_a_recipe_and_a_recipe_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('rank = 8\nalpha = 16\nfreeze_projector = true\nimages = "photos"\n')
-    given = [*NEEDED, f"--recipe={tmp_path / 'own.toml'}", "--rank", "4", "--no-freeze-projector"]
-    options = parse(LoraOptions, "lora", given)
+    arguments = [*NEEDED, f"--recipe={tmp_path / 'own.toml'}", "--rank", "4", "--no-freeze-projector"]
+    options = parse(LoraOptions, "lora", arguments)
     assert (options.rank, options.alpha, options.freeze_projector) == (4, 16.0, False)
     assert options.images == Path("photos")
     assert options.dropout == LoraOptions.dropout
@@ -92,7 +92,7 @@ def test_what_a_recipe_gives_need_not_be_given_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_recipe_with_a_fault_stops_the_program(text: str, words: str, tmp_path: Path) -> None:
-    error = told(text, tmp_path)
+    error = error_of(text, tmp_path)
     assert words in error.problem
     assert error.advice
 
@@ -104,9 +104,9 @@ def test_the_recipe_of_another_program_is_refused_though_its_keys_fit(recipe: st
 
 
 def test_a_switch_that_a_recipe_sets_can_be_given_either_way() -> None:
-    given = [*NEEDED, "--recipe", "v1_5_7b_lora"]
-    assert parse(LoraOptions, "lora", [*given, "--leave-out"]).leave_out
-    assert not parse(LoraOptions, "lora", [*given, "--no-leave-out"]).leave_out
+    arguments = [*NEEDED, "--recipe", "v1_5_7b_lora"]
+    assert parse(LoraOptions, "lora", [*arguments, "--leave-out"]).leave_out
+    assert not parse(LoraOptions, "lora", [*arguments, "--no-leave-out"]).leave_out
 
 
 # LLaVA's scripts, 8 devices each: conversations in a step, peak rate, epochs, fit of pictures
@@ -131,7 +131,7 @@ def test_a_recipe_has_the_numbers_of_its_paper(name: str) -> None:
         assert (values["rank"], values["alpha"], values["dropout"], values["mm_projector_lr"]) == (128, 256, 0.05, 2e-5)
 
 
-def test_a_recipe_that_is_not_there_is_told_in_two_lines() -> None:
+def test_a_missing_recipe_is_reported_in_two_lines() -> None:
     words = ["-m", "mlx_llava.lora", "--recipe", "v2"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2

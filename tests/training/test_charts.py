@@ -23,7 +23,7 @@ def test_a_step_counts_once_and_a_skipped_one_has_no_loss(metrics: Path) -> None
     assert losses(metrics) == {1: 3.0, 2: 1.5, 4: 1.0}
 
 
-def test_the_mean_begins_at_the_first_value_and_lies_between_all() -> None:
+def test_the_mean_begins_at_the_first_value_and_stays_between_all() -> None:
     assert smoothed([2.0]) == pytest.approx([2.0])
     assert smoothed([4.0, 2.0, 2.0], 0.5) == pytest.approx([4.0, 8 / 3, 16 / 7])
 

@@ -31,10 +31,10 @@ def test_rows_of_the_language_head_come_in_few_sizes_and_the_filling_weighs_noth
     for count in (1, BUCKET, BUCKET + 1):
         mask.reshape(-1)[1 : count + 1] = True
         mask[1, 0] = False
-        wanted = targets(Batch(np.zeros((2, 100), np.int32), np.zeros((2, 100), np.int32), mask, no_crops(), LENGTHS))
-        assert wanted.num_tokens == mask.sum() == np.array(wanted.weights).sum()
-        assert wanted.rows.shape == wanted.tokens.shape == wanted.weights.shape
-        assert len(wanted.rows) % BUCKET == 0
+        goal = targets(Batch(np.zeros((2, 100), np.int32), np.zeros((2, 100), np.int32), mask, no_crops(), LENGTHS))
+        assert goal.num_tokens == mask.sum() == np.array(goal.weights).sum()
+        assert goal.rows.shape == goal.tokens.shape == goal.weights.shape
+        assert len(goal.rows) % BUCKET == 0
 
 
 def test_a_first_token_has_no_one_to_predict_it() -> None:
@@ -58,7 +58,7 @@ def test_a_padded_batch_has_the_loss_and_the_gradients_of_its_rows_alone(case: s
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
 
-def test_what_stands_at_padding_changes_nothing() -> None:
+def test_the_tokens_of_padding_change_nothing() -> None:
     model = tiny()
     train_only(model, "projector", "language_model")
     one = batch(*lessons())
@@ -76,8 +76,8 @@ def test_the_loss_of_a_token_has_no_gradient_in_later_embeddings(case: str) -> N
     place = len(example.tokens) - 4
     mask = np.arange(len(example.tokens)) == place
     one = batch(Example(example.tokens, example.slots, mask, example.crops), case=case)
-    wanted = targets(one)
-    gradient = mx.grad(lambda x: summed_loss(model.language_model, x, wanted))(embeddings(model, one))
+    goal = targets(one)
+    gradient = mx.grad(lambda x: summed_loss(model.language_model, x, goal))(embeddings(model, one))
     size = np.abs(np.array(gradient[0])).max(axis=-1)
     assert (size[place:] == 0.0).all()  # the target's own embedding and everything behind it
     assert (size[place - 7 : place] > 0.0).all()

@@ -88,7 +88,7 @@ def test_clipping_shortens_all_gradients_together_to_the_norm_and_never_lengthen
         np.testing.assert_allclose(tight[name], weight, rtol=0, atol=1e-6)  # float32
 
 
-def test_a_state_saved_and_restored_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_saved_state_resumes_bit_for_bit(tmp_path: Path) -> None:
     options, gradients = OptimizerOptions(1e-3, weight_decay=0.1), pushes(5)
     model, other = tiny(), tiny()
     for m in (model, other):

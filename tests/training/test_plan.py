@@ -36,15 +36,15 @@ SHAPES = {
 @pytest.fixture
 def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
     (tmp_path / "train.jsonl").write_text(ROW % "because" + ROW % ("so " * 50).strip())
-    given = {"data": tmp_path, "adapter_path": tmp_path, "model": str(converted(EMBEDDED))}
-    return LoraOptions(**given, workers=0, batch_size=2, warmup_ratio=0.0)
+    settings = {"data": tmp_path, "adapter_path": tmp_path, "model": str(converted(EMBEDDED))}
+    return LoraOptions(**settings, workers=0, batch_size=2, warmup_ratio=0.0)
 
 
 def run_of(options: LoraOptions) -> Run:
     return prepare(options, load_base(options), options.adapter_path, "projector", projector_lr=None)
 
 
-def test_it_tells_what_is_trained_and_what_it_takes(options: LoraOptions) -> None:
+def test_the_plan_states_parameters_steps_and_memory(options: LoraOptions) -> None:
     run = run_of(options)
     trained = sum(x.size for x in run.optimizer.masters.values()) / 1e6
     first = f"{trained:.2f} million trained parameters, 1 steps of up to 16 conversations; about "

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from lessons import values
@@ -38,9 +37,9 @@ def row(answer: str, image: str | None) -> dict[str, Any]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four captions, and two questions without a picture."""
     folder = tmp_path_factory.mktemp("data")
-    shown = [row("blue " * n + "circle", f"{name}.png") for n in (1, 2) for name in ("one_shape", "three_shapes")]
+    visual = [row("blue " * n + "circle", f"{name}.png") for n in (1, 2) for name in ("one_shape", "three_shapes")]
     text = [row(answer, None) for answer in ("a number", "a letter")]
-    for name, rows in (("shown", shown), ("text", text), ("mixed", shown + text)):
+    for name, rows in (("shown", visual), ("text", text), ("mixed", visual + text)):
         (folder / f"{name}.json").write_text(json.dumps(rows))
     return folder
 
@@ -97,7 +96,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(prepare, "log", lambda line: line.startswith(f"{step}/") and signal.raise_signal(signal.SIGINT))
 
 
-def test_stage_1_moves_the_projector_and_not_a_bit_else(
+def test_stage_1_updates_the_projector_and_nothing_else(
     stage1: PretrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = load(Path(str(stage1.model)))
@@ -109,23 +108,22 @@ def test_stage_1_moves_the_projector_and_not_a_bit_else(
     assert moved == {name for name in before if name.startswith("projector.")}
 
 
-def test_stage_1_sees_the_middle_of_a_picture_and_its_caption(stage1: PretrainOptions) -> None:
+def test_stage_1_sees_the_center_of_an_image_and_its_caption(stage1: PretrainOptions) -> None:
     checkpoint = load(Path(str(stage1.model)))
     padding = replace(checkpoint.config, image=replace(checkpoint.config.image, fit="pad"))
-    seen = prepare.read_examples(stage1, replace(checkpoint, config=padding), "train")
-    assert seen.builder.image.fit == "crop"
-    assert checkpoint.tokenizer.decode(seen[0].tokens[seen[0].label_mask].tolist()) == "blue circle\n"
+    examples = prepare.read_examples(stage1, replace(checkpoint, config=padding), "train")
+    assert examples.builder.image.fit == "crop"
+    assert checkpoint.tokenizer.decode(examples[0].tokens[examples[0].label_mask].tolist()) == "blue circle\n"
 
 
-def test_a_new_projector_is_drawn_as_torch_draws_it(stage1: PretrainOptions) -> None:
+def test_a_new_projector_is_initialized_as_torch_does(stage1: PretrainOptions) -> None:
     projector = load(Path(str(stage1.model))).model.projector
 
-    def drawn(seed: int) -> dict[str, Any]:
-        mx.random.seed(seed)
-        reinitialize(projector)
+    def new_projector(seed: int) -> dict[str, Any]:
+        reinitialize(projector, seed)
         return values(projector)
 
-    one, same, other = drawn(1), drawn(1), drawn(2)
+    one, same, other = new_projector(1), new_projector(1), new_projector(2)
     for name, value in one.items():
         bound = one[name.replace("bias", "weight")].shape[1] ** -0.5
         assert np.array_equal(value, same[name])
@@ -133,7 +131,7 @@ def test_a_new_projector_is_drawn_as_torch_draws_it(stage1: PretrainOptions) -> 
         assert 0.8 * bound < np.abs(value).max() <= bound
 
 
-def test_an_interrupted_stage_1_goes_on_to_the_same_bits(
+def test_an_interrupted_stage_1_resumes_to_the_same_bits(
     stage1: PretrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(stage1, adapter_path=tmp_path)
@@ -145,7 +143,7 @@ def test_an_interrupted_stage_1_goes_on_to_the_same_bits(
     assert files(tmp_path) == files(stage1.adapter_path)
 
 
-def test_an_interrupted_stage_2_goes_on_to_the_same_bits(
+def test_an_interrupted_stage_2_resumes_to_the_same_bits(
     stage2: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(stage2, mlx_path=tmp_path / "model")
@@ -158,7 +156,7 @@ def test_an_interrupted_stage_2_goes_on_to_the_same_bits(
     assert files(options.mlx_path) == files(stage2.mlx_path)
 
 
-def test_stage_2_moves_vicuna_and_the_projector_and_never_the_tower(stage2: FinetuneOptions) -> None:
+def test_stage_2_updates_the_language_model_and_the_projector_and_never_the_tower(stage2: FinetuneOptions) -> None:
     before, after = stored(Path(str(stage2.model))), stored(stage2.mlx_path)
     assert before.keys() == after.keys()
     moved = {name for name in before if before[name] != after[name]}
@@ -174,7 +172,7 @@ def test_the_model_of_stage_2_answers_and_keeps_its_template(
     assert load(stage2.mlx_path).config.template == "v1_mmtag"
 
 
-def test_text_alone_trains_vicuna_alone(stage2: FinetuneOptions, data: Path, tmp_path: Path) -> None:
+def test_text_alone_trains_only_the_language_model(stage2: FinetuneOptions, data: Path, tmp_path: Path) -> None:
     options = replace(stage2, data=data / "text.json", images=None, projector=None, mlx_path=tmp_path / "model")
     assert finetune(options) == 0
     before, after = stored(Path(str(stage2.model))), stored(options.mlx_path)
@@ -196,7 +194,7 @@ def test_weights_are_written_in_the_dtype_of_the_base_or_in_another(
         load(tmp_path / str(dtype))
 
 
-def test_a_folder_that_is_there_is_told_before_the_first_step(stage2: FinetuneOptions, tmp_path: Path) -> None:
+def test_an_existing_folder_is_reported_before_the_first_step(stage2: FinetuneOptions, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="already exists"):
         finetune(replace(stage2, run_path=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -239,6 +237,6 @@ def test_a_projector_of_another_base_is_refused(
         ask(AskOptions(words=("Hi",), model=other, adapter_path=stage1.adapter_path))
 
 
-def test_a_projector_cannot_be_both_drawn_and_given(stage1: PretrainOptions, tmp_path: Path) -> None:
+def test_a_projector_cannot_be_both_new_and_given(stage1: PretrainOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         pretrain(replace(stage1, projector=stage1.adapter_path, adapter_path=tmp_path))

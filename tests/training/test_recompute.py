@@ -29,20 +29,20 @@ def gradients(model: Llava, run_block: BlockRunner) -> tuple[mx.array, Arrays, i
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_are_the_same_bits_dropout_among_them(dropout: float) -> None:
     model = adapted(tiny(), replace(LORA, dropout=dropout))
-    kept, again = gradients(model, forward), gradients(model, recompute_block)
-    assert float(kept[0]) == float(again[0])
-    assert kept[1].keys() == again[1].keys()
-    assert all(mx.array_equal(kept[1][name], again[1][name]) for name in kept[1])
-    assert kept[2] == again[2]
+    stored, recomputed = gradients(model, forward), gradients(model, recompute_block)
+    assert float(stored[0]) == float(recomputed[0])
+    assert stored[1].keys() == recomputed[1].keys()
+    assert all(mx.array_equal(stored[1][name], recomputed[1][name]) for name in stored[1])
+    assert stored[2] == recomputed[2]
 
 
 def test_a_window_and_whole_layers_have_the_same_gradients_too() -> None:
     model = tiny("mistral, window 8")
     train_only(model, "projector", "language_model")
     one = batch(*lessons("mistral, window 8"), case="mistral, window 8")
-    _, _, kept = loss_and_gradients(model, one)
-    _, _, again = loss_and_gradients(model, one, recompute_block)
-    assert all(mx.array_equal(kept[name], again[name]) for name in kept)
+    _, _, stored = loss_and_gradients(model, one)
+    _, _, recomputed = loss_and_gradients(model, one, recompute_block)
+    assert all(mx.array_equal(stored[name], recomputed[name]) for name in stored)
 
 
 def peak(llama: Llama, run_block: BlockRunner) -> int:
@@ -60,8 +60,10 @@ def test_twelve_blocks_take_less_than_a_third_of_the_memory() -> None:
     llama.freeze()
     llama.train()
     mx.eval(llama.parameters())
-    kept = peak(llama, forward)
-    assert peak(llama, recompute_block) < kept / 3  # a block and its gradient at a time, and the states between blocks
+    stored = peak(llama, forward)
+    assert (
+        peak(llama, recompute_block) < stored / 3
+    )  # a block and its gradient at a time, and the states between blocks
 
 
 def test_hidden_states_are_the_same_bits() -> None:

@@ -87,13 +87,13 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_the_loss_falls_and_every_step_is_recorded(undisturbed: Path) -> None:
-    told = metrics(undisturbed)
-    assert [row["step"] for row in told] == [*range(1, 10)]
-    assert told[-1]["loss"] < told[0]["loss"] / 2
-    assert all(row["answer_tokens"] > 0 for row in told)
+    rows = metrics(undisturbed)
+    assert [row["step"] for row in rows] == [*range(1, 10)]
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert all(row["answer_tokens"] > 0 for row in rows)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     options: LoraOptions, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(options, adapter_path=tmp_path)
@@ -128,7 +128,7 @@ def test_a_damaged_snapshot_is_passed_over(options: LoraOptions, undisturbed: Pa
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"rank": 8}, {"as_written": True}])
-def test_a_run_with_other_options_does_not_go_on(
+def test_a_run_does_not_resume_with_other_options(
     options: LoraOptions, undisturbed: Path, change: dict[str, Any]
 ) -> None:
     (name,) = change
@@ -136,30 +136,30 @@ def test_a_run_with_other_options_does_not_go_on(
         lora(replace(options, **change))
 
 
-def test_a_run_does_not_go_on_with_another_choice_of_records(options: LoraOptions, tmp_path: Path) -> None:
+def test_a_run_does_not_resume_with_another_choice_of_records(options: LoraOptions, tmp_path: Path) -> None:
     images = shutil.copytree(EXAMPLES, tmp_path / "images")
-    given = replace(options, images=images, leave_out=True, epochs=2, adapter_path=tmp_path / "run")
-    assert lora(given) == 0
+    changed = replace(options, images=images, leave_out=True, epochs=2, adapter_path=tmp_path / "run")
+    assert lora(changed) == 0
     (images / "one_shape.png").unlink()
     with pytest.raises(UsageError, match="another choice of records"):
-        lora(given)
+        lora(changed)
 
 
-def test_a_folder_with_valid_jsonl_tells_its_loss_and_trains_to_the_same_bits(
+def test_a_folder_with_valid_jsonl_reports_its_loss_and_trains_to_the_same_bits(
     options: LoraOptions, undisturbed: Path, tmp_path: Path
 ) -> None:
     rows = json.loads(options.data.read_text())
     for split, some in (("train", rows), ("valid", rows[:3])):
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-    given = replace(options, data=tmp_path, adapter_path=tmp_path / "run")
-    assert lora(given) == 0
-    assert result(given.adapter_path) == result(undisturbed)
-    told = [json.loads(line) for line in (given.adapter_path / "validation.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in told] == [*range(1, 10)]
-    tuned = open_model(str(options.model), adapter=given.adapter_path)
-    loss, count = answer_loss(tuned.model, read_examples(given, tuned, "valid").batch([0, 1, 2]))
-    assert told[-1]["loss"] == pytest.approx(loss.item() / count, rel=1e-6)  # float32 sums, of one batch or of three
-    assert told[-1]["loss"] < told[0]["loss"]
+    changed = replace(options, data=tmp_path, adapter_path=tmp_path / "run")
+    assert lora(changed) == 0
+    assert result(changed.adapter_path) == result(undisturbed)
+    rows = [json.loads(line) for line in (changed.adapter_path / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [*range(1, 10)]
+    tuned = open_model(str(options.model), adapter=changed.adapter_path)
+    loss, count = answer_loss(tuned.model, read_examples(changed, tuned, "valid").batch([0, 1, 2]))
+    assert rows[-1]["loss"] == pytest.approx(loss.item() / count, rel=1e-6)  # float32 sums, of one batch or of three
+    assert rows[-1]["loss"] < rows[0]["loss"]
 
 
 def test_a_folder_has_one_writer(options: LoraOptions, undisturbed: Path) -> None:
@@ -167,24 +167,24 @@ def test_a_folder_has_one_writer(options: LoraOptions, undisturbed: Path) -> Non
         lora(options)
 
 
-def test_adapters_answer_in_the_form_they_were_taught(
+def test_adapters_answer_as_they_were_trained(
     options: LoraOptions, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (str(EXAMPLES / "one_shape.png"), "What color is the circle?")
-    asked = AskOptions(words=words, model=options.model, adapter_path=undisturbed, decoding="training")
-    assert ask_program(asked) == 0
+    asking = AskOptions(words=words, model=options.model, adapter_path=undisturbed, decoding="training")
+    assert ask_program(asking) == 0
     assert capsys.readouterr().out.endswith(" circle\n")
-    assert ask_program(replace(asked, adapter_path=None)) == 0
+    assert ask_program(replace(asking, adapter_path=None)) == 0
     assert capsys.readouterr().out == answer_of("one_shape.png", words[1])["answer"] + "\n"
 
 
-def test_adapters_are_asked_as_they_were_trained(options: LoraOptions, tmp_path: Path) -> None:
+def test_adapters_bring_their_template_and_fit(options: LoraOptions, tmp_path: Path) -> None:
     changed = replace(options, adapter_path=tmp_path / "other", template="llava_v1", fit="pad", epochs=2)
     assert lora(changed) == 0
     fused = FuseOptions(model=str(options.model), adapter_path=tmp_path / "other", mlx_path=tmp_path / "fused")
     fuse(fused)
-    asked = open_model(str(options.model), adapter=tmp_path / "other").config
-    for config in (asked, load(tmp_path / "fused").config):
+    tuned = open_model(str(options.model), adapter=tmp_path / "other").config
+    for config in (tuned, load(tmp_path / "fused").config):
         assert (config.template, config.image.fit) == ("llava_v1", "pad")
     assert open_model(str(options.model)).config.template == "vicuna_v1"
 
@@ -193,8 +193,8 @@ def test_adapters_answer_a_file_of_questions(options: LoraOptions, undisturbed: 
     questions, answers = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     row = {"question_id": 1, "image": "one_shape.png", "text": "What color is the circle?"}
     questions.write_text(json.dumps(row))
-    asked = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, decoding="training")
-    assert ask_program(replace(asked, questions=questions, answers=answers)) == 0
+    asking = AskOptions(model=options.model, adapter_path=undisturbed, image_folder=EXAMPLES, decoding="training")
+    assert ask_program(replace(asking, questions=questions, answers=answers)) == 0
     assert json.loads(answers.read_text())["text"].endswith(" circle")
 
 
@@ -220,7 +220,7 @@ def small_model(converted: Callable[[Path], Path], tmp_path: Path) -> Path:
         ({"max_tokens": 50}, "the limit is 50"),
     ],
 )
-def test_wrong_input_is_told_before_the_first_step(
+def test_wrong_input_is_reported_before_the_first_step(
     options: LoraOptions, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(LlavaError, match=words):

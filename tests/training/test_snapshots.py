@@ -37,14 +37,14 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("room", [0, 1000, 150_000, 200_050])
 def test_a_full_disk_loses_nothing(tmp_path: Path, room: int) -> None:
     save(tmp_path, snapshot(1), RUN)
-    with files_of_at_most(room), pytest.raises(TrainingError, match="step 2 cannot be saved") as told:
+    with files_of_at_most(room), pytest.raises(TrainingError, match="step 2 cannot be saved") as raised:
         save(tmp_path, snapshot(2), RUN)
-    assert "earlier snapshots are untouched" in told.value.advice
+    assert "earlier snapshots are untouched" in raised.value.advice
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    kept = latest(tmp_path, RUN)
-    assert kept is not None
-    assert kept.progress == Progress(1, 0, 1)
-    assert mx.array_equal(kept.state["masters.weight"], snapshot(1).state["masters.weight"])
+    newest = latest(tmp_path, RUN)
+    assert newest is not None
+    assert newest.progress == Progress(1, 0, 1)
+    assert mx.array_equal(newest.state["masters.weight"], snapshot(1).state["masters.weight"])
     save(tmp_path, snapshot(2), RUN)
     assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000002"}
 
@@ -65,9 +65,9 @@ def test_a_disk_that_fails_while_it_is_synced_loses_nothing(
     monkeypatch.setattr(atomic, "sync", fail)
     with pytest.raises(TrainingError, match="No space left on device"):
         save(tmp_path, snapshot(2), RUN)
-    kept = latest(tmp_path, RUN)
-    assert kept is not None
-    assert kept.progress.step == (2 if times == 4 else 1)  # the last sync comes after the renaming
+    newest = latest(tmp_path, RUN)
+    assert newest is not None
+    assert newest.progress.step == (2 if times == 4 else 1)  # the last sync comes after the renaming
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_four_batches_of_one_equal_one_batch_of_four() -> None:
         np.testing.assert_allclose(weight, trainable(other)[name], rtol=0, atol=1e-5)  # sums in another order
 
 
-def test_a_mean_for_each_batch_is_there_for_llavas_own_runs() -> None:
+def test_per_batch_means_are_supported_as_in_llavas_own_runs() -> None:
     model, optimizer = start(*STAGE_2)
     batches = [batch(lessons()[0]), batch(*lessons()[1:])]
     (a, n, _), (b, m, _) = (loss_and_gradients(model, one) for one in batches)
@@ -67,7 +67,7 @@ def test_choosing_parts_switches_the_model_to_training() -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_stage_1_computes_no_gradient_for_vicuna() -> None:
+def test_stage_1_computes_no_gradient_for_the_language_model() -> None:
     model, optimizer = start("projector")
     _, _, gradients = loss_and_gradients(model, batch(*lessons()))
     assert gradients.keys() == optimizer.masters.keys() == {n for n in values(model) if n.startswith("projector.")}

@@ -131,7 +131,7 @@ def test_another_tower_or_preprocessing_has_another_fingerprint(embedded: Checkp
     assert tower_fingerprint(model, config) == before
 
 
-def test_a_changed_picture_has_another_key_and_a_missing_one_none(tmp_path: Path) -> None:
+def test_a_changed_image_has_another_key_and_a_missing_one_none(tmp_path: Path) -> None:
     files = FeatureFiles(tmp_path, "tower", (2, 3), "float32")
     image = tmp_path / "a.png"
     image.write_bytes(b"one")
