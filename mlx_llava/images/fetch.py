@@ -4,7 +4,7 @@ URLs are untrusted text. What is guaranteed:
 - Only public addresses are connected to: a host with a single private address is refused, the address that was checked
   is the one that is connected to, and each redirect is checked again.
 - Nothing identifying is sent: no cookies, no credentials, no headers besides HEADERS.
-- A request ends within `Limits.seconds` and reads at most `Limits.max_bytes`, whatever the server does.
+- A request ends within `FetchLimits.seconds` and reads at most `FetchLimits.max_bytes`, whatever the server does.
 - HTTPS certificates are verified; a redirect never leads from HTTPS to HTTP.
 """
 
@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from mlx_llava import __version__
 from mlx_llava.errors import ImageError, LlavaError, NetworkError
 from mlx_llava.images.pixels import open_image
-from mlx_llava.images.public_only import cut_off, dial, in_time, is_public, resolve
+from mlx_llava.images.public_only import dial, is_public, resolve, shut_down_at, with_timeout
 from mlx_llava.program.text import clean_line
 
 HEADERS = {"User-Agent": f"mlx-llava/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
@@ -32,7 +32,7 @@ _ADVICE = "Give the URL of an image on the public internet, or save it and give 
 
 
 @dataclass(frozen=True)
-class Limits:
+class FetchLimits:
     """Limits of one fetch."""
 
     seconds: float = 10.0
@@ -54,10 +54,10 @@ class FetchedImage:
     data: bytes
 
 
-LIMITS = Limits()
+LIMITS = FetchLimits()
 
 
-def fetch_image(url: str, limits: Limits = LIMITS) -> FetchedImage:
+def fetch_image(url: str, limits: FetchLimits = LIMITS) -> FetchedImage:
     """The image at a URL; ImageError if it is none or too large, NetworkError if it cannot or must not be fetched."""
     deadline = time.monotonic() + limits.seconds
     parts = _checked(url)
@@ -91,14 +91,14 @@ def _checked(url: str, base: str = "") -> SplitResult:
     return parts
 
 
-def _get(parts: SplitResult, limits: Limits, deadline: float) -> bytes | str:
+def _get(parts: SplitResult, limits: FetchLimits, deadline: float) -> bytes | str:
     """The body of the response, or the location of a redirect."""
     host, port = (parts.hostname or "").encode("idna").decode(), parts.port or PORTS[parts.scheme]
-    addresses = in_time(lambda: limits.resolve(host, port), deadline)
+    addresses = with_timeout(lambda: limits.resolve(host, port), deadline)
     if not addresses or not all(is_public(address, limits.local) for address in addresses):
         raise NetworkError(f"{_shown(parts)}: not on the public internet", _ADVICE)
     sock = dial(addresses, port, deadline)
-    with closing(sock), cut_off(sock, deadline):
+    with closing(sock), shut_down_at(sock, deadline):
         sock.settimeout(limits.seconds)
         stream = _tls().wrap_socket(sock, server_hostname=host) if parts.scheme == "https" else sock
         with closing(http.client.HTTPConnection(host, port)) as connection:
@@ -107,7 +107,9 @@ def _get(parts: SplitResult, limits: Limits, deadline: float) -> bytes | str:
             return _answer(connection.getresponse(), parts, limits, deadline)
 
 
-def _answer(response: http.client.HTTPResponse, parts: SplitResult, limits: Limits, deadline: float) -> bytes | str:
+def _answer(
+    response: http.client.HTTPResponse, parts: SplitResult, limits: FetchLimits, deadline: float
+) -> bytes | str:
     if response.status in MOVED and (location := response.headers.get("Location")):
         return location
     if response.status != 200:
@@ -136,7 +138,7 @@ def _tls() -> ssl.SSLContext:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _unreachable(parts: SplitResult, error: Exception, limits: Limits, deadline: float) -> LlavaError:
+def _unreachable(parts: SplitResult, error: Exception, limits: FetchLimits, deadline: float) -> LlavaError:
     """An error that says what kind of problem it is, and no more."""
     if time.monotonic() >= deadline or isinstance(error, TimeoutError):
         problem = f"took longer than {limits.seconds:g} s"

@@ -18,7 +18,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: embeds an IPv4 addres
 
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def is_public(address: str, local: frozenset[str]) -> bool:
@@ -34,16 +34,17 @@ def is_public(address: str, local: frozenset[str]) -> bool:
 
 def dial(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
     """Connect to the first address that answers; the time left is shared among the addresses."""
-    for number, address in enumerate(addresses, 1):
+    for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        timeout = seconds_left(deadline) / remaining
         try:
-            return socket.create_connection((address, port), timeout=left(deadline) / (len(addresses) - number + 1))
+            return socket.create_connection((address, port), timeout=timeout)
         except OSError:
-            if number == len(addresses):
+            if remaining == 1:
                 raise
     raise TimeoutError
 
 
-def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:
+def with_timeout(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]:
     """The result of a function without a timeout of its own; TimeoutError after the deadline."""
     done: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
 
@@ -55,7 +56,7 @@ def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        result = done.get(timeout=left(deadline))
+        result = done.get(timeout=seconds_left(deadline))
     except Empty:
         raise TimeoutError from None
     if isinstance(result, Exception):
@@ -64,7 +65,7 @@ def in_time(work: Callable[[], Sequence[str]], deadline: float) -> Sequence[str]
 
 
 @contextmanager
-def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
+def shut_down_at(sock: socket.socket, deadline: float) -> Iterator[None]:
     """Shut a connection down at the deadline, even if bytes keep trickling in."""
 
     def end() -> None:
@@ -72,7 +73,7 @@ def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
             handle.shutdown(socket.SHUT_RDWR)
 
     with closing(sock.dup()) as handle:  # TLS takes ownership of the other one
-        timer = threading.Timer(left(deadline), end)
+        timer = threading.Timer(seconds_left(deadline), end)
         timer.start()
         try:
             yield
@@ -81,7 +82,7 @@ def cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
             timer.join()
 
 
-def left(deadline: float) -> float:
+def seconds_left(deadline: float) -> float:
     """Seconds until the deadline; TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:

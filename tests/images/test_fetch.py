@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlx_llava.errors import ImageError, LlavaError, NetworkError
-from mlx_llava.images.fetch import Limits, fetch_image
+from mlx_llava.images.fetch import FetchLimits, fetch_image
 
-LOCAL = Limits(seconds=5.0, local=frozenset({"127.0.0.1"}))
+LOCAL = FetchLimits(seconds=5.0, local=frozenset({"127.0.0.1"}))
 
 
 def png() -> bytes:
@@ -156,7 +156,7 @@ def answers(*addresses: Sequence[str]) -> tuple[Callable[[str, int], Sequence[st
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     resolve, _ = answers(["8.8.8.8", "10.0.0.1"])
     with pytest.raises(NetworkError, match="not on the public internet"):
-        fetch_image("http://example.org/cat.png", Limits(resolve=resolve))
+        fetch_image("http://example.org/cat.png", FetchLimits(resolve=resolve))
 
 
 def test_the_checked_address_is_the_one_connected_to(server: str) -> None:
@@ -248,14 +248,14 @@ def test_urls_of_other_kinds_are_refused_without_a_lookup(url: str) -> None:
         raise AssertionError
 
     with pytest.raises(NetworkError) as raised:
-        fetch_image(url, Limits(resolve=resolve))
+        fetch_image(url, FetchLimits(resolve=resolve))
     assert "password" not in raised.value.problem.replace("or password", "")
 
 
 @given(st.text())
 def test_any_text_as_url_is_a_network_error(url: str) -> None:
     with pytest.raises(NetworkError):
-        fetch_image(f"http://{url}", Limits(resolve=lambda host, port: []))
+        fetch_image(f"http://{url}", FetchLimits(resolve=lambda host, port: []))
 
 
 def test_a_closed_port_cannot_be_reached(server: str) -> None:

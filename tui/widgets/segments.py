@@ -58,17 +58,17 @@ class Segments:
         return self._lines >= MIN_LINES and bool(_ITEM.match(line))
 
     def _end_line(self) -> None:
-        found = _FENCE.match(self._line.rstrip("\r\n"))
+        match = _FENCE.match(self._line.rstrip("\r\n"))
         if self._fence:
             opened = _FENCE.match(self._fence)
-            if found and opened and found[1].startswith(opened[1]) and not found[2].strip():
+            if match and opened and match[1].startswith(opened[1]) and not match[2].strip():
                 self._fence = ""
-        elif found and not (found[1][0] == "`" and "`" in found[2]):
+        elif match and not (match[1][0] == "`" and "`" in match[2]):
             self._fence, self._code = self._line, 0
         self._blank = not self._line.strip()
         self._line, self._lines, self._code = "", self._lines + 1, self._code + 1
 
 
 def _closing(fence: str) -> str:
-    found = _FENCE.match(fence.rstrip("\r\n"))
-    return f"{found[1]}\n" if found else ""
+    match = _FENCE.match(fence.rstrip("\r\n"))
+    return f"{match[1]}\n" if match else ""
