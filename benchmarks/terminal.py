@@ -83,7 +83,7 @@ async def streaming(name: str) -> tuple[str, ...]:
     async with running(ScriptedWorker(ANSWERS[name], pause=1 / RATE), size=(120, 40)) as driver:
         driver.app.chat.composer.prompt.insert("Go on.")
         await driver.pilot.press("enter")
-        await driver.until(lambda: driver.session.answering and driver.session.answering.began)
+        await driver.until(lambda: driver.session.answering and driver.session.answering.start)
         latencies: list[float] = []
         quiet = await share(asyncio.sleep(SECONDS / 2))
         typing = await share(type_on(driver.app.chat.composer.prompt, SECONDS / 4, latencies))

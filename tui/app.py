@@ -1,11 +1,10 @@
-"""The terminal chat on Textual: opens the chat screen, owns what belongs to the whole application."""
+"""The chat on Textual: the application around the chat screen."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from rich.traceback import Traceback
@@ -18,14 +17,14 @@ from textual.widgets import Input, TextArea
 from mlx_llava.engine.messages import Load
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
-from mlx_llava.tui.images.eyes import with_fit
 from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
-from mlx_llava.tui.models.catalog import StartingModel, sample
 from mlx_llava.tui.screens.chat import ChatScreen
+from mlx_llava.tui.session import dialogs
+from mlx_llava.tui.session.commands.command import Command
 from mlx_llava.tui.session.session import Opening, Session
 
-LOST = 129  # the exit code where the terminal is gone: 128 and SIGHUP
-PAINTED = 0.03  # seconds after which the first frame has left; importing MLX would hold it up
+HUNG_UP = 129  # exit code when the terminal is gone: 128 and SIGHUP
+PAINTED = 0.03  # seconds until the first frame is out; importing MLX would delay it
 DARK = Theme(
     name="llava-dark",
     primary="#7aa2f7",
@@ -54,6 +53,14 @@ LIGHT = Theme(
     panel="#e7e7e1",
     dark=False,
 )
+BY_KEY: Mapping[str, dialogs.Dialog] = {
+    "files": dialogs.Files(),
+    "help": dialogs.Help(),
+    "history": dialogs.History(),
+    "eyes": dialogs.Eyes(),
+    "settings": dialogs.Settings(),
+    "models": dialogs.Models(),
+}
 
 
 class ChatApp(App[int]):
@@ -67,13 +74,13 @@ class ChatApp(App[int]):
         Binding("ctrl+o", "open('files')", "Attach a picture"),
         Binding("f1", "open('help')", "Help"),
         Binding("f2", "open('history')", "Chats"),
-        Binding("f3", "open('eyes')", "Through the model's eyes"),
+        Binding("f3", "open('eyes')", "What the model sees"),
         Binding("f4", "open('settings')", "Settings"),
         Binding("f5", "open('models')", "Models"),
     ]
 
     def __init__(self, session: Session, opening: Opening, terminal: TerminalReply | None = None) -> None:
-        """Show a session, and begin as `opening` says; `terminal` is what the terminal told of itself."""
+        """Show a session, starting with `opening`; `terminal` holds the terminal's answers to queries."""
         super().__init__()
         self.terminal = terminal or TerminalReply()
         self._kitty: Kitty | None = None
@@ -84,7 +91,7 @@ class ChatApp(App[int]):
         self.register_theme(LIGHT)
 
     async def on_mount(self) -> None:
-        """Show first, then load."""
+        """Show the first frame, then load the model."""
         await self.push_screen(self.chat)
         if self.terminal.placeholders and self.console.color_system == "truecolor" and not os.environ.get("NO_COLOR"):
             self.use_kitty(Kitty(self._write))
@@ -93,16 +100,16 @@ class ChatApp(App[int]):
         if not self.is_headless:
             self.set_interval(1, self._leave_lost_terminal)
         loop = asyncio.get_running_loop()
-        self.session.engine.notify = waker(loop, self.chat.wake)
+        self.session.engine.notify(waker(loop, self.chat.pump.wake))
         self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
 
     def use_kitty(self, kitty: Kitty) -> None:
-        """Have the terminal draw pictures."""
+        """Let the terminal draw images."""
         self._kitty = kitty
 
     @property
     def kitty(self) -> Kitty | None:
-        """The terminal as a drawer of fine pictures, where it is one and that is wanted."""
+        """The terminal, if it draws images and the settings allow it."""
         return self._kitty if self.session.settings.images == "auto" else None
 
     def _write(self, text: str) -> None:
@@ -110,48 +117,22 @@ class ChatApp(App[int]):
             self._driver.write(text)
 
     def on_unmount(self) -> None:
-        """Take all pictures back from the terminal."""
+        """Delete all images from the terminal."""
         if self._kitty:
             self._kitty.close()
 
     def _begin(self) -> None:
-        self.session.start()
-        opening = self.opening
-        load = opening.load or Load()  # the small model is there while one is chosen
-        self.session.load(load.model, load.adapter, load.revision)
-        self.chat.begin(opening)
+        self.session.engine.start()
+        self.session.load(self.opening.load or Load())  # the bundled model works while the user chooses
+        self.chat.begin(self.opening)
         if self.terminal.rest:
-            self.chat.composer.prompt.insert(clean_line(self.terminal.rest))
-        if opening.load is None:
-            self.open("models")
+            self.type_text(clean_line(self.terminal.rest))
+        if self.opening.load is None:
+            self.action_open("models")
 
-    def attach(self, image: Path | None, otherwise: str = "") -> None:
-        """Put a picture that was chosen beside the next question; where none was, type something else."""
-        if image is not None:
-            self.chat.composer.attach([image])
-        elif otherwise:
-            self.chat.composer.prompt.insert(otherwise)
-
-    def go_on(self, key: int | None) -> None:
-        """Go on in a chat that was chosen."""
-        self.session.record.see_title()  # it may have been given another
-        self.chat.refresh_state()
-        if key is not None:
-            self.chat.action_command(f"/open {key}")
-
-    def begin_with(self, chosen: StartingModel | None) -> None:
-        """Take the model that was chosen on the first screen, and remember it."""
-        if chosen is None:
-            return
-        if chosen.model:
-            self.session.load(chosen.model)
-            self.session.to_remember = self.session.loading
-            return
-        self.session.set("model", "embedded")
-        if not (self.session.images() or self.opening.images):
-            image, question = sample()
-            self.chat.composer.attach([image])
-            self.chat.composer.fill(question)
+    def action_open(self, name: str) -> None:
+        """Open the dialog of a key."""
+        self.chat.open(BY_KEY[name])
 
     def type_text(self, text: str) -> None:
         """Insert text into the prompt."""
@@ -161,89 +142,18 @@ class ChatApp(App[int]):
         """Run a slash command in the chat."""
         self.chat.action_command(line)
 
-    def open(self, name: str) -> None:
-        """Open a screen by its name; its code is loaded now."""
-        session = self.session
-        match name:
-            case "models":
-                from mlx_llava.tui.screens.welcome import Welcome
-
-                self.push_screen(Welcome(), self.begin_with)
-            case "history":
-                from mlx_llava.tui.screens.history import HistoryScreen
-
-                self.push_screen(HistoryScreen(session.record.history, session.record.chat), self.go_on)
-            case "settings":
-                from mlx_llava.tui.screens.settings import SettingsScreen
-
-                self.push_screen(SettingsScreen(session), lambda _: self.chat.composer.count_soon())
-            case "files" | "@":
-                from mlx_llava.tui.screens.files import FilesScreen
-
-                self.push_screen(FilesScreen(Path.cwd()), partial(self.attach, otherwise=name.removeprefix("files")))
-            case "help":
-                from mlx_llava.tui.screens.help import HelpScreen
-
-                self.push_screen(HelpScreen())
-            case _:
-                self._open_about(name)
-
-    def _open_about(self, name: str) -> None:
-        """Open a screen about what is in the chat."""
-        session = self.session
-        what, _, argument = name.partition(" ")
-        match what:
-            case "eyes":
-                self._open_eyes()
-            case "compare" if session.comparison:
-                from mlx_llava.tui.screens.compare import CompareScreen
-
-                self.push_screen(CompareScreen(session.comparison), lambda _: session.stop())
-            case "cover":
-                self._open_cover(int(argument))
-            case "look":
-                from mlx_llava.tui.screens.attention import AttentionScreen
-
-                self.push_screen(AttentionScreen(session, int(argument or 1) - 1))
-            case "tokens":
-                from mlx_llava.tui.screens.tokens import TokensScreen
-
-                answer = session.noted
-                self.push_screen(TokensScreen(answer), partial(self.chat.go_on_instead, answer))
-
-    def _open_cover(self, number: int) -> None:
-        from mlx_llava.tui.screens.cover import CoverScreen
-
-        shown, model = self.session.image(number), self.session.model
-        if model is not None:
-            facts = with_fit(model, self.session.settings.fit)
-            self.push_screen(CoverScreen(shown, facts), partial(self.chat.cover_and_ask, shown, facts))
-
-    def _open_eyes(self) -> None:
-        from mlx_llava.tui.screens.eyes import EyesScreen
-
-        images, model = self.session.images(), self.session.model
-        if model is None or not images:
-            self.notify("There is no picture yet." if model else "The model is not there yet.")
-        else:
-            self.push_screen(EyesScreen(self.session, model, images))
-
-    def action_open(self, name: str) -> None:
-        """Open a screen by its name, for a key."""
-        self.open(name)
-
     def _fatal_error(self) -> None:
-        """Leave after a mistake of ours; without the values of variables, which may be private."""
+        """Exit on an unhandled exception. The traceback leaves out local variables, which may be private."""
         self._exit_renderables.append(Traceback(show_locals=False))
         self._close_messages_no_wait()
 
     def _leave_lost_terminal(self) -> None:
-        """Leave where the terminal is gone: Textual would read its end for ever."""
+        """Exit if the terminal is gone; Textual would read its end of file forever."""
         if not os.isatty(0):
-            self.exit(LOST)
+            self.exit(HUNG_UP)
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: copy what is selected, else stop, or leave."""
+        """Ctrl+C: copy the selection, or stop, or leave."""
         focused = self.focused
         if isinstance(focused, TextArea | Input) and focused.selected_text:
             self.copy_out(focused.selected_text)
@@ -255,17 +165,24 @@ class ChatApp(App[int]):
             self.chat.interrupt()
 
     def copy_out(self, text: str) -> None:
-        """Put text on the clipboard, by the system's program where there is one, else through the terminal."""
+        """Copy text with the system's clipboard program, or else through the terminal."""
         if not copy(text):
             self.copy_to_clipboard(text)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the palette offers: our commands first."""
-        from mlx_llava.tui.session.commands import TABLE
+        """List the slash commands in the command palette."""
+        from mlx_llava.tui.session.commands.table import TABLE
 
         for command in TABLE if screen is self.chat else ():
-            yield SystemCommand(f"/{command.name}", command.what, palette(self.chat, command.name, command.usage))
+            yield SystemCommand(f"/{command.name}", command.what, partial(self._run_or_fill, command))
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+    def _run_or_fill(self, command: Command) -> None:
+        """Run a command from the palette, or put it into the prompt if it needs an argument."""
+        if "N" in command.usage.split() or any(word in command.usage for word in ("PATH", "WORDS", "MODEL")):
+            self.chat.composer.fill(f"/{command.name} ")
+        else:
+            self.run_command(f"/{command.name}")
 
     def watch_theme(self, theme: str) -> None:
         """Remember the theme."""
@@ -273,32 +190,20 @@ class ChatApp(App[int]):
             self.session.set("theme", theme)
 
 
-def palette(chat: ChatScreen, name: str, usage: str) -> Callable[[], None]:
-    """What the palette does for a command: run it, or let its words be typed."""
-    if "N" in usage.split() or any(word in usage for word in ("PATH", "WORDS", "MODEL")):
-        return lambda: chat.composer.fill(f"/{name} ")
-    return lambda: run_command(chat, name)
-
-
-def run_command(chat: ChatScreen, name: str) -> None:
-    """Carry out a command without words."""
-    chat.action_command(f"/{name}")
-
-
 def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable[[], None]:
-    """A function that another thread may call to wake the screen."""
+    """Return a function that wakes the screen from another thread."""
 
     def notify() -> None:
         try:
             loop.call_soon_threadsafe(wake)
-        except RuntimeError:  # the loop is closed: nobody looks any more
+        except RuntimeError:  # the loop is closed: the screen is gone
             return
 
     return notify
 
 
-def told() -> TerminalReply:
-    """What the terminal tells of itself; nothing where there is none."""
+def terminal_reply() -> TerminalReply:
+    """Ask the terminal what it can do; empty if there is none."""
     if multiplexed(os.environ):
         return TerminalReply()
     try:
@@ -312,12 +217,12 @@ def told() -> TerminalReply:
 
 
 def run(session: Session, opening: Opening) -> int:
-    """Show the application until it is left; the exit code."""
-    app = ChatApp(session, opening, told())
+    """Run the application; returns the exit code."""
+    app = ChatApp(session, opening, terminal_reply())
     try:
         code = app.run()
     finally:
         ended = session.close()
     if not ended:
-        print("the model is still busy; leaving it", file=sys.stderr)
+        print("the model is still busy; exiting without waiting for it", file=sys.stderr)
     return code or app.return_code or 0

@@ -22,17 +22,17 @@ from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings
 from mlx_llava.tui.session.settings_file import read_settings, write_settings
 
-PLAIN = "MLX_LLAVA_PLAIN"  # set to 1: always plain
+PLAIN = "MLX_LLAVA_PLAIN"  # 1 means always
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """Chat about pictures in the terminal: `mlx-llava chat photo.jpg`."""
+    """Chat about images in the terminal: `mlx-llava chat photo.jpg`."""
 
-    words: Annotated[Positional[tuple[str, ...]], optional("PICTURE ...")] = ()
-    """Pictures for the first question."""
+    words: Annotated[Positional[tuple[str, ...]], optional("IMAGE ...")] = ()
+    """Images for the first question."""
     model: Annotated[str | None, optional("MODEL", "-m")] = None
-    """Converted folder, or a repository that holds one; `embedded` is the small model of this package."""
+    """Converted folder, or a Hugging Face repository with one; `embedded` is the bundled model."""
     adapter_path: Annotated[Path | None, optional("FOLDER")] = None
     """Adapters that `mlx-llava lora` trained on this model."""
     revision: Annotated[str | None, optional("REVISION")] = None
@@ -40,13 +40,13 @@ class ChatOptions:
     prompt: Annotated[str | None, optional("TEXT", "-p")] = None
     """Ask this first."""
     last: Annotated[bool, arg(name="continue", aliases=["-c"])] = False
-    """Go on in the chat that was used last."""
+    """Continue the last chat."""
     session: Annotated[int | None, optional("N")] = None
-    """Go on in chat N of the history."""
+    """Continue chat N of the history."""
     incognito: bool = False
-    """Keep nothing of this chat."""
+    """Do not save this chat."""
     plain: bool = False
-    """Lines of text alone: no full screen, nothing that moves. So it is too without a terminal."""
+    """Plain lines instead of a full screen; the default without a terminal."""
 
 
 def main() -> None:
@@ -55,11 +55,11 @@ def main() -> None:
 
 
 def chat(options: ChatOptions) -> int:
-    """Chat; the exit code."""
+    """Chat; returns the exit code."""
     if options.revision and not options.model:
         raise UsageError("--revision without --model", "Name the repository with --model.")
     if options.last and options.session is not None:
-        raise UsageError("--continue and --session exclude each other", "Leave one out.")
+        raise UsageError("--continue and --session exclude each other", "Leave out one.")
     session = new_session(options)
     opening = Opening(
         load=first_load(options, session.settings),
@@ -77,32 +77,32 @@ def chat(options: ChatOptions) -> int:
 
 
 def plain(options: ChatOptions, settings: Settings) -> bool:
-    """Whether to keep to lines of text."""
+    """Whether to use plain lines."""
     dumb = settings.screen_reader or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get(PLAIN) == "1"
     return options.plain or dumb or not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty())
 
 
 def new_session(options: ChatOptions) -> Session:
-    """A session with an engine of its own, whose thread is not yet started."""
-    kept = read_settings(config_folder())
-    incognito = options.incognito or kept.settings.incognito
+    """Return a session whose engine is not started yet."""
+    file = read_settings(config_folder())
+    incognito = options.incognito or file.settings.incognito
     record = Record(History(None if incognito else data_folder()))
-    record.trouble += kept.notices
-    return Session(make_engine, kept.settings, record, partial(write_settings, config_folder()))
+    record.trouble += file.notices
+    return Session(make_engine, file.settings, record, partial(write_settings, config_folder()))
 
 
 def first_chat(options: ChatOptions, session: Session) -> int | None:
-    """The chat of the history to go on in, if any."""
+    """Return the saved chat to continue, if any."""
     if not options.last:
         return options.session
     info = session.record.history.last()
     if info is None:
-        raise UsageError("there is no chat to continue", "Leave --continue out.")
+        raise UsageError("there is no chat to continue", "Leave out --continue.")
     return info.key
 
 
 def make_engine() -> Engine:
-    """The engine with the real model; MLX is imported on its thread."""
+    """Return the engine; its thread imports MLX."""
 
     def make_worker() -> Worker:
         from mlx_llava.engine.worker import ModelWorker
@@ -113,7 +113,7 @@ def make_engine() -> Engine:
 
 
 def first_load(options: ChatOptions, settings: Settings) -> Load | None:
-    """The model to begin with; None where nobody has chosen one yet."""
+    """Return the model to start with; None if the user has not chosen one yet."""
     adapter = str(options.adapter_path) if options.adapter_path else None
     if options.model == EMBEDDED:
         return Load(None, adapter)

@@ -1,6 +1,6 @@
-"""The chat as lines of text: for screen readers, pipes and terminals that can do no more.
+"""The chat as plain lines, for screen readers, pipes and simple terminals.
 
-Answers go to stdout, everything else to stderr. Nothing moves, nothing is drawn, nothing is overwritten.
+Answers go to stdout, everything else to stderr. Nothing moves and nothing is overwritten.
 """
 
 import contextlib
@@ -25,95 +25,97 @@ from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.dropped import dropped
-from mlx_llava.tui.session import attention, commands, figures
+from mlx_llava.tui.session import commands, dialogs, figures
+from mlx_llava.tui.session.attention import AttentionEvent
+from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
 from mlx_llava.tui.session.session import Opening, Session
 
-LOOK = 1.0  # seconds between two looks when nothing wakes us
-FENCE = '"""'  # begins and ends a question of several lines
+WAIT = 1.0  # seconds between two looks at the engine if nothing wakes us
+FENCE = '"""'  # around a question of several lines
 
 
 class Talk:
-    """One chat in lines; `interactive` where a person types."""
+    """One chat in lines; `interactive` at a terminal."""
 
     def __init__(self, session: Session, interactive: bool) -> None:
         self.session = session
         self.interactive = interactive
         self.code = 0
         self._woken = threading.Event()
-        session.engine.notify = self._woken.set
+        session.engine.notify(self._woken.set)
 
     def line(self, line: str) -> bool:
-        """Carry out a line that was typed; whether to go on."""
+        """Handle a typed line; returns False to quit."""
         try:
             if commands.is_command(line):
                 return self._command(line)
-            found = dropped(line)
-            if found.paths or found.urls:
-                self.attach(found.paths, found.urls)
+            drop = dropped(line)
+            if drop.paths or drop.urls:
+                self.attach(drop.paths, drop.urls)
             elif line.strip():
                 self.ask(line.strip())
         except LlavaError as error:
-            self.tell(error.problem, error.advice)
+            self.report(error.problem, error.advice)
         return True
 
     def ask(self, question: str) -> None:
-        """Ask, or ask anew what is being edited, and print the answer."""
-        edited = self.session.editing
+        """Ask, or finish an edit, and print the answer."""
+        edited = self.session.draft.editing
         if edited and edited.role == "assistant":
             self.session.correct(edited, question)
-            self.session.edit(None)
+            self.session.draft.edit(None)
         else:
             self.session.ask(question)
         self.listen()
 
-    def attach(self, paths: Sequence[Path], urls: Sequence[str] = (), *, pasted: bool = False) -> None:
-        """Put pictures beside the next question, also that on the clipboard."""
-        for image in (*map(from_file, paths), *map(from_url, urls), *([from_clipboard()] if pasted else [])):
-            self.session.attach(image)
+    def attach(self, paths: Sequence[Path], urls: Sequence[str] = (), *, clipboard: bool = False) -> None:
+        """Attach images to the next question."""
+        for image in (*map(from_file, paths), *map(from_url, urls), *([from_clipboard()] if clipboard else [])):
+            self.session.draft.attach(image)
             width, height = image.size
             number = len(self.session.images())
             self.say(f"picture {number}: {clean_line(image.name)}, {width} by {height}")
 
-    def look(self, token: int | None) -> None:
-        """Print where the last answer looked, or one of its tokens, in numbers."""
+    def map_attention(self, token: int | None) -> None:
+        """Print the attention of a token of the last answer, or of all, as digits."""
         from mlx_llava.tui.images.heat import number_lines
 
-        names = [shown.image.name for shown in attention.seen(self.session)[1]]
+        names = [image.image.name for image in self.session.attention_subject().images]
 
-        def told(event: attention.LookEvent) -> None:
+        def show(event: AttentionEvent) -> None:
             if isinstance(event, AttentionMapped):
                 self.say("\n".join(number_lines(event, names, token)))
 
-        attention.look(self.session, told)
+        self.session.map_attention(show)
 
     def open(self, key: int) -> None:
-        """Go on in a chat of the history, and print it."""
+        """Continue a saved chat, and print it."""
         self.session.resume(key, self.session.record.open(key))
         for node in self.session.conversation.path():
             self.say(f"{'question' if node.role == 'user' else 'answer'}: {node.text}")
 
     def listen(self) -> None:
-        """Print what the engine says until it has nothing more to do; Ctrl-C stops an answer."""
+        """Print events until the engine is idle; Ctrl-C stops an answer."""
         session = self.session
-        while session.answering or session.loading or session.counting or session.comparing or session.looking:
+        while session.engine.busy or session.comparing:
             try:
-                self._woken.wait(LOOK)
+                self._woken.wait(WAIT)
                 self._woken.clear()
-                for event in self.session.receive():
+                for event in session.receive():
                     self._show(event)
             except KeyboardInterrupt:
-                if not (session.answering or session.looking):
+                if not (session.answering or session.engine.attention):
                     raise
-                attention.look_away(session)
+                session.engine.cancel_attention()
                 session.stop()
-        for trouble in self.session.record.take_trouble():
+        for trouble in session.record.take_trouble():
             self.say(trouble)
 
     def say(self, text: str) -> None:
-        """Print a line that is no answer."""
+        """Print a line that is not part of an answer."""
         print(clean(text), file=sys.stderr, flush=True)
 
-    def tell(self, problem: str, advice: str) -> None:
+    def report(self, problem: str, advice: str) -> None:
         """Print an error."""
         self.code = 1
         self.say(f"error: {clean_line(problem, 400)}\n{clean_line(advice, 400)}")
@@ -134,38 +136,44 @@ class Talk:
             case Failed():
                 self._fail(event)
             case Crashed():
-                self.tell(f"the model's thread ended: {event.problem}", "/model starts it again.")
+                self.report(f"the engine crashed: {event.problem}", "/model starts it again.")
 
     def _fail(self, event: Failed) -> None:
         if isinstance(event.request, Load) and not self.interactive:
             raise ModelError(event.problem, event.advice)
-        self.tell(event.problem, event.advice)
+        self.report(event.problem, event.advice)
 
     def _command(self, line: str) -> bool:
         reply = commands.run(self.session, line)
-        if reply.copy is not None and not copy(reply.copy):
-            raise LlavaError("there is no program for the clipboard", "Install wl-clipboard or xclip.")
-        if reply.text:
-            self.say(reply.text)
-        self.attach(reply.attach, reply.fetched, pasted=reply.pasted)
-        if reply.opened is not None:
-            self.open(reply.opened)
-        if reply.screen and reply.screen.startswith("look"):
-            token = reply.screen.removeprefix("look").strip()
-            self.look(int(token) - 1 if token else None)
-        if reply.fill is not None:
-            self.session.edit(reply.edited)
-            self.say(f"it was: {reply.fill}\ntype it anew")
+        if reply:
+            self._carry_out(reply)
         self.listen()
-        return not reply.quit
+        return not isinstance(reply, Quit)
+
+    def _carry_out(self, reply: Reply) -> None:
+        match reply:
+            case Attach():
+                self.attach(reply.paths, reply.urls, clipboard=reply.clipboard)
+            case Copy():
+                if not copy(reply.text):
+                    raise LlavaError("there is no clipboard program", "Install wl-clipboard or xclip.")
+                self.say(reply.message)
+            case Edit():
+                self.session.draft.edit(reply.node)
+                self.say(f"it was: {reply.text}\ntype the new text")
+            case OpenChat():
+                self.open(reply.key)
+            case Open(dialog=dialogs.Attention(token=token)):
+                self.map_attention(token)
+            case Say() | Open() if reply.text:
+                self.say(reply.text)
 
 
 def talk(session: Session, opening: Opening) -> int:
-    """Chat until the input ends; the exit code."""
+    """Chat until the input ends; returns the exit code."""
     chat = Talk(session, sys.stdin.isatty())
-    session.start()
-    load = opening.load or Load()
-    session.load(load.model, load.adapter, load.revision)
+    session.engine.start()
+    session.load(opening.load or Load())
     try:
         chat.listen()
         if opening.chat is not None:
@@ -181,7 +189,7 @@ def talk(session: Session, opening: Opening) -> int:
 
 
 def lines(interactive: bool) -> Iterator[str]:
-    """What is typed: lines, or several between three quotes."""
+    """Yield typed lines; several between triple quotes count as one."""
     if interactive:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - makes input() editable
@@ -190,7 +198,7 @@ def lines(interactive: bool) -> Iterator[str]:
             line = input("> " if interactive else "")
             if line.strip().startswith(FENCE):
                 parts = [line.strip().removeprefix(FENCE)]
-                with contextlib.suppress(EOFError):  # what there is of it is asked
+                with contextlib.suppress(EOFError):  # the end of the input ends the question too
                     while not parts[-1].rstrip().endswith(FENCE):
                         parts.append(input())
                 line = "\n".join(parts).rstrip().removesuffix(FENCE)

@@ -37,10 +37,6 @@ class Window(Protocol):
         """Insert text into the prompt."""
         ...
 
-    def open(self, name: str) -> None:
-        """Open a dialog."""
-        ...
-
     def run_command(self, line: str) -> None:
         """Run a slash command in the chat."""
         ...

@@ -33,7 +33,17 @@ def test_through_pipes_answers_alone_reach_stdout_and_commands_work() -> None:
 
 
 def test_where_an_answer_looked_and_a_covered_picture_work_in_lines() -> None:
-    lines = [str(SCENE), COLOR, "/look", "/look 2", "/look 99", "/cover 1 0 0 50 100", '"""', "And the", "triangle?"]
+    lines = [
+        str(SCENE),
+        COLOR,
+        "/attention",
+        "/attention 2",
+        "/look 99",
+        "/cover 1 0 0 50 100",
+        '"""',
+        "And the",
+        "triangle?",
+    ]
     done = subprocess.run(CHAT, input="\n".join(lines), capture_output=True, text=True, check=False)
     told = done.stderr.splitlines()
     maps = [n for n, line in enumerate(told) if "of its attention is on this picture" in line]

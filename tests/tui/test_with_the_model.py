@@ -49,7 +49,7 @@ def test_a_person_asks_stops_asks_again_edits_and_comes_back(tmp_path: Path) -> 
             await driver.until(lambda: answers(driver) == [BLUE] and not driver.session.answering)
             await driver.pilot.press("alt+left")
             await driver.until(lambda: answers(driver) == SAID[:2])
-            await driver.until(lambda: driver.session.counted)
+            await driver.until(lambda: driver.session.engine.usage)
             return driver.session.record.chat or 0
 
     async def second(chat: int) -> None:
@@ -98,7 +98,7 @@ def test_without_a_terminal_answers_go_to_stdout_and_all_else_to_stderr(
 ) -> None:
     done = chat(str(SCENE), typed=f"{SQUARE}\n/again\n/stats\n")
     assert (done.returncode, done.stdout) == (0, f"{BLUE}\n{BLUE}\n")
-    assert "1 computed anew" in done.stderr
+    assert "1 computed" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     more = chat("--continue", typed=f'"""How many shapes\nare there?"""\n/history\n/export markdown {tmp_path}/x.md\n')
     assert f"question: {SQUARE}" in more.stderr

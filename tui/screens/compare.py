@@ -17,22 +17,21 @@ from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.comparison import Comparison
 from mlx_llava.tui.session.conversation import Node
 
-LOOK = 0.1  # seconds between two looks at the answers
-WORDS = 1000  # in an answer: comparing takes time with their square
+INTERVAL = 0.1  # seconds between two updates
+WORDS = 1000  # in an answer; comparing takes quadratic time
 
 
 class CompareScreen(ModalScreen[None]):
-    """Shows two answers as they come, and what they took; closing it stops what is not there yet."""
+    """Shows two answers as they grow, and what they took; closing it stops the rest."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "Close")]
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
         self.comparison = comparison
-        self._drawn: tuple[str, str, bool, str] | None = None
+        self._state: tuple[str, str, bool, str] | None = None
 
     def compose(self) -> Iterable[Widget]:
-        """The question, an answer on either side, what they took below them."""
         with Vertical(classes="dialog compare"):
             yield Static(
                 clean_line(self.comparison.left.parent.text if self.comparison.left.parent else "", 200),
@@ -49,21 +48,21 @@ class CompareScreen(ModalScreen[None]):
             yield Static("", markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Look again and again."""
-        self.set_interval(LOOK, self.draw)
+        """Update regularly."""
+        self.set_interval(INTERVAL, self.draw)
         self.draw()
 
     def draw(self) -> None:
-        """Show the answers as they are now."""
+        """Show the current answers."""
         comparison = self.comparison
         left, right = comparison.left, comparison.right
-        state = (left.text, right.text, bool(right.facts), comparison.told)
-        if state == self._drawn:
+        state = (left.text, right.text, bool(right.facts), comparison.status)
+        if state == self._state:
             return
-        self._drawn, ended = state, bool(right.facts)
+        self._state, ended = state, bool(right.facts)
         self._show("left", left, comparison.names[0], right.text if ended else left.text)
         self._show("right", right, comparison.names[1], left.text if ended else right.text)
-        self.query_one(".keys", Static).update(f"{comparison.told} · Esc close")
+        self.query_one(".keys", Static).update(f"{comparison.status} · Esc close")
 
     def _show(self, side: str, answer: Node, name: str, other: str) -> None:
         facts = answer.facts
@@ -74,7 +73,7 @@ class CompareScreen(ModalScreen[None]):
 
 
 def marked(text: str, other: str) -> Content:
-    """A text whose words are marked where another has different ones; long texts are left as they are."""
+    """Mark the words that another text does not have; long texts stay unmarked."""
     ours, theirs = (re.findall(r"\s*\S+\s*", words) for words in (text, other))
     if text == other or max(len(ours), len(theirs)) > WORDS:
         return Content(text)

@@ -1,4 +1,4 @@
-"""Mark a part of a picture, to cover it and ask again."""
+"""Mark part of an image, to cover it and ask again."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from mlx_llava.engine.messages import ModelFacts
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
 from mlx_llava.tui.images.cover import Patches, fill, neutral
-from mlx_llava.tui.session.conversation import Numbered
+from mlx_llava.tui.session.conversation import NumberedImage
 from mlx_llava.tui.widgets.image_view import ImageView
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class CoverScreen(ModalScreen[Patches | None]):
-    """Returns the patches that are to be covered."""
+    """Returns the patches to cover."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Close"),
@@ -44,9 +44,9 @@ class CoverScreen(ModalScreen[Patches | None]):
         Binding("enter", "cover", "Cover and ask again"),
     ]
 
-    def __init__(self, shown: Numbered, model: ModelFacts) -> None:
+    def __init__(self, image: NumberedImage, model: ModelFacts) -> None:
         super().__init__()
-        self.shown = shown
+        self.image = image
         self.model = model
         middle, reach = model.patches // 2, max(model.patches // 6, 1)
         self.patches = Patches(model.patches, *[middle - reach] * 2, *[middle + reach] * 2)
@@ -54,26 +54,25 @@ class CoverScreen(ModalScreen[Patches | None]):
         self._corner: tuple[int, int] | None = None
 
     def compose(self) -> Iterable[Widget]:
-        """The picture as the model sees it."""
-        name = clean_line(self.shown.image.name, 50)
+        name = clean_line(self.image.image.name, 50)
         with Vertical(classes="dialog eyes"):
-            yield Static(f"Picture {self.shown.number}: {name}", markup=False, classes="heading")
-            yield ImageView(self.shown.image.preview)
+            yield Static(f"Picture {self.image.number}: {name}", markup=False, classes="heading")
+            yield ImageView(self.image.image.preview)
             keys = "arrows, Shift+arrows or mouse · Enter cover, ask again · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Make the square."""
-        self.begin()
+        """Show the image once it is ready."""
+        self.prepare()
 
     @work
-    async def begin(self) -> None:
-        """Make the square on a thread, then show it."""
-        self._square = await asyncio.to_thread(eyes.square, self.shown.image.preview, self.model, None)
+    async def prepare(self) -> None:
+        """Compute what the model sees, on a thread, and show it."""
+        self._square = await asyncio.to_thread(eyes.square, self.image.image.preview, self.model, None)
         self.draw()
 
     def draw(self) -> None:
-        """Show what would be covered."""
+        """Show the covered image."""
         if self._square is not None:
             pil_image = self._square.copy()
             fill(pil_image, self.patches.box(pil_image.size, "pad"), neutral(self.model.mean))
@@ -85,21 +84,21 @@ class CoverScreen(ModalScreen[Patches | None]):
         self.draw()
 
     def action_grow(self, down: int, right: int) -> None:
-        """Change its size."""
+        """Resize the rectangle."""
         self.patches = self.patches.grown(down, right)
         self.draw()
 
     def on_mouse_down(self, event: MouseDown) -> None:
-        """Begin a rectangle."""
+        """Start a rectangle."""
         self._corner = self._patch(event)
-        self._reach(event)
+        self._drag(event)
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        """Draw it up."""
-        self._reach(event)
+        """Drag its other corner."""
+        self._drag(event)
 
     def on_mouse_up(self, _: MouseUp) -> None:
-        """Leave it."""
+        """End dragging."""
         self._corner = None
 
     def _patch(self, event: MouseEvent) -> tuple[int, int] | None:
@@ -107,11 +106,11 @@ class CoverScreen(ModalScreen[Patches | None]):
         x, y = event.screen_x - view.content_region.x, event.screen_y - view.content_region.y
         return view.patch_at(int(x), int(y), self.model.patches)
 
-    def _reach(self, event: MouseEvent) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         if self._corner and (patch := self._patch(event)):
             self.patches = Patches.between(self.model.patches, self._corner, patch)
             self.draw()
 
     def action_cover(self) -> None:
-        """Take it."""
+        """Close, and cover the rectangle."""
         self.dismiss(self.patches)

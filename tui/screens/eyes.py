@@ -1,4 +1,4 @@
-"""Through the model's eyes: a picture as it is, as a square, as patches."""
+"""What the model sees: the original image, the square, and its patches."""
 
 import asyncio
 from collections.abc import Iterable
@@ -14,37 +14,36 @@ from textual.widgets import Static
 from mlx_llava.engine.messages import ModelFacts
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
-from mlx_llava.tui.session.conversation import Numbered
+from mlx_llava.tui.session.conversation import NumberedImage
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.widgets.image_view import ImageView
 from mlx_llava.tui.window import window
 
 
 class EyesScreen(ModalScreen[None]):
-    """Shows the pictures of a chat one after the other."""
+    """Shows the images of a chat one at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f3,q", "dismiss", "Close"),
-        Binding("left", "step(-1)", "Picture before"),
+        Binding("left", "step(-1)", "Previous picture"),
         Binding("right", "step(1)", "Next picture"),
         Binding("f", "fit", "Crop or pad"),
-        Binding("c", "cover", "Cover a part and ask again"),
+        Binding("c", "cover", "Cover part of it and ask again"),
     ]
 
-    def __init__(self, session: Session, model: ModelFacts, images: list[Numbered]) -> None:
+    def __init__(self, session: Session, model: ModelFacts, images: list[NumberedImage]) -> None:
         super().__init__()
         self.session = session
         self.model = eyes.with_fit(model, session.settings.fit)
         self.images = images
-        self.at = len(images) - 1
+        self.index = len(images) - 1
 
     def compose(self) -> Iterable[Widget]:
-        """Three views side by side, what they show above and below each."""
-        first = self.images[self.at].image.preview
+        first = self.images[self.index].image.preview
         with Vertical(classes="dialog eyes"):
             yield Static("", markup=False, classes="heading")
             with Horizontal(classes="views"):
-                for name in ("as it is", "as a square", "as patches"):
+                for name in ("original", "square", "patches"):
                     with Vertical():
                         yield Static(name, markup=False, classes="name")
                         yield ImageView(first)
@@ -53,49 +52,49 @@ class EyesScreen(ModalScreen[None]):
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Show the last picture."""
+        """Show the last image."""
         self.draw()
 
     @work(exclusive=True)
     async def draw(self) -> None:
-        """Make the square on a thread, then show all three."""
-        shown = self.images[self.at]
-        image, model = shown.image, self.model
-        seen = await asyncio.to_thread(eyes.square, image.preview, model, None)
-        name = f"Picture {shown.number} of {len(self.images)}: {clean_line(image.name, 50)}"
-        self.query_one(".heading", Static).update(name if shown.on else f"{name} (off)")
+        """Compute the square on a thread, then show all three views."""
+        numbered = self.images[self.index]
+        image, model = numbered.image, self.model
+        square = await asyncio.to_thread(eyes.square, image.preview, model, None)
+        name = f"Picture {numbered.number} of {len(self.images)}: {clean_line(image.name, 50)}"
+        self.query_one(".heading", Static).update(name if numbered.on else f"{name} (off)")
         views = list(self.query(ImageView))
         views[0].show(image.preview)
-        views[1].show(seen)
-        views[2].show(seen, model.patches)
+        views[1].show(square)
+        views[2].show(square, model.patches)
         facts = (
             f"{image.size[0]}×{image.size[1]} pixels",
             f"{model.fit}: {model.side}×{model.side}\n{eyes.loss(image.size, model.fit)}",
-            eyes.tokens(model, self._start(shown)),
+            eyes.tokens(model, self._start(numbered)),
         )
         for fact, text in zip(self.query(".facts"), facts, strict=True):
             if isinstance(fact, Static):
                 fact.update(text)
 
-    def _start(self, shown: Numbered) -> int | None:
-        """Where the picture's tokens begin, as far as the last count tells."""
+    def _start(self, numbered: NumberedImage) -> int | None:
+        """Return the position of the image's first token, if the last count has it."""
         on = [other for other in self.images if other.on]
-        counted = self.session.counted
-        if not shown.on or counted is None or len(counted.starts) != len(on):
+        usage = self.session.engine.usage
+        if not numbered.on or usage is None or len(usage.starts) != len(on):
             return None
-        return counted.starts[on.index(shown)]
+        return usage.starts[on.index(numbered)]
 
     def action_step(self, step: int) -> None:
-        """Show another picture."""
-        self.at = (self.at + step) % len(self.images)
+        """Show another image."""
+        self.index = (self.index + step) % len(self.images)
         self.draw()
 
     def action_cover(self) -> None:
-        """Go on to cover a part of this picture."""
+        """Cover part of this image."""
         self.dismiss(None)
-        window(self).run_command(f"/cover {self.images[self.at].number}")
+        window(self).run_command(f"/cover {self.images[self.index].number}")
 
     def action_fit(self) -> None:
-        """Show what the other way to make a square would do."""
+        """Show the effect of the other way to make a square."""
         self.model = eyes.with_fit(self.model, "pad" if self.model.fit == "crop" else "crop")
         self.draw()

@@ -1,4 +1,4 @@
-"""Choose a picture file, with a look at it."""
+"""Choose an image file, with a preview."""
 
 import asyncio
 import os
@@ -23,11 +23,11 @@ from mlx_llava.tui.images.dropped import IMAGES
 from mlx_llava.tui.widgets.image_view import ImageView
 
 MOST = 500  # entries in the list
-BELOW = 2  # rows that a picture leaves in its column: its border and its size
+BELOW = 2  # rows below the preview: its border and its size
 
 
 class FilesScreen(ModalScreen[Path | None]):
-    """Returns the picture that was chosen."""
+    """Returns the path of an image."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close"),
@@ -41,13 +41,12 @@ class FilesScreen(ModalScreen[Path | None]):
         self._entries: list[Path] = []
 
     def compose(self) -> Iterable[Widget]:
-        """A field for a part of the name, folders and pictures, a look at one."""
         with Vertical(classes="dialog files"):
             yield Static("", markup=False, classes="heading")
             yield Input(placeholder="Part of the name")
             with Horizontal(classes="views"):
                 yield OptionList(classes="close")
-                yield Vertical(id="look")
+                yield Vertical(id="preview")
             yield Static("↑ ↓ move · Enter choose · Esc close", markup=False, classes="keys")
 
     def on_mount(self) -> None:
@@ -57,56 +56,57 @@ class FilesScreen(ModalScreen[Path | None]):
         self.query_one(Input).focus()
 
     def fill(self, part: str = "") -> None:
-        """Show what is in the folder and has the part in its name."""
+        """List the folder's entries whose name contains `part`."""
         self.query_one(".heading", Static).update(clean_line(as_written(self.folder), 60))
         self._entries = entries(self.folder, part)
         options = self.query_one(OptionList)
         options.clear_options()
-        options.add_options([Option(Content(clean_line(self._shown(path), 60))) for path in self._entries])
-        above = int(self._entries[:1] == [self.folder.parent])  # entries before those of the folder
+        options.add_options([Option(Content(clean_line(self._label(path), 60))) for path in self._entries])
+        above = int(self._entries[:1] == [self.folder.parent])  # whether the parent folder comes first
         if len(self._entries) == above:
             options.add_option(Option("no pictures here", disabled=True))
         if self._entries:
             options.highlighted = min(above, len(self._entries) - 1)
 
-    def _shown(self, path: Path) -> str:
+    def _label(self, path: Path) -> str:
         if path == self.folder.parent:
             return "../"
         return f"{path.name}/" if is_folder(path) else path.name
 
     @property
-    def chosen(self) -> Path | None:
-        """What is highlighted."""
-        at = self.query_one(OptionList).highlighted
-        return self._entries[at] if at is not None and at < len(self._entries) else None
+    def highlighted(self) -> Path | None:
+        """The highlighted entry."""
+        index = self.query_one(OptionList).highlighted
+        return self._entries[index] if index is not None and index < len(self._entries) else None
 
     @on(Input.Changed)
     def narrow(self, event: Input.Changed) -> None:
-        """Show what fits."""
+        """List matching entries."""
         self.fill(event.value)
 
     @on(Input.Submitted)
     @on(OptionList.OptionSelected)
     def choose(self) -> None:
-        """Take the picture, or enter the folder."""
-        if self.chosen is None:
+        """Return the image, or enter the folder."""
+        path = self.highlighted
+        if path is None:
             return
-        if not is_folder(self.chosen):
-            self.dismiss(self.chosen)
+        if not is_folder(path):
+            self.dismiss(path)
             return
-        self.folder = self.chosen
+        self.folder = path
         self.query_one(Input).value = ""
         self.fill()
 
     @on(OptionList.OptionHighlighted)
-    def look_at_it(self) -> None:
-        """Show the picture that is highlighted."""
-        self.look()
+    def highlight(self) -> None:
+        """Preview the highlighted image."""
+        self.preview()
 
     @work(exclusive=True)
-    async def look(self) -> None:
-        """Read a picture on a thread and show it."""
-        place, path = self.query_one("#look", Vertical), self.chosen
+    async def preview(self) -> None:
+        """Read an image on a thread, and show it."""
+        place, path = self.query_one("#preview", Vertical), self.highlighted
         await place.remove_children()
         if path is None or is_folder(path):
             return
@@ -126,23 +126,23 @@ class FilesScreen(ModalScreen[Path | None]):
 
 
 def entries(folder: Path, part: str) -> list[Path]:
-    """The folder above, folders, and pictures whose name has a part; none where the folder cannot be read."""
+    """Return the parent, folders, and images whose name contains `part`; nothing from an unreadable folder."""
     try:
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:
         inside = []
     folders = sorted(path for path in inside if is_folder(path))
     images = sorted(path for path in inside if path.suffix.lower() in IMAGES and not is_folder(path))
-    found = [path for path in (*folders, *images) if part.lower() in path.name.lower()]
-    return [*([folder.parent] if not part and folder != folder.parent else []), *found][:MOST]
+    matches = [path for path in (*folders, *images) if part.lower() in path.name.lower()]
+    return [*([folder.parent] if not part and folder != folder.parent else []), *matches][:MOST]
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it can be entered."""
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where one may not look
+    """Whether a path is a folder."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises without permission
 
 
 def as_written(folder: Path) -> str:
-    """The folder as a person writes it: ~ stands for the home."""
+    """Return the folder with ~ for the home."""
     home = expanded("~")
     return str(Path("~", folder.relative_to(home)) if folder.is_relative_to(home) else folder)

@@ -1,4 +1,4 @@
-"""Keys and commands on one screen."""
+"""Help: keys and commands."""
 
 from collections.abc import Iterable
 from textwrap import fill
@@ -10,40 +10,39 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.session.commands import TABLE
+from mlx_llava.tui.session.commands.table import TABLE
 
 WIDTH = 70  # columns of a line
 KEYS = (
     ("Enter", "send"),
     ("Shift+Enter, Ctrl+J, \\ Enter", "new line"),
-    ("Esc", "stop the answer, leave editing"),
+    ("Esc", "stop the answer, cancel editing"),
     ("↑ in an empty prompt", "edit the last question"),
     ("Ctrl+R", "answer again, as another branch"),
-    ("Alt+← Alt+→", "other branch"),
+    ("Alt+← Alt+→", "previous branch, next branch"),
     ("Ctrl+N", "new chat"),
     ("PageUp PageDown", "scroll"),
     ("Tab behind a /", "complete the command"),
-    ("Tab, Shift+Tab", "to turns and pictures; there:"),
-    ("  on a question", "E edit, C copy, ← → other branch"),
-    ("  on an answer", "C copy, K its code, R again, E edit, ← →"),
-    ("  on a picture", "Space off or on, Delete takes it away"),
+    ("Tab, Shift+Tab", "focus turns and pictures; there:"),
+    ("  on a question", "E edit, C copy, ← → branches"),
+    ("  on an answer", "C copy, K code, R again, E edit, ← →"),
+    ("  on a picture", "Space off or on, Delete remove"),
     ("Ctrl+O, @", "attach a picture"),
-    ("F2  F3", "chats  through the model's eyes"),
+    ("F2  F3", "chats  what the model sees"),
     ("F4  F5", "settings  models"),
     ("Ctrl+P", "all commands"),
     ("Ctrl+Z", "suspend"),
-    ("Ctrl+C", "stop; empty the prompt; twice: leave"),
+    ("Ctrl+C", "stop; clear the prompt; twice: leave"),
     ("Ctrl+Q", "leave"),
 )
 
 
 class HelpScreen(ModalScreen[None]):
-    """Shows what can be done."""
+    """Shows keys and commands."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q,enter", "dismiss", "Close")]
 
     def compose(self) -> Iterable[Widget]:
-        """Keys first, then commands."""
         with VerticalScroll(classes="dialog"):
             yield Static("Keys", markup=False, classes="heading")
             yield Static(table(KEYS), markup=False)
@@ -53,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Two columns; what is too long for the second goes on below it."""
+    """Format two columns, the second one wrapped."""
     return "\n".join(
         fill(right, WIDTH, initial_indent=f"{left:29} ", subsequent_indent=" " * 30) for left, right in rows
     )

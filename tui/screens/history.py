@@ -1,4 +1,4 @@
-"""The chats that were kept: search, go on, rename, pin, delete."""
+"""Saved chats: search, open, rename, pin, delete."""
 
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -16,14 +16,14 @@ from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.queries import ChatInfo
-from mlx_llava.tui.session.chat_commands import day
+from mlx_llava.tui.session.commands.chats import day
 
 MOST = 200  # chats in the list
-KEYS = "Enter opens · in the list ↓: p pin, r rename, d delete · Esc closes"
+KEYS = "Enter open · in the list ↓: p pin, r rename, d delete · Esc close"
 
 
 class HistoryScreen(ModalScreen[int | None]):
-    """Returns the chat to go on in."""
+    """Returns the key of the chat to continue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Close"),
@@ -41,33 +41,32 @@ class HistoryScreen(ModalScreen[int | None]):
         self._deleting: int | None = None
 
     def compose(self) -> Iterable[Widget]:
-        """A field for the search, and the chats."""
         with Vertical(classes="dialog"):
             yield Static("Chats", markup=False, classes="heading")
-            yield Input(placeholder="Search in all that was said")
+            yield Input(placeholder="Search all messages")
             yield OptionList()
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Search at once."""
+        """Focus the search."""
         self.fill()
         self.query_one(Input).focus()
 
     def fill(self, words: str = "") -> None:
-        """Show all chats, or those that a search finds."""
+        """List all chats, or those that match."""
         options = self.query_one(OptionList)
-        before = self.chosen
+        before = self.highlighted
         if words.strip():
-            found = [(hit.chat, hit.excerpt) for hit in self.history.search(words, MOST)]
+            rows = [(hit.chat, hit.excerpt) for hit in self.history.search(words, MOST)]
         else:
-            found = [(info, "") for info in self.history.chats(MOST)]
-        self._chats = {f"{n}": info for n, (info, _) in enumerate(found)}
+            rows = [(info, "") for info in self.history.chats(MOST)]
+        self._chats = {f"{n}": info for n, (info, _) in enumerate(rows)}
         options.clear_options()
-        options.add_options([self._option(f"{n}", *row) for n, row in enumerate(found)])
-        if found:
-            options.highlighted = next((n for n, (info, _) in enumerate(found) if before and info.key == before.key), 0)
+        options.add_options([self._option(f"{n}", *row) for n, row in enumerate(rows)])
+        if rows:
+            options.highlighted = next((n for n, (info, _) in enumerate(rows) if before and info.key == before.key), 0)
         else:
-            options.add_option(Option("nothing was found" if words else "no chats yet", disabled=True))
+            options.add_option(Option("no matches" if words else "no chats yet", disabled=True))
 
     def _option(self, name: str, info: ChatInfo, excerpt: str) -> Option:
         mark = "★ " if info.pinned else "● " if info.key == self.current else "  "
@@ -78,73 +77,73 @@ class HistoryScreen(ModalScreen[int | None]):
         return Option(Content("\n").join(lines), id=name)
 
     @property
-    def chosen(self) -> ChatInfo | None:
-        """The chat that is highlighted."""
+    def highlighted(self) -> ChatInfo | None:
+        """The highlighted chat."""
         option = self.query_one(OptionList).highlighted_option
         return self._chats.get(option.id or "") if option else None
 
     @on(Input.Changed)
     def search(self, event: Input.Changed) -> None:
-        """Show what fits."""
+        """List matching chats."""
         if self._renaming is None:
             self.fill(event.value)
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
-        """Open the first that fits, or take the new title."""
+        """Open the highlighted chat, or save the new title."""
         if self._renaming:
-            renamed, self._renaming = self._renaming, None
-            self._try(lambda: self.history.rename(renamed.key, event.value))
+            chat, self._renaming = self._renaming, None
+            self._try(lambda: self.history.rename(chat.key, event.value))
             self.query_one(Input).value = ""
             self.fill()
             self.query_one(OptionList).focus()
-        elif self.chosen:
-            self.dismiss(self.chosen.key)
+        elif self.highlighted:
+            self.dismiss(self.highlighted.key)
 
     @on(OptionList.OptionSelected)
     def open(self) -> None:
-        """Go on in a chat."""
-        if self.chosen:
-            self.dismiss(self.chosen.key)
+        """Open the chat."""
+        if self.highlighted:
+            self.dismiss(self.highlighted.key)
 
     def on_key(self, event: events.Key) -> None:
-        """Down leads from the field into the list."""
+        """Down moves from the search to the list."""
         if event.key == "down" and self.query_one(Input).has_focus:
             event.stop()
             self.query_one(OptionList).focus()
 
     def action_pin(self) -> None:
         """Pin or unpin."""
-        if info := self.chosen:
+        if info := self.highlighted:
             self._try(lambda: self.history.pin(info.key, pinned=not info.pinned))
             self.fill(self.query_one(Input).value)
 
     def action_rename(self) -> None:
-        """Type another title."""
-        if info := self.chosen:
+        """Edit the title."""
+        if info := self.highlighted:
             self._renaming = info
             field = self.query_one(Input)
             field.value = info.title
             field.focus()
-            self.say("Enter takes the new title · Esc leaves it")
+            self.say("Enter save the title · Esc cancel")
 
     def action_delete(self) -> None:
-        """Delete, when pressed twice."""
-        info = self.chosen
+        """Delete if pressed twice."""
+        info = self.highlighted
         if info is None:
             return
         if info.key == self.current:
             self.say("this chat is open: /delete deletes it")
         elif self._deleting != info.key:
             self._deleting = info.key
-            self.say("d again deletes this chat and its copies of pictures · Esc: no")
+            self.say("d again deletes this chat and its copies of pictures · Esc cancel")
         else:
             self._try(lambda: self.history.delete(info.key))
             self.fill(self.query_one(Input).value)
             self.say(KEYS)
 
     def action_back(self) -> None:
-        """Leave renaming or deleting, or close."""
+        """Cancel renaming or deleting, or close."""
         if self._renaming or self._deleting:
             self._renaming = self._deleting = None
             self.query_one(Input).value = ""
@@ -153,7 +152,7 @@ class HistoryScreen(ModalScreen[int | None]):
             self.dismiss(None)
 
     def say(self, text: str) -> None:
-        """Show what keys do now."""
+        """Show the keys that work now."""
         self.query_one(".keys", Static).update(text)
 
     def _try(self, change: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""All settings on one screen."""
+"""A dialog with all settings."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -17,7 +17,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import about, kind_of, names
 
-KEYS = "Enter changes · Esc closes"
+KEYS = "Enter change · Esc close"
 
 
 class SettingsScreen(ModalScreen[None]):
@@ -30,7 +30,6 @@ class SettingsScreen(ModalScreen[None]):
         self.session = session
 
     def compose(self) -> Iterable[Widget]:
-        """The settings, and a field for one of them."""
         with Vertical(classes="dialog"):
             yield Static("Settings", markup=False, classes="heading")
             yield OptionList(*map(self._option, names()), classes="close")
@@ -38,7 +37,7 @@ class SettingsScreen(ModalScreen[None]):
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Choose with the arrows at once."""
+        """Focus the list."""
         self.query_one(Input).display = False
         self.query_one(OptionList).focus()
 
@@ -48,38 +47,38 @@ class SettingsScreen(ModalScreen[None]):
         return Option(row, id=name)
 
     @property
-    def chosen(self) -> str:
-        """The setting that is highlighted."""
+    def highlighted(self) -> str:
+        """The highlighted setting."""
         option = self.query_one(OptionList).highlighted_option
         return (option.id if option else None) or names()[0]
 
     @on(OptionList.OptionSelected)
     def change(self) -> None:
-        """Type another value."""
+        """Edit the value."""
         field = self.query_one(Input)
-        value = self.session.settings.spelled(self.chosen)
-        field.placeholder = f"{self.chosen}: {kind_of(self.chosen).hint}, or default"
+        value = self.session.settings.spelled(self.highlighted)
+        field.placeholder = f"{self.highlighted}: {kind_of(self.highlighted).hint}, or default"
         field.value = "" if value in ("default", "random") else value
         field.display = True
         field.focus()
-        self.say(f"{self.chosen} is {kind_of(self.chosen).hint}")
+        self.say(f"{self.highlighted} is {kind_of(self.highlighted).hint}")
 
     @on(Input.Submitted)
-    def take(self, event: Input.Submitted) -> None:
-        """Take the value, or say why not."""
+    def save(self, event: Input.Submitted) -> None:
+        """Save the value, or show the error."""
         try:
-            self.session.set(self.chosen, event.value.strip() or "default")
+            self.session.set(self.highlighted, event.value.strip() or "default")
         except LlavaError as error:
             self.say(f"{clean_line(error.problem)}")
             return
         options = self.query_one(OptionList)
-        options.replace_option_prompt(self.chosen, self._option(self.chosen).prompt)
-        if self.chosen == "theme" and self.session.settings.theme in self.app.available_themes:
+        options.replace_option_prompt(self.highlighted, self._option(self.highlighted).prompt)
+        if self.highlighted == "theme" and self.session.settings.theme in self.app.available_themes:
             self.app.theme = self.session.settings.theme
         self._leave_field()
 
     def action_back(self) -> None:
-        """Leave the field, or close."""
+        """Cancel editing, or close."""
         if self.query_one(Input).display:
             self._leave_field()
         else:
@@ -91,5 +90,5 @@ class SettingsScreen(ModalScreen[None]):
         self.say(KEYS)
 
     def say(self, text: str) -> None:
-        """Show what keys do now, or what is wrong."""
+        """Show the keys that work now, or an error."""
         self.query_one(".keys", Static).update(text)

@@ -1,4 +1,4 @@
-"""How sure the model was of each token of an answer, and what else it might have said."""
+"""The tokens of an answer: their probabilities and alternatives."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -14,93 +14,91 @@ from mlx_llava.engine.messages import Choice
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.conversation import Node
 
-UNSURE, OPEN = 0.9, 0.5  # probabilities below which a token is marked, and marked more
-BAR = 20  # cells of a probability of 1
+UNSURE, OPEN = 0.9, 0.5  # probabilities below which a token is marked, and marked strongly
+BAR = 20  # cells for a probability of 1
 
 
 class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
-    """Returns the place of a token and what is to stand there instead."""
+    """Returns the place of a token, and the alternative to use there."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Close"),
-        Binding("left", "step(-1)", "Token before"),
+        Binding("left", "step(-1)", "Previous token"),
         Binding("right", "step(1)", "Next token"),
         Binding("home", "go(0)", "First token"),
         Binding("end", "go(-1)", "Last token"),
-        Binding("up", "pick(-1)", "Likelier one"),
+        Binding("up", "pick(-1)", "More likely one"),
         Binding("down", "pick(1)", "Less likely one"),
-        Binding("enter", "instead", "Go on from it"),
+        Binding("enter", "instead", "Continue from it"),
     ]
 
     def __init__(self, answer: Node) -> None:
         super().__init__()
-        self.tokens = [said for said in answer.tokens if said.token]
-        self.at = 0
-        self.picked = 0
+        self.tokens = [piece for piece in answer.tokens if piece.token]
+        self.place = 0
+        self.rank = 0
 
     def compose(self) -> Iterable[Widget]:
-        """The answer, the tokens that were likely at one place of it."""
         with Vertical(classes="dialog tokens"):
             yield Static("", markup=False, classes="heading")
-            with VerticalScroll(classes="said"):
-                yield Static("", markup=False, id="said")
+            with VerticalScroll(classes="answer"):
+                yield Static("", markup=False, id="answer")
             yield Static("", markup=False, id="others")
-            keys = "← → token · ↑ ↓ what else · Enter go on from it · Esc close"
+            keys = "← → token · ↑ ↓ alternative · Enter continue from it · Esc close"
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Begin where the model was least sure."""
-        chances = [said.token.probability for said in self.tokens if said.token]
-        self.action_go(chances.index(min(chances)))
+        """Start at the least likely token."""
+        probabilities = [piece.token.probability for piece in self.tokens if piece.token]
+        self.action_go(probabilities.index(min(probabilities)))
 
     def draw(self) -> None:
-        """Show where we are."""
-        self.query_one(".heading", Static).update(f"Token {self.at + 1} of {len(self.tokens)}")
+        """Show the current token."""
+        self.query_one(".heading", Static).update(f"Token {self.place + 1} of {len(self.tokens)}")
         parts = [
-            (figures.token(said.token.text), "reverse" if n == self.at else style(said.token.probability))
-            for n, said in enumerate(self.tokens)
-            if said.token
+            (figures.token(piece.token.text), "reverse" if n == self.place else style(piece.token.probability))
+            for n, piece in enumerate(self.tokens)
+            if piece.token
         ]
-        self.query_one("#said", Static).update(Content.assemble(*parts))
-        view = self.query_one(".said", VerticalScroll)
-        row = len(Content.assemble(*parts[: self.at + 1]).wrap(max(view.size.width, 1)))
+        self.query_one("#answer", Static).update(Content.assemble(*parts))
+        view = self.query_one(".answer", VerticalScroll)
+        row = len(Content.assemble(*parts[: self.place + 1]).wrap(max(view.size.width, 1)))
         self.call_after_refresh(view.scroll_to, y=row - view.size.height // 2, animate=False)
         rows = [self._row(n, choice) for n, choice in enumerate(self.choices)]
         self.query_one("#others", Static).update(Content("\n").join(rows))
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """What was likely at this place, what was said among it."""
-        said = self.tokens[self.at]
-        return figures.choices(said)
+        """The likely tokens at this place."""
+        return figures.choices(self.tokens[self.place])
 
     def _row(self, number: int, choice: Choice) -> Content:
-        said = self.tokens[self.at].token
-        mark = "▸ " if number == self.picked else "  "
+        sampled = self.tokens[self.place].token
+        mark = "▸ " if number == self.rank else "  "
         bar = "━" * round(BAR * choice.probability)
         text = f"{mark}{choice.probability:6.1%}  {bar:{BAR}}  {figures.token(choice.text)}"
-        here = "  was said" if said and choice.id == said.id else ""
-        return Content.assemble((text, "bold" if number == self.picked else ""), (here, "$text-muted"))
+        here = "  in the answer" if sampled and choice.id == sampled.id else ""
+        return Content.assemble((text, "bold" if number == self.rank else ""), (here, "$text-muted"))
 
     def action_step(self, step: int) -> None:
         """Go to another token."""
-        self.action_go(min(max(self.at + step, 0), len(self.tokens) - 1))
+        self.action_go(min(max(self.place + step, 0), len(self.tokens) - 1))
 
     def action_go(self, place: int) -> None:
         """Go to a token; the last is -1."""
-        self.at, self.picked = place % len(self.tokens), 0
+        self.place, self.rank = place % len(self.tokens), 0
         self.draw()
 
     def action_pick(self, step: int) -> None:
-        """Pick another of those that were likely."""
-        self.picked = min(max(self.picked + step, 0), len(self.choices) - 1)
+        """Go to another alternative."""
+        self.rank = min(max(self.rank + step, 0), len(self.choices) - 1)
         self.draw()
 
     def action_instead(self) -> None:
-        """Go on from what is picked."""
-        self.dismiss((self.at, self.choices[self.picked]))
+        """Close, and continue from the alternative."""
+        self.dismiss((self.place, self.choices[self.rank]))
 
 
 def style(probability: float) -> str:
-    """How a token of this probability looks."""
+    """Return the style of a token of this probability."""
     return "$text-error" if probability < OPEN else "$text-warning" if probability < UNSURE else ""

@@ -1,4 +1,4 @@
-"""The first screen: which model to begin with."""
+"""The first screen: choose a model."""
 
 import shutil
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from mlx_llava.tui.window import window
 
 
 class Welcome(ModalScreen[StartingModel | None]):
-    """Offers the small model, a checkpoint that fits this machine, and a path."""
+    """Offers the bundled model, checkpoints that fit this machine, and a path."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
 
@@ -37,41 +37,38 @@ class Welcome(ModalScreen[StartingModel | None]):
         self._sure = False
 
     def compose(self) -> Iterable[Widget]:
-        """The choices, a field for a path, a line for what happens."""
         with Vertical(classes="dialog"):
             yield Static("Chat about pictures, on this machine", markup=False, classes="heading")
             yield OptionList(*self._options())
             yield Input(placeholder="Folder of a converted model, or owner/name", id="path")
-            yield Static("", markup=False, id="happening")
+            yield Static("", markup=False, id="progress")
             yield Horizontal(Static("↑ ↓ Enter choose · Esc back", markup=False), classes="keys")
 
     def on_mount(self) -> None:
-        """Choose with the arrows at once."""
+        """Focus the list."""
         self.query_one(Input).display = False
         self.query_one(OptionList).focus()
 
     def _options(self) -> Iterable[Option]:
-        yield option(
-            "embedded", "The small model of this package", "ready now, no download: answers about drawn shapes"
-        )
+        yield option("embedded", "The bundled model", "ready now, no download: answers questions about drawn shapes")
         for folder in catalog.converted_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
-            facts = f"downloads {figures.memory(offer.download)} once, takes {figures.memory(offer.size)} on the disk\n"
+            facts = f"downloads {figures.memory(offer.download)} once, takes {figures.memory(offer.size)} of disk\n"
             facts += f"needs {figures.memory(offer.need)} of memory — {catalog.verdict(offer, self.available)}"
             advised = ", recommended" if offer == catalog.recommended(self.available) else ""
             yield option(f"offer:{number}", f"{offer.name} in 4 bits{advised}", facts)
-        yield option("path", "Another model", "a converted folder, or a repository that holds one")
+        yield option("path", "Another model", "a converted folder, or a Hugging Face repository with one")
 
     def on_key(self, event: Key) -> None:
-        """What is typed meanwhile stands in the prompt."""
+        """Put typed letters into the prompt."""
         if event.is_printable and event.character and self.query_one(OptionList).has_focus:
             event.stop()
             window(self).type_text(event.character)
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:
-        """Do what was chosen."""
+        """Use the chosen model."""
         name = event.option_id or ""
         if self._fetching:
             return
@@ -80,7 +77,7 @@ class Welcome(ModalScreen[StartingModel | None]):
         elif name.startswith("path:"):
             self.dismiss(StartingModel(name.removeprefix("path:")))
         elif name.startswith("offer:"):
-            self._ask_or_fetch(self.offers[int(name.removeprefix("offer:"))])
+            self._confirm_or_fetch(self.offers[int(name.removeprefix("offer:"))])
         else:
             field = self.query_one(Input)
             field.display = True
@@ -88,38 +85,38 @@ class Welcome(ModalScreen[StartingModel | None]):
 
     @on(OptionList.OptionHighlighted)
     def forget(self) -> None:
-        """Another line: nothing is confirmed."""
+        """Forget a confirmation when another line is highlighted."""
         if not self._fetching:
             self._sure = False
             self.say("")
 
     @on(Input.Submitted)
-    def named(self, event: Input.Submitted) -> None:
-        """A path was given."""
+    def use_path(self, event: Input.Submitted) -> None:
+        """Use the typed path."""
         if event.value.strip():
             self.dismiss(StartingModel(event.value.strip()))
 
-    def _ask_or_fetch(self, offer: Offer) -> None:
+    def _confirm_or_fetch(self, offer: Offer) -> None:
         folder = catalog.models_folder()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < offer.download + offer.size:
-            self.say(
-                f"{figures.memory(free)} of disk are free, {figures.memory(offer.download + offer.size)} are needed"
-            )
+            self.say(f"{figures.memory(free)} of disk free, {figures.memory(offer.download + offer.size)} needed")
         elif not self._sure:
             self._sure = True
             size = figures.memory(offer.download)
-            self.say(f"Enter again fetches {size} from huggingface.co/{offer.repository}\nand converts it. Esc: no.")
+            self.say(
+                f"Enter again fetches {size} from huggingface.co/{offer.repository}\nand converts it. Esc cancels."
+            )
         else:
             self._fetching = self.fetch_offer(offer)
 
     @work(group="fetch", exit_on_error=False)
     async def fetch_offer(self, offer: Offer) -> None:
-        """Fetch and convert, and say how far it is."""
+        """Fetch and convert, showing progress."""
         lines = fetch(offer.repository, offer.folder)
         try:
             async for line in lines:
-                self.say(f"{clean_line(line, 76)}\nEsc stops; files that are whole stay")
+                self.say(f"{clean_line(line, 76)}\nEsc stops; complete files are kept")
         except LlavaError as error:
             self._fetching, self._sure = None, False
             self.say(f"{clean_line(error.problem)}\n{clean_line(error.advice)}")
@@ -129,11 +126,11 @@ class Welcome(ModalScreen[StartingModel | None]):
             await lines.aclose()
 
     def say(self, text: str) -> None:
-        """Show what happens."""
-        self.query_one("#happening", Static).update(text)
+        """Show progress or an error."""
+        self.query_one("#progress", Static).update(text)
 
     def action_back(self) -> None:
-        """Stop fetching, leave the field, or close."""
+        """Stop fetching, leave the path field, or close."""
         field = self.query_one(Input)
         if self._fetching:
             self._fetching.cancel()
@@ -147,6 +144,6 @@ class Welcome(ModalScreen[StartingModel | None]):
 
 
 def option(name: str, title: str, facts: str) -> Option:
-    """A choice of two or three lines."""
+    """Build an option of two or three lines."""
     lines = [Content.styled(title, "bold"), *(Content.styled(f"  {line}", "dim") for line in facts.split("\n"))]
     return Option(Content("\n").join(lines), id=name)

@@ -1,1 +1,1 @@
-"""The state of one chat and its commands, independent of what shows them. Never imports Textual."""
+"""One chat: its conversation, draft, engine, settings and commands, without a screen."""

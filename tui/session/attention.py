@@ -1,62 +1,50 @@
-"""The question where the last answer looked, on its way to the engine and back."""
+"""Attention maps of the last answer: what to request, and which event is the reply."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from mlx_llava.engine.messages import AttentionMapped, Crashed, Event, Exchange, Failed, MapAttention
 from mlx_llava.errors import UsageError
-from mlx_llava.tui.session.conversation import Numbered
+from mlx_llava.tui.session.conversation import Conversation, NumberedImage
 
-if TYPE_CHECKING:
-    from mlx_llava.tui.session.session import Session
-
-LookEvent = AttentionMapped | Failed | Crashed
+AttentionEvent = AttentionMapped | Failed | Crashed
 
 
 @dataclass(frozen=True)
-class Looking:
-    """A look that somebody waits for; the session tells it what happens."""
+class Subject:
+    """What attention is mapped for: a conversation that ends in an answer, and its images."""
 
-    number: int
-    tell: Callable[[LookEvent], None]
-
-    def told(self, event: Event) -> bool:
-        """Pass on what came of it, if this is that; whether it was."""
-        match event:
-            case AttentionMapped(number=number) | Failed(request=MapAttention(number=number)) if number == self.number:
-                self.tell(event)
-            case Crashed():
-                self.tell(event)
-            case _:
-                return False
-        return True
+    exchanges: tuple[Exchange, ...]
+    images: list[NumberedImage]
 
 
-def seen(session: "Session") -> tuple[tuple[Exchange, ...], list[Numbered]]:
-    """The conversation up to the last answer, and its pictures; UsageError where the model saw none."""
-    answer = next((node for node in reversed(session.conversation.answers) if node.text and node.parent), None)
+def subject(conversation: Conversation, images: Sequence[NumberedImage]) -> Subject:
+    """Return the conversation up to the last answer; UsageError if the model got no image."""
+    answer = next((node for node in reversed(conversation.answers) if node.text and node.parent), None)
     if answer is None or answer.parent is None:
         raise UsageError("there is no answer yet", "Ask something.")
-    *before, last = session.conversation.exchanges(answer.parent)
-    exchanges = (*before, replace(last, answer=answer.text))
-    shown = [shown for exchange in exchanges for shown in exchange.images]
-    if not shown:
+    *earlier, last = conversation.exchanges(answer.parent)
+    exchanges = (*earlier, replace(last, answer=answer.text))
+    files = [file for exchange in exchanges for file in exchange.images]
+    if not files:
         raise UsageError("the last answer saw no picture", "/image PATH attaches one.")
-    images = session.images()
-    return exchanges, [next(p for p in images if p.image.file is one) for one in shown]
+    return Subject(exchanges, [next(image for image in images if image.image.file is file) for file in files])
 
 
-def look(session: "Session", tell: Callable[[LookEvent], None]) -> None:
-    """Find out where the last answer looked; `tell` gets what comes of it."""
-    session.check_free()
-    exchanges, _ = seen(session)
-    session.looking = Looking(session.next_number(), tell)
-    session.engine.send(MapAttention(session.looking.number, exchanges, session.answer_settings()))
+@dataclass(frozen=True)
+class AttentionQuery:
+    """A request for attention maps whose reply is pending."""
 
+    number: int
+    report: Callable[[AttentionEvent], None]
+    """Gets the reply."""
 
-def look_away(session: "Session") -> None:
-    """Nobody waits for it any more."""
-    looking, session.looking = session.looking, None
-    if looking:
-        session.engine.stop(looking.number)
+    def reply(self, event: Event) -> AttentionEvent | None:
+        """Return the event if it is the reply to this request."""
+        match event:
+            case AttentionMapped(number=number) | Failed(request=MapAttention(number=number)) if number == self.number:
+                return event
+            case Crashed():
+                return event
+            case _:
+                return None

@@ -1,41 +1,64 @@
-"""Two answers to one question: of two models, one after the other, as memory holds one; or with a picture covered."""
+"""Two answers to one question, side by side: of two models, loaded in turn, or with part of an image covered."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from mlx_llava.engine.messages import Load
-from mlx_llava.errors import UsageError
-from mlx_llava.tui.images.attachments import Attachment
+from mlx_llava.engine.messages import Crashed, Event, Failed, Load, Loaded, Loading
 from mlx_llava.tui.session import figures
-from mlx_llava.tui.session.conversation import Node, Numbered
+from mlx_llava.tui.session.conversation import Node, NumberedImage
 
-if TYPE_CHECKING:
-    from mlx_llava.tui.session.session import Session
+
+@dataclass(frozen=True)
+class AnswerIn:
+    """Generate the answer to a question in this node."""
+
+    node: Node
+    question: Node
+
+
+@dataclass(frozen=True)
+class ShowBranch:
+    """Show the branch that this node is on."""
+
+    node: Node
+
+
+Step = AnswerIn | Load | ShowBranch
 
 
 @dataclass
 class Comparison:
-    """A comparison on its way; the session tells it what happens."""
+    """A comparison in progress. Events go in; the steps that the session has to take come out."""
 
-    session: "Session"
-    before: Node
-    """The branch that is shown again at the end."""
+    branch: Node
+    """On the branch to show again at the end."""
     left: Node
-    """The answer that is there."""
+    """The answer that exists already."""
     names: tuple[str, str]
-    """What the answers are called."""
+    """Names of the two answers."""
     right: Node = field(default_factory=lambda: Node("assistant"))
-    """The other answer; a branch of the conversation once it has begun."""
+    """The other answer; joins the conversation when it starts."""
     load: Load | None = None
-    """The other model, if it is about one."""
+    """The other model, when models are compared."""
     back: Load | None = None
-    """The model before."""
+    """The model to load again afterwards."""
     stage: Literal["loading", "answering", "returning", "ended"] = "loading"
     cancelled: bool = False
 
+    @classmethod
+    def of_models(cls, left: Node, current: Load, other: Load) -> "Comparison":
+        """Compare an answer of the current model with one of another."""
+        names = (figures.model_name_of(current), figures.model_name_of(other))
+        return cls(left, left, names, load=other, back=current)
+
+    @classmethod
+    def of_cover(cls, image: NumberedImage, left: Node) -> "Comparison":
+        """Compare an answer with one to the same question with part of an image covered."""
+        return cls(image.node, left, ("original", f"picture {image.number} covered"), stage="answering")
+
     @property
-    def told(self) -> str:
-        """What is going on, and how the answers compare once both are there."""
+    def status(self) -> str:
+        """What is going on, or how the answers compare."""
         if self.stage == "loading":
             return "loading the other model"
         if self.stage == "answering":
@@ -43,68 +66,31 @@ class Comparison:
         if not self.right.facts:
             return "there is no other answer"
         same = "the answers are the same" if self.left.text == self.right.text else "the answers differ"
-        return same if self.stage == "ended" else f"{same}; loading the model before"
+        return same if self.stage == "ended" else f"{same}; loading the previous model"
 
-    def loading(self, load: Load) -> None:
-        """A model is on its way."""
-        if self.stage == "answering" and load is self.back:
-            self.stage = "returning"
+    def handle(self, event: Event) -> list[Step]:
+        """Follow an event; returns what is to be done next."""
+        match event:
+            case Loading() if self.stage == "answering" and event.load is self.back:
+                self.stage = "returning"
+            case Loaded() if self.stage == "loading" and event.load is self.load:
+                return self._start_answer()
+            case Loaded() if self.stage == "returning" and event.load is self.back:
+                return self._end()
+            case Failed(request=Load()) | Crashed():
+                return self._end()
+        return []
 
-    def loaded(self, load: Load) -> None:
-        """A model is there: ask it, or show what was there before."""
-        if self.stage == "loading" and load is self.load and self.left.parent and self.back:
-            self.stage = "answering"
-            if not self.cancelled:
-                self.session.begin_answer(self.right, self.left.parent)
-            self.session.send_load(self.back)
-        elif self.stage == "returning" and load is self.back:
-            self.end()
+    def answered(self, answer: Node) -> list[Step]:
+        """An answer has ended; returns what is to be done next."""
+        return self._end() if answer is self.right and self.load is None else []
 
-    def answered(self, answer: Node) -> None:
-        """An answer has ended, or will not come."""
-        if answer is self.right and self.load is None:
-            self.end()
+    def _start_answer(self) -> list[Step]:
+        """The other model is ready: it answers unless that was cancelled, then the previous one is loaded."""
+        self.stage = "answering"
+        answer = [AnswerIn(self.right, self.left.parent)] if self.left.parent and not self.cancelled else []
+        return [*answer, *([self.back] if self.back else [])]
 
-    def end(self) -> None:
-        """Show the conversation as it was before."""
-        self.stage = "ended"
-        if self.session.conversation.choose(self.before, 0):
-            self.session.record.shown(self.session.conversation.tip)
-
-
-def compare(session: "Session", load: Load) -> None:
-    """Have another model answer the last question too; its answer becomes a branch, and this model comes back."""
-    left, back = _answer(session), session.opened
-    if session.loading or back is None:
-        raise UsageError("a model is on its way", "Wait for it.")
-    names = (figures.model_name_of(back), figures.model_name_of(load))
-    session.comparison = Comparison(session, left, left, names, load=load, back=back)
-    session.send_load(load)
-
-
-def cover(session: "Session", shown: Numbered, image: Attachment) -> None:
-    """Ask the last question again with another picture in the place of one; the answer becomes a branch."""
-    left, node = _answer(session), shown.node
-    path = session.conversation.path()[:-1]
-    if node not in path:
-        raise UsageError("that picture is not in this chat any more", "Open its chat, or show its branch.")
-    parent = node.parent
-    for old in path[path.index(node) :]:  # what was said since the picture came is said again, to a branch of its own
-        images = old.images
-        if old is node:
-            images = tuple(image if n == shown.place else other for n, other in enumerate(images))
-        new = Node(old.role, old.text, images, set(old.off), facts=dict(old.facts))
-        parent = session.conversation.add(new, parent)
-        (session.record.question if old.role == "user" else session.record.answer)(parent)
-    names = ("as it is", f"picture {shown.number} covered")
-    right = session.begin_answer(Node("assistant"), parent or session.conversation.root)
-    session.comparison = Comparison(session, node, left, names, right, stage="answering")
-
-
-def _answer(session: "Session") -> Node:
-    """The last answer; UsageError where there is none."""
-    session.check_free()
-    left = session.conversation.tip
-    if left.role != "assistant" or left.parent is None:
-        raise UsageError("there is no answer to compare with", "Ask something.")
-    return left
+    def _end(self) -> list[Step]:
+        ended, self.stage = self.stage == "ended", "ended"
+        return [] if ended else [ShowBranch(self.branch)]

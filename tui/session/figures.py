@@ -1,4 +1,4 @@
-"""Numbers as a person reads them."""
+"""Numbers as text: sizes, times, token counts, probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,35 +11,35 @@ GIGA = 1e9
 
 
 def memory(size: float) -> str:
-    """Bytes."""
+    """Format bytes."""
     return f"{size / GIGA:.1f} GB" if size >= 0.95 * GIGA else f"{size / 1e6:.0f} MB"
 
 
 def seconds(time: float) -> str:
-    """A short time."""
+    """Format a short time."""
     return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
 
 
 def model_name(model: ModelFacts) -> str:
-    """A model in a few words."""
+    """Return a short name with bits and adapter."""
     bits = f" {model.bits}-bit" if model.bits else ""
     adapter = f" + {tail(model.adapter)}" if model.adapter else ""
     return f"{tail(model.name)}{bits}{adapter}"
 
 
 def model_name_of(load: Load) -> str:
-    """A model that is not there yet, in a few words."""
+    """Return a short name of a model to load."""
     adapter = f" + {tail(load.adapter)}" if load.adapter else ""
     return f"{tail(load.model or EMBEDDED)}{adapter}"
 
 
 def tail(name: str) -> str:
-    """The last part of a path or repository."""
+    """Return the last part of a path or repository."""
     return name.rstrip("/").rsplit("/", 1)[-1] or name
 
 
 def answer_line(facts: dict[str, Any]) -> str:
-    """What an answer took, in a line; parts that are not known are left out."""
+    """Summarize an answer on one line, leaving out what is unknown."""
     parts = []
     if facts.get("tokens"):
         parts.append(f"{facts['tokens']} token{'s' * (facts['tokens'] != 1)}")
@@ -47,7 +47,7 @@ def answer_line(facts: dict[str, Any]) -> str:
         parts.append(f"{facts['tokens_per_second']:.0f}/s")
     if facts.get("first_token"):
         parts.append(f"first after {seconds(facts['first_token'])}")
-    ends = {"cancelled": "stopped", "length": "cut at the limit of tokens"}
+    ends = {"cancelled": "stopped", "length": "cut at the token limit"}
     if facts.get("finish") in ends:
         parts.append(ends[facts["finish"]])
     if facts.get("edited"):
@@ -55,42 +55,42 @@ def answer_line(facts: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def context_lines(counted: Counted, max_tokens: int) -> list[str]:
-    """The parts of the context, a line each."""
-    free = counted.context - counted.total
+def context_lines(usage: Counted, max_tokens: int) -> list[str]:
+    """List the parts of the context."""
+    free = usage.context - usage.total
     reserved = max(min(max_tokens, free), 0)
     rows = (
-        ("pictures", counted.images),
-        ("system prompt", counted.system),
-        ("history", counted.history),
-        ("draft", counted.draft),
+        ("pictures", usage.images),
+        ("system prompt", usage.system),
+        ("history", usage.history),
+        ("draft", usage.draft),
         ("reserved for the answer", reserved),
         ("free", max(free - reserved, 0)),
     )
-    lines = [f"{name:24} {number:6d}  {number / counted.context:4.0%}" for name, number in rows]
-    if warning := context_warning(counted, max_tokens):
+    lines = [f"{name:24} {number:6d}  {number / usage.context:4.0%}" for name, number in rows]
+    if warning := context_warning(usage, max_tokens):
         lines.append(warning)
     return lines
 
 
-def context_warning(counted: Counted, max_tokens: int) -> str:
-    """What is wrong with the size of a prompt, if anything."""
-    free = counted.context - counted.total
+def context_warning(usage: Counted, max_tokens: int) -> str:
+    """Warn of a prompt that is too long, or leaves little room for the answer; empty if all is well."""
+    free = usage.context - usage.total
     if free < 1:
-        enough = ((counted.images, "switch a picture off"), (counted.history, "begin a new chat"))
-        advice = next((advice for tokens, advice in enough if tokens + free > 0), "ask in fewer words")
-        return f"too long: {counted.total} of {counted.context} tokens — {advice}"
+        remedies = ((usage.images, "switch a picture off"), (usage.history, "start a new chat"))
+        remedy = next((remedy for tokens, remedy in remedies if tokens + free > 0), "shorten the question")
+        return f"too long: {usage.total} of {usage.context} tokens — {remedy}"
     if free < min(max_tokens, 64):
         return f"only {free} tokens are left for the answer"
     return ""
 
 
 def model_lines(model: ModelFacts) -> str:
-    """What there is to know of a model."""
+    """Describe a model, a fact on each line."""
     rows = (
         ("model", model.name),
         ("adapter", model.adapter or "none"),
-        ("weights", f"{model.bits}-bit" if model.bits else "not packed"),
+        ("weights", f"{model.bits}-bit" if model.bits else "not quantized"),
         ("memory", f"{memory(model.memory)} on {model.device}"),
         ("context", f"{model.context} tokens"),
         ("picture", f"{model.image_tokens} tokens: {model.patches}×{model.patches} patches, {model.fit}"),
@@ -101,47 +101,47 @@ def model_lines(model: ModelFacts) -> str:
 
 
 def cost_lines(facts: dict[str, Any]) -> str:
-    """What an answer took, for a narrow column."""
+    """Summarize an answer in a narrow column."""
     lines = answer_line(facts).split(" · ")
-    return "\n".join([*lines, f"at most {memory(facts['peak'])}"] if facts.get("peak") else lines)
+    return "\n".join([*lines, f"peak {memory(facts['peak'])}"] if facts.get("peak") else lines)
 
 
 def stats_lines(facts: dict[str, Any]) -> list[str]:
-    """What an answer took, a line for each fact."""
+    """Describe an answer, a fact on each line."""
     if "first_token" not in facts:
         return [answer_line(facts)]
-    image_tokens = facts.get("image_tokens", facts.get("picture_tokens", 0))  # the second in older histories
+    image_tokens = facts.get("image_tokens", facts.get("picture_tokens", 0))  # the latter in older histories
     return [
-        f"prompt       {facts['prompt_tokens']} tokens, {image_tokens} of pictures; "
-        f"{facts['prefilled_tokens']} computed anew",
+        f"prompt       {facts['prompt_tokens']} tokens, {image_tokens} of pictures, "
+        f"{facts['prefilled_tokens']} computed",
         f"first token  {seconds(facts['first_token'])}: vision {seconds(facts['vision'])}, "
         f"prefill {seconds(facts['prefill'])}",
         f"answer       {facts['tokens']} tokens, {facts['tokens_per_second']:.1f}/s, {facts['finish']}",
-        f"memory       {memory(facts['memory'])}, at most {memory(facts['peak'])}",
+        f"memory       {memory(facts['memory'])}, peak {memory(facts['peak'])}",
     ]
 
 
 def token(text: str) -> str:
-    """A token as it reads: the space that it begins with, and what has no shape, in signs."""
+    """Make a token readable: control characters as symbols."""
     return clean_line(text.replace("\n", "⏎"), 20) or "·"
 
 
-def choices(said: AnswerPiece) -> tuple[Choice, ...]:
-    """What was likely at a place, the likeliest first; what was said is among it."""
-    found = said.others if said.token is None or said.token in said.others else (*said.others, said.token)
-    return tuple(sorted(found, key=lambda choice: -choice.probability))
+def choices(piece: AnswerPiece) -> tuple[Choice, ...]:
+    """Return the likely tokens at a place, the most likely first, including the sampled one."""
+    tokens = piece.others if piece.token is None or piece.token in piece.others else (*piece.others, piece.token)
+    return tuple(sorted(tokens, key=lambda choice: -choice.probability))
 
 
 def token_lines(tokens: Sequence[AnswerPiece]) -> list[str]:
-    """Every token with its probability, and what else was likely, both numbered for /instead."""
+    """List tokens with their probabilities and alternatives, numbered for /instead."""
     lines = []
-    for n, said in enumerate(tokens, 1):
-        if said.token is None:
+    for n, piece in enumerate(tokens, 1):
+        if piece.token is None:
             continue
         others = (
             f"{k} {token(choice.text)!r} {choice.probability:.0%}"
-            for k, choice in enumerate(choices(said), 1)
-            if choice.id != said.token.id
+            for k, choice in enumerate(choices(piece), 1)
+            if choice.id != piece.token.id
         )
-        lines.append(f"{n:3d}  {said.token.probability:4.0%}  {token(said.token.text)!r:20}  {', '.join(others)}")
+        lines.append(f"{n:3d}  {piece.token.probability:4.0%}  {token(piece.token.text)!r:20}  {', '.join(others)}")
     return lines

@@ -1,47 +1,64 @@
-"""What a slash command is, and what it asks of the front that runs it."""
+"""What a slash command asks the front end to do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_llava.errors import UsageError
 from mlx_llava.tui.session.conversation import Node
-from mlx_llava.tui.session.session import Session
+from mlx_llava.tui.session.dialogs import Dialog
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a command asks of the front."""
+class Say:
+    """Show a text."""
 
+    text: str
+
+
+@dataclass(frozen=True)
+class Attach:
+    """Attach images to the next question."""
+
+    paths: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
+    clipboard: bool = False
+    """Whether to attach the image on the clipboard."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy a text to the clipboard."""
+
+    text: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Put a text into the prompt, to be edited and sent."""
+
+    text: str
+    node: Node | None = None
+    """The question or answer that it replaces."""
+
+
+@dataclass(frozen=True)
+class OpenChat:
+    """Continue a saved chat."""
+
+    key: int
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open a dialog; a front end without dialogs shows the text."""
+
+    dialog: Dialog
     text: str = ""
-    attach: tuple[Path, ...] = ()
-    fetched: tuple[str, ...] = ()
-    """Addresses of pictures to attach."""
-    pasted: bool = False
-    """Whether to attach the picture on the clipboard."""
-    copy: str | None = None
-    fill: str | None = None
-    """Text for the prompt, to be edited and sent."""
-    edited: Node | None = None
-    """The question that this text replaces."""
-    screen: str | None = None
-    opened: int | None = None
-    """A chat of the history to go on in."""
-    quit: bool = False
 
 
 @dataclass(frozen=True)
-class Command:
-    """A word after a slash."""
-
-    name: str
-    usage: str
-    what: str
-    run: Callable[[Session, str], Reply]
+class Quit:
+    """Leave the program."""
 
 
-def number(argument: str) -> int:
-    """A whole number that somebody typed."""
-    if not argument.isdecimal():
-        raise UsageError(f"{argument}: not a number" if argument else "a number is missing", "/help shows where.")
-    return int(argument[:9])
+Reply = Say | Attach | Copy | Edit | OpenChat | Open | Quit

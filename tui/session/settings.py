@@ -1,85 +1,81 @@
-"""What a person can choose, by name: what each setting may be, and what to say where it is something else."""
+"""The settings of the chat: what each may be, and how it is typed and shown."""
 
 import difflib
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from random import SystemRandom
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from mlx_llava.engine.messages import AnswerSettings, Fit
 from mlx_llava.errors import UsageError
+from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, marks
 from mlx_llava.program.text import clean_line
 from mlx_llava.prompts.templates import TEMPLATES
 
 LONGEST = 100_000  # characters of a text
+NUM_TOP = 5  # alternatives to report per token
 ALIASES = {"temp": "temperature", "system_prompt": "system", "picture_mode": "fit", "pictures": "images"}
-DEFAULT = "default"  # the word for what a setting is before anybody chose
+DEFAULT = "default"  # typed to undo a choice
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a setting may be."""
+    """The values that a setting may have."""
 
     hint: str
     """Completes "must be"."""
     read: Callable[[str], Any]
-    """What a typed text means; ValueError or KeyError where it means nothing."""
-    bears: Callable[[Any], bool]
-    """Whether it may be this value."""
+    """Converts typed text; raises ValueError or KeyError."""
+    accepts: Callable[[Any], bool]
 
 
-def _number(low: float, high: float, *, whole: bool = False) -> Kind:
-    def bears(value: Any) -> bool:
-        number = type(value) is int or (type(value) is float and not whole and math.isfinite(value))
-        return number and low <= value <= high
+def _number(limits: Limits, whole: bool) -> Kind:
+    def accepts(value: Any) -> bool:
+        return (type(value) is int or (type(value) is float and not whole)) and value in limits
 
-    return Kind(f"a {'whole ' if whole else ''}number from {low} to {high}", int if whole else float, bears)
+    hint = f"a {'whole ' if whole else ''}number from {limits.low} to {limits.high}"
+    return Kind(hint, int if whole else float, accepts)
 
 
-def _choice(*names: str, **others: str) -> Kind:
-    """One of some names; `others` are other words for them."""
-    words = {name: name for name in names} | others
+def _choice(*names: str, **synonyms: str) -> Kind:
+    words = {name: name for name in names} | synonyms
     return Kind(f"one of {', '.join(names)}", lambda text: words[text.lower()], lambda value: value in names)
 
 
 def _line(hint: str) -> Kind:
-    def bears(value: Any) -> bool:
+    def accepts(value: Any) -> bool:
         return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
 
-    return Kind(hint, str, bears)
+    return Kind(hint, str, accepts)
 
 
 _PROMPT = Kind("a text, or none", lambda text: "" if text == "none" else text, lambda v: isinstance(v, str))
 _SWITCH = Kind("on or off", {"on": True, "off": False}.__getitem__, lambda value: isinstance(value, bool))
 _TEMPLATE = _choice(*sorted(name for name, template in TEMPLATES.items() if not template.captions))
-
-
-def _setting(default: Any, kind: Kind, about: str) -> Any:
-    return field(default=default, metadata={"kind": kind, "about": about})
+_IMAGES = _choice("auto", "blocks", "off", on="auto")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the terminal chat; None is what the model was converted with, or chance for the seed."""
+    """Settings of the chat, each with what it may be and a description; None means the model's own, or random."""
 
-    system: str | None = _setting(None, _PROMPT, "System prompt; none for an empty one.")
-    template: str | None = _setting(None, _TEMPLATE, "Prompt template.")
-    fit: Literal["crop", "pad"] | None = _setting(None, _choice("crop", "pad"), "How a picture becomes a square.")
-    temperature: float = _setting(0.0, _number(0, 2), "Chance in the choice of words; 0 is none.")
-    top_p: float = _setting(1.0, _number(0.01, 1), "Share of likely words to choose from.")
-    max_tokens: int = _setting(512, _number(1, 32_768, whole=True), "Longest answer.")
-    seed: int | None = _setting(None, _number(0, 2**63 - 1, whole=True), "Start of chance; random unless given.")
-    alternatives: bool = _setting(False, _SWITCH, "Note what else each word might have been.")
-    images: Literal["auto", "blocks", "off"] = _setting(
-        "auto", _choice("auto", "blocks", "off", on="auto"), "Pictures; blocks never draws finely."
-    )
-    theme: str = _setting("llava-dark", _line("the name of a theme"), "Colours of the screen.")
-    model: str | None = _setting(None, _line("a folder or owner/name"), "Model to begin with.")
-    adapter: str | None = _setting(None, _line("a folder"), "Adapter to begin with.")
-    screen_reader: bool = _setting(False, _SWITCH, "Plain lines, from the next start on.")
-    incognito: bool = _setting(False, _SWITCH, "Keep no chats.")
+    system: Annotated[str | None, _PROMPT, "System prompt; none for an empty one."] = None
+    template: Annotated[str | None, _TEMPLATE, "Prompt template."] = None
+    fit: Annotated[Fit | None, _choice(*get_args(Fit)), "How a picture becomes a square."] = None
+    temperature: Annotated[float, TEMPERATURE, "Randomness of the answers; 0 is none."] = 0.0
+    top_p: Annotated[float, TOP_P, "Sample from this share of likely tokens."] = 1.0
+    max_tokens: Annotated[int, MAX_TOKENS, "Longest answer, in tokens."] = 512
+    seed: Annotated[int | None, SEED, "Random seed; random: a new one each time."] = None
+    alternatives: Annotated[bool, _SWITCH, "Record alternatives to each token."] = False
+    images: Annotated[Literal["auto", "blocks", "off"], _IMAGES, "How pictures are drawn; blocks: coarse."] = "auto"
+    theme: Annotated[str, _line("the name of a theme"), "Colours of the screen."] = "llava-dark"
+    model: Annotated[str | None, _line("a folder or owner/name"), "Model to start with."] = None
+    adapter: Annotated[str | None, _line("a folder"), "Adapter to start with."] = None
+    screen_reader: Annotated[bool, _SWITCH, "Plain lines, from the next start on."] = False
+    incognito: Annotated[bool, _SWITCH, "Save no chats."] = False
 
     def set(self, name: str, text: str) -> "Settings":
-        """The settings with one changed as typed; UsageError that says what it may be."""
+        """Return the settings with one changed as typed; UsageError if it may not be that."""
         name = setting_name(name)
         kind = kind_of(name)
         if text.strip() in (DEFAULT, "random" if name == "seed" else DEFAULT):
@@ -88,14 +84,14 @@ class Settings:
             value = kind.read(text.strip())
         except (ValueError, KeyError):
             value = None
-        if value is None or not kind.bears(value):
+        if value is None or not kind.accepts(value):
             raise UsageError(
-                f"{name} {clean_line(text, 60)}: must be {kind.hint}", f"/set {name} {DEFAULT} undoes a choice."
+                f"{name} {clean_line(text, 60)}: must be {kind.hint}", f"/set {name} {DEFAULT} restores the default."
             )
         return replace(self, **{name: value})
 
     def spelled(self, name: str) -> str:
-        """A setting as `set` would be told it."""
+        """Return a setting as `set` reads it."""
         value = getattr(self, setting_name(name))
         if value is None:
             return "random" if setting_name(name) == "seed" else DEFAULT
@@ -103,14 +99,35 @@ class Settings:
             return "on" if value else "off"
         return str(value) if value != "" else "none"
 
+    def for_answer(self) -> AnswerSettings:
+        """Return the settings of the next answer."""
+        return AnswerSettings(
+            system=self.system,
+            template=self.template,
+            fit=self.fit,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=SystemRandom().randrange(2**31) if self.seed is None else self.seed,
+            num_top=NUM_TOP if self.alternatives else 0,
+        )
+
+
+_NAMES = [field.name for field in fields(Settings)]
+_HINTS = get_type_hints(Settings)
+_ABOUT = dict(marks(Settings, str))
+_KINDS = dict(marks(Settings, Kind)) | {
+    name: _number(limits, whole=float is not _HINTS[name]) for name, limits in marks(Settings, Limits)
+}
+
 
 def names() -> list[str]:
-    """All settings."""
-    return [f.name for f in fields(Settings)]
+    """Return the names of all settings."""
+    return _NAMES
 
 
 def setting_name(name: str) -> str:
-    """The setting that a name means, spelled as people do; UsageError where there is none."""
+    """Return the setting that a typed name means; UsageError if there is none."""
     plain = name.strip().lower().replace("-", "_")
     plain = ALIASES.get(plain, plain)
     if plain not in names():
@@ -121,19 +138,15 @@ def setting_name(name: str) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """What a setting may be."""
-    return _metadata(name)["kind"]
+    """Return what a setting may be."""
+    return _KINDS[setting_name(name)]
 
 
 def about(name: str) -> str:
-    """What a setting is, in a sentence."""
-    return _metadata(name)["about"]
+    """Describe a setting in a sentence."""
+    return _ABOUT[setting_name(name)]
 
 
-def bears(name: str, value: Any) -> bool:
+def accepts(name: str, value: Any) -> bool:
     """Whether a setting may have this value."""
-    return kind_of(name).bears(value) or (value is None and getattr(Settings(), name) is None)
-
-
-def _metadata(name: str) -> Any:
-    return next(f.metadata for f in fields(Settings) if f.name == setting_name(name))
+    return kind_of(name).accepts(value) or (value is None and getattr(Settings(), name) is None)

@@ -1,4 +1,4 @@
-"""Settings from one run to the next: a file that bears hands, other versions and two windows."""
+"""A settings file that survives hand edits, version changes and concurrent windows."""
 
 import json
 import time
@@ -10,35 +10,34 @@ from typing import Any
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.private_files import locked, private_folder, write_private
-from mlx_llava.tui.session.settings import Settings, bears, names
+from mlx_llava.tui.session.settings import Settings, accepts, names
 
 FILE = "settings.json"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Settings as they were found, and what is to be told of them."""
+class SettingsFile:
+    """The settings of a file, and notices for the user."""
 
     settings: Settings
     notices: tuple[str, ...] = ()
 
 
-def read_settings(folder: Path) -> Kept:
-    """The settings of a folder. What cannot be used is told, and left in its file or moved aside; never an error."""
+def read_settings(folder: Path) -> SettingsFile:
+    """Read the settings of a folder. A bad value is reported and left in the file; a damaged file is renamed."""
     try:
         values, notices = _values(folder / FILE)
     except OSError as error:
-        return Kept(Settings(), (f"The settings cannot be read: {error.strerror}. Defaults are used.",))
-    good = {name: value for name, value in values.items() if name in names() and bears(name, value)}
-    for name in values.keys() - good.keys():
-        shown = clean_line(str(name), 60)
-        is_value = f"cannot be {clean_line(json.dumps(values[name]), 60)}" if name in names() else "is not known here"
-        notices = (*notices, f"The setting {shown} in {folder / FILE} {is_value}; it is left as it is.")
-    return Kept(Settings(**good), tuple(sorted(notices)))
+        return SettingsFile(Settings(), (f"The settings cannot be read: {error.strerror}. Defaults are used.",))
+    usable = {name: value for name, value in values.items() if name in names() and accepts(name, value)}
+    for name in values.keys() - usable.keys():
+        problem = f"cannot be {clean_line(json.dumps(values[name]), 60)}" if name in names() else "is unknown"
+        notices = (*notices, f"The setting {clean_line(str(name), 60)} in {folder / FILE} {problem}; it is ignored.")
+    return SettingsFile(Settings(**usable), tuple(sorted(notices)))
 
 
 def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
-    """Save what differs from `before`; what another window or version wrote stays. LlavaError where it cannot be."""
+    """Save what differs from `before`, and keep what another window or version wrote; LlavaError if that fails."""
     changed = {name: getattr(settings, name) for name in names() if getattr(settings, name) != getattr(before, name)}
     if not changed:
         return
@@ -49,12 +48,12 @@ def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
     except OSError as error:
         raise LlavaError(
             f"{error.filename or folder}: {error.strerror}",
-            "The settings hold for this run; check permissions and space.",
+            "The settings apply to this run only; check permissions and disk space.",
         ) from error
 
 
 def _values(file: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """What stands in the file; one that cannot be understood is moved aside, and that is told."""
+    """Return the contents of the file, and notices; a damaged file is renamed."""
     try:
         values = json.loads(file.read_bytes())
         if isinstance(values, dict):
@@ -63,9 +62,9 @@ def _values(file: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         return {}, ()
     except (ValueError, RecursionError):
         pass
-    aside = file.with_name(f"{file.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}")
-    file.replace(aside)
-    return {}, (f"The settings were damaged and are now {aside}; defaults are used.",)
+    renamed = file.with_name(f"{file.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}")
+    file.replace(renamed)
+    return {}, (f"The settings were damaged and are now {renamed}; defaults are used.",)
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

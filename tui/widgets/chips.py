@@ -1,4 +1,4 @@
-"""The pictures of the conversation as a row of chips: number, name, size, tokens."""
+"""The images of the conversation as a row of chips: number, name, size, tokens."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,13 +10,13 @@ from textual.message import Message
 from textual.widgets import Static
 
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.session.conversation import Node, Numbered
+from mlx_llava.tui.session.conversation import Node, NumberedImage
 
 NAME = 20  # characters of a name on a chip
 
 
 class Chip(Static, can_focus=True):
-    """One picture; Space switches it off and on, Delete takes it away."""
+    """One image; Space switches it off or on, Delete removes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space,enter", "switch", "On/off"),
@@ -27,63 +27,63 @@ class Chip(Static, can_focus=True):
 
     @dataclass
     class Switched(Message):
-        """The chip's picture is to be switched off or on."""
+        """The image should be switched off or on."""
 
         number: int
 
     @dataclass
     class Removed(Message):
-        """The chip's picture is to be taken away."""
+        """The image should be removed."""
 
         number: int
 
-    FOCUS_ON_CLICK = False  # or a space that is typed next would switch it
+    FOCUS_ON_CLICK = False  # or the next typed space would switch it
 
-    def __init__(self, shown: Numbered, tokens: int | None, draft: bool) -> None:
-        super().__init__(label(shown, tokens), markup=False)
-        self.shown = shown
-        self.set_class(not shown.on, "-off")
+    def __init__(self, image: NumberedImage, tokens: int | None, draft: bool) -> None:
+        super().__init__(label(image, tokens), markup=False)
+        self.image = image
+        self.set_class(not image.on, "-off")
         self.set_class(draft, "-draft")
         self.tooltip = Content("Click to switch off or on" + ("; Delete removes" if draft else ""))
 
     def on_click(self) -> None:
-        """Switch it."""
+        """Switch the image."""
         self.action_switch()
 
     def action_switch(self) -> None:
-        """Switch the picture off or on."""
-        self.post_message(self.Switched(self.shown.number))
+        """Switch the image off or on."""
+        self.post_message(self.Switched(self.image.number))
 
     def action_remove(self) -> None:
-        """Take the picture away."""
-        self.post_message(self.Removed(self.shown.number))
+        """Remove the image."""
+        self.post_message(self.Removed(self.image.number))
 
 
 class Chips(HorizontalScroll, can_focus=False):
-    """All pictures in a row."""
+    """All images in a row."""
 
     def __init__(self) -> None:
         super().__init__(id="chips")
-        self._now: tuple[object, ...] = ()
+        self._state: tuple[object, ...] = ()
 
-    async def show(self, images: list[Numbered], draft: Node, tokens: int | None) -> None:
-        """Show these pictures, a chip each; those of the draft can be taken away."""
-        now = (tuple((n.number, n.image.file.digest, n.on, n.node is draft) for n in images), tokens)
-        if now == self._now:
+    async def show(self, images: list[NumberedImage], draft: Node, tokens: int | None) -> None:
+        """Show a chip for each image; those of the draft can be removed."""
+        state = (tuple((n.number, n.image.file.digest, n.on, n.node is draft) for n in images), tokens)
+        if state == self._state:
             return
-        self._now = now
-        had = next((chip.shown.number for chip in self.query(Chip) if chip.has_focus), None)
+        self._state = state
+        focused = next((chip.image.number for chip in self.query(Chip) if chip.has_focus), None)
         with self.app.batch_update():
             await self.remove_children()
-            await self.mount_all(Chip(shown, tokens, shown.node is draft) for shown in images)
+            await self.mount_all(Chip(image, tokens, image.node is draft) for image in images)
         self.display = bool(images)
         for chip in self.query(Chip):
-            if chip.shown.number == had:
+            if chip.image.number == focused:
                 chip.focus()
 
 
-def label(shown: Numbered, tokens: int | None) -> str:
-    """What a chip says."""
-    width, height = shown.image.size
-    cost = "off" if not shown.on else f"{tokens} tok" if tokens else "…"
-    return f"{shown.number} {clean_line(shown.image.name, NAME)} {width}×{height} · {cost}"
+def label(image: NumberedImage, tokens: int | None) -> str:
+    """Return the text of a chip."""
+    width, height = image.image.size
+    cost = "off" if not image.on else f"{tokens} tok" if tokens else "…"
+    return f"{image.number} {clean_line(image.image.name, NAME)} {width}×{height} · {cost}"

@@ -1,4 +1,4 @@
-"""Where a question is put together: its text, its pictures, hints for commands."""
+"""The input below the conversation: prompt, images, command hints."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -27,11 +27,11 @@ HINTS = 8  # commands shown at a time
 
 
 class Composer(Vertical):
-    """The foot of the chat."""
+    """Puts a question together."""
 
     @dataclass
     class Asked(Message):
-        """A question was sent; its pictures are in the draft."""
+        """A question was sent; its images are in the draft."""
 
         text: str
 
@@ -44,22 +44,22 @@ class Composer(Vertical):
     def __init__(self, session: Session) -> None:
         super().__init__(id="composer")
         self.session = session
-        self._reading = 0  # pictures that are being read
+        self.reading = 0
+        """Number of attachments being read."""
 
     def compose(self) -> Iterable[Widget]:
-        """Hints, pictures, text."""
         yield Static("", markup=False, id="hints")
         yield Chips()
         yield Prompt()
 
     def on_mount(self) -> None:
-        """Type at once."""
+        """Focus the prompt."""
         self._counting = self.set_timer(COUNT_AFTER, self._count, pause=True)
         self.prompt.focus()
 
     @property
     def prompt(self) -> Prompt:
-        """The text."""
+        """The text field."""
         return self.query_one(Prompt)
 
     def fill(self, text: str) -> None:
@@ -68,35 +68,35 @@ class Composer(Vertical):
         self.prompt.focus()
 
     def edit(self, node: Node | None, text: str = "") -> None:
-        """Edit a question or an answer, or no longer."""
-        self.session.edit(node)
+        """Edit a question or an answer; None ends editing."""
+        self.session.draft.edit(node)
         if node or text:
             self.fill(text)
         self.call_later(self.show)
 
     async def show(self) -> None:
-        """Show the session's pictures and warnings, and what is edited, as they are now."""
-        session, edited = self.session, self.session.editing
-        titles = {"user": "Editing a question: Enter asks it anew", "assistant": "Editing an answer: Enter keeps it"}
-        self.prompt.border_title = f"{titles[edited.role]}, Esc leaves it" if edited else ""
+        """Show the current images, warnings and editing state."""
+        session, edited = self.session, self.session.draft.editing
+        titles = {"user": "Editing a question: Enter asks it again", "assistant": "Editing an answer: Enter saves it"}
+        self.prompt.border_title = f"{titles[edited.role]}, Esc cancels" if edited else ""
         tokens = session.model.image_tokens if session.model else None
-        await self.query_one(Chips).show(session.images(), session.draft, tokens)
+        await self.query_one(Chips).show(session.images(), session.draft.node, tokens)
         self.warn()
         self.count_soon()
 
     def warn(self) -> None:
-        """Say it where the prompt is too long."""
-        counted = self.session.counted
-        warning = figures.context_warning(counted, self.session.settings.max_tokens) if counted else ""
+        """Warn if the prompt is too long."""
+        usage = self.session.engine.usage
+        warning = figures.context_warning(usage, self.session.settings.max_tokens) if usage else ""
         self.prompt.border_subtitle = warning
         self.prompt.set_class(bool(warning), "-warning")
 
-    def attach(self, paths: Iterable[Path] = (), urls: Iterable[str] = (), *, pasted: bool = False) -> None:
-        """Read pictures, fetch them, or take that on the clipboard, and put them beside the question."""
+    def attach(self, paths: Iterable[Path] = (), urls: Iterable[str] = (), *, clipboard: bool = False) -> None:
+        """Attach files, URLs and the image on the clipboard to the question."""
         jobs = [*(partial(from_file, path) for path in paths), *(partial(from_url, url) for url in urls)]
-        jobs += [from_clipboard] * pasted
+        jobs += [from_clipboard] * clipboard
         if jobs:
-            self._reading += 1
+            self.reading += 1
             self._attach_all(jobs)
 
     @work(group="attach")
@@ -104,20 +104,20 @@ class Composer(Vertical):
         try:
             for job in jobs:
                 try:
-                    self.session.attach(await asyncio.to_thread(job))
+                    self.session.draft.attach(await asyncio.to_thread(job))
                 except LlavaError as error:
-                    self.tell(error)
+                    self.report(error)
         finally:
-            self._reading -= 1
+            self.reading -= 1
         await self.show()
 
     async def settled(self) -> None:
-        """Wait for pictures that are being read."""
-        while self._reading:
+        """Wait until all attachments are read."""
+        while self.reading:
             await asyncio.sleep(0.01)
 
     def count_soon(self) -> None:
-        """Have tokens counted once nothing was typed for a moment."""
+        """Count tokens once typing pauses."""
         self._counting.reset()
         self._counting.resume()
 
@@ -126,52 +126,52 @@ class Composer(Vertical):
         self.session.count("" if commands.is_command(text) else text)
         self._counting = self.set_timer(COUNT_AFTER, self._count, pause=True)
 
-    def tell(self, error: LlavaError) -> None:
-        """Say what is wrong and what to do."""
+    def report(self, error: LlavaError) -> None:
+        """Show an error."""
         text = f"{clean_line(error.problem, 400)}\n{clean_line(error.advice, 400)}"
         self.notify(text, severity="error", markup=False, timeout=8)
 
     @on(Prompt.Sent)
     def sent(self, event: Prompt.Sent) -> None:
-        """A line was sent: a command, pictures, or a question."""
+        """Handle a line: a command, images, or a question."""
         event.stop()
         if commands.is_command(event.text):
             self.post_message(self.Commanded(event.text))
-        elif (found := dropped(event.text)).text == "":
-            self.attach(found.paths, found.urls)
+        elif (drop := dropped(event.text)).text == "":
+            self.attach(drop.paths, drop.urls)
         else:
             self.post_message(self.Asked(event.text.strip()))
 
     @on(Prompt.Pasted)
     def pasted(self, event: Prompt.Pasted) -> None:
-        """Pasted files are attached; anything else is text."""
-        found = dropped(event.text)
-        if not event.text:  # as terminals paste what is no text
-            self.attach(pasted=True)
-        elif found.text == "":
-            self.attach(found.paths, found.urls)
+        """Attach pasted files; insert anything else."""
+        drop = dropped(event.text)
+        if not event.text:  # so terminals paste an image
+            self.attach(clipboard=True)
+        elif drop.text == "":
+            self.attach(drop.paths, drop.urls)
         else:
             self.prompt.take(event.text)
 
     @on(TextArea.Changed)
     def typed(self, event: TextArea.Changed) -> None:
-        """Show which commands fit, and count soon."""
+        """Show matching commands, and count tokens soon."""
         text = event.text_area.text
-        fitting = commands.matching(text) if text.startswith("/") else []
-        width = max((len(command.usage) for command in fitting), default=0)
-        lines = [f"{c.usage:{width}}  {c.what}" for c in fitting[:HINTS]]
-        if len(fitting) > HINTS:
-            lines[-1] = f"… and {len(fitting) - HINTS + 1} more: /help"
+        matches = commands.matching(text) if text.startswith("/") else []
+        width = max((len(command.usage) for command in matches), default=0)
+        lines = [f"{c.usage:{width}}  {c.what}" for c in matches[:HINTS]]
+        if len(matches) > HINTS:
+            lines[-1] = f"… and {len(matches) - HINTS + 1} more: /help"
         hints = self.query_one("#hints", Static)
         hints.update("\n".join(lines))
-        hints.display = bool(fitting)
+        hints.display = bool(matches)
         self.count_soon()
 
     @on(Prompt.Completed)
     def complete(self, event: Prompt.Completed) -> None:
-        """Complete a command."""
-        if fitting := commands.matching(event.text):
-            self.prompt.put(f"/{fitting[0].name} ")
+        """Complete a command name."""
+        if matches := commands.matching(event.text):
+            self.prompt.put(f"/{matches[0].name} ")
 
     @on(Prompt.Recalled)
     def recall(self) -> None:
@@ -181,15 +181,15 @@ class Composer(Vertical):
 
     @on(Chip.Switched)
     async def switch(self, event: Chip.Switched) -> None:
-        """Switch a picture off or on."""
+        """Switch an image off or on."""
         self.session.switch(event.number)
         await self.show()
 
     @on(Chip.Removed)
     async def remove_image(self, event: Chip.Removed) -> None:
-        """Take a picture out of the draft."""
+        """Remove an image from the draft."""
         try:
             self.session.remove(event.number)
         except LlavaError as error:
-            self.tell(error)
+            self.report(error)
         await self.show()

@@ -1,21 +1,23 @@
-"""The conversation on the screen: its last turns, older ones when they are asked for."""
+"""The conversation on the screen: its last turns, and older ones on demand."""
 
 import asyncio
+from itertools import takewhile
 
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from mlx_llava.program.text import clean
 from mlx_llava.tui.session.conversation import Conversation, Node
 from mlx_llava.tui.widgets.turns import AnswerTurn, QuestionTurn, Turn
 
-WINDOW = 40  # turns on the screen; more make scrolling and resizing slow
+WINDOW = 40  # turns on the screen; with more, scrolling and resizing are slow
 
 
 class Older(Static):
-    """Says how many turns are not on the screen; a click brings some."""
+    """Shows the number of older turns; a click loads some."""
 
     def on_click(self) -> None:
-        """Bring older turns."""
+        """Load older turns."""
         self.screen.query_one(Log).run_worker(self.screen.query_one(Log).show_older(), group="log")
 
 
@@ -24,7 +26,7 @@ Questions of text alone work too. Everything stays on this machine."""
 
 
 class Greeting(Static):
-    """What an empty chat says."""
+    """The text of an empty chat."""
 
 
 class Log(VerticalScroll, can_focus=False):
@@ -35,11 +37,11 @@ class Log(VerticalScroll, can_focus=False):
         self.conversation = Conversation()
         self.window = WINDOW
         self.images = True
-        """Whether questions show their pictures; for those drawn from now on."""
+        """Whether new turns show their images."""
         self._drawing = asyncio.Lock()
 
     def on_mount(self) -> None:
-        """Stay at the end as long as nobody scrolls."""
+        """Stay at the end until the user scrolls."""
         self.mount(Greeting(GREETING, markup=False))
         self.anchor()
 
@@ -49,18 +51,28 @@ class Log(VerticalScroll, can_focus=False):
         return list(self.query(Turn))
 
     def turn(self, node: Node) -> Turn | None:
-        """The turn that shows a node."""
+        """Return the turn that shows a node."""
         return next((turn for turn in self.turns if turn.node is node), None)
 
+    async def note(self, text: str, error: bool = False) -> None:
+        """Show a text that is not part of the conversation, in place of the last one."""
+        await self.clear_note()
+        await self.mount(Static(clean(text), markup=False, classes="note -error" if error else "note"))
+        self.anchor()
+
+    async def clear_note(self) -> None:
+        """Remove the note."""
+        await self.query(".note").remove()
+
     async def show_images(self, images: bool) -> None:
-        """Show pictures from now on, or not."""
+        """Show images, or hide them."""
         if images != self.images:
             self.images = images
             async with self._drawing:
                 await self.query(Turn).remove()
 
     async def show(self, conversation: Conversation) -> None:
-        """Show the path as it is now; what is already there stays."""
+        """Show the current path; turns already on the screen stay."""
         async with self._drawing:
             await self._draw(conversation)
 
@@ -70,16 +82,16 @@ class Log(VerticalScroll, can_focus=False):
         path = conversation.path()
         visible = path[-self.window :]
         turns = self.turns
-        kept = 0
+        reused = 0
         if turns and visible and turns[0].node in path:
             offset = path.index(turns[0].node)
             visible = path[offset:]
-            kept = sum(1 for _ in common(turns, visible))
+            reused = common(turns, visible)
         with self.app.batch_update():
-            for turn in turns[kept:]:
+            for turn in turns[reused:]:
                 await turn.remove()
-            await self.mount_all(self._make(node, path) for node in visible[kept:])
-            await self._say_older(len(path) - len(visible))
+            await self.mount_all(self._make(node, path) for node in visible[reused:])
+            await self._show_num_older(len(path) - len(visible))
             await self.query(Greeting).remove()
             if not path:
                 await self.mount(Greeting(GREETING, markup=False))
@@ -87,16 +99,16 @@ class Log(VerticalScroll, can_focus=False):
             turn.refresh_branches()
 
     async def show_older(self) -> None:
-        """Bring WINDOW more turns, and leave those that are there where they are."""
+        """Load WINDOW older turns without moving the visible ones."""
         path, first = self.conversation.path(), self.turns[0]
         end = path.index(first.node)
         start = max(end - WINDOW, 0)
         self.window = len(path) - start
         await self.mount_all([self._make(node, path) for node in path[start:end]], before=first)
-        await self._say_older(start)
+        await self._show_num_older(start)
         first.scroll_visible(animate=False, top=True)
 
-    async def _say_older(self, count: int) -> None:
+    async def _show_num_older(self, count: int) -> None:
         await self.query(Older).remove()
         if count:
             await self.mount(Older(f"↑ {count} earlier — click, or PageUp at the top", markup=False), before=0)
@@ -108,18 +120,13 @@ class Log(VerticalScroll, can_focus=False):
         return QuestionTurn(node, 1 + sum(len(n.images) for n in before), self.images)
 
     def action_page_up(self) -> None:
-        """Scroll up; at the top, bring older turns."""
+        """Scroll up; at the top, load older turns."""
         if self.scroll_y <= 0 and self.query(Older):
             self.run_worker(self.show_older(), group="log")
         else:
             super().action_page_up()
 
 
-def common(turns: list[Turn], nodes: list[Node]) -> list[Turn]:
-    """The turns that show the first nodes already."""
-    kept = []
-    for turn, node in zip(turns, nodes, strict=False):
-        if turn.node is not node:
-            break
-        kept.append(turn)
-    return kept
+def common(turns: list[Turn], nodes: list[Node]) -> int:
+    """Count the turns at the start that already show their nodes."""
+    return len([*takewhile(lambda pair: pair[0].node is pair[1], zip(turns, nodes, strict=False))])

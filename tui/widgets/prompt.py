@@ -1,4 +1,4 @@
-"""The field where a question is typed."""
+"""The text field for a question."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,9 +15,9 @@ NEWLINES = ("shift+enter", "ctrl+j", "alt+enter")
 
 
 class Prompt(TextArea):
-    """Enter sends; Shift+Enter, Ctrl+J, or a backslash before Enter begin a new line.
+    """Enter sends; Shift+Enter, Ctrl+J, or a backslash before Enter start a new line.
 
-    Keys are read in `_on_key`, not bound: a binding would overtake letters that came with it in one read.
+    Keys are read in `_on_key`, not bound: a binding would run before letters that arrived in the same read.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -27,25 +27,25 @@ class Prompt(TextArea):
 
     @dataclass
     class Sent(Message):
-        """Enter was pressed on something."""
+        """Enter was pressed."""
 
         text: str
 
     @dataclass
     class Pasted(Message):
-        """Text was pasted that may name files."""
+        """Text was pasted; it may name files."""
 
         text: str
 
     class Recalled(Message):
-        """Up was pressed in an empty prompt: an earlier question is wanted."""
+        """Up was pressed in an empty prompt."""
 
     class ImageWanted(Message):
-        """@ was typed where a word begins."""
+        """@ was typed at the start of a word."""
 
     @dataclass
     class Completed(Message):
-        """Tab was pressed on a word that begins with a slash."""
+        """Tab was pressed after a slash and letters."""
 
         text: str
 
@@ -56,12 +56,12 @@ class Prompt(TextArea):
         self.placeholder = "Ask something — drop a picture here, / for commands, F1 for help"
 
     def put(self, text: str) -> None:
-        """Show `text` with the cursor behind it."""
+        """Replace the text, and put the cursor at its end."""
         self.load_text(text)
         self.move_cursor(self.document.end)
 
     def render_line(self, y: int) -> Strip:
-        """One row; Textual cannot wrap the placeholder where there is no room at all."""
+        """Render a row; Textual cannot wrap the placeholder in no space."""
         return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
 
     async def _on_key(self, event: events.Key) -> None:
@@ -108,5 +108,5 @@ class Prompt(TextArea):
         self.post_message(self.Pasted(event.text))
 
     def take(self, pasted: str) -> None:
-        """Insert text that was pasted and is no file."""
+        """Insert pasted text."""
         self.insert(clean(pasted))

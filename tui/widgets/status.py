@@ -1,4 +1,4 @@
-"""The line at the foot: what is going on, how fast, how much memory, how full the context."""
+"""The line at the bottom: state, speed, memory, and how full the context is."""
 
 from rich.text import Text
 from textual.widgets import Static
@@ -8,17 +8,17 @@ from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.session import Session
 
 BAR = 10  # cells
-FULL = 0.85  # of the context: from here on the bar warns
+FULL = 0.85  # share of the context from which the bar warns
 
 
 class Status(Static):
-    """Shows a session's state."""
+    """Shows the state of a session."""
 
     def __init__(self) -> None:
         super().__init__(id="status", markup=False)
 
     def show(self, session: Session) -> None:
-        """Show the state as it is now."""
+        """Show the current state."""
         left, right = state(session), self._right(session)
         width = self.size.width
         if left.cell_len + right.cell_len > width:
@@ -33,48 +33,49 @@ class Status(Static):
         return Text("  ").join([*parts, context]) if context else Text("  ").join(parts)
 
     def _filling(self, session: Session) -> Text:
-        counted = session.counted
-        if counted is None:
+        usage = session.engine.usage
+        if usage is None:
             return Text("")
         colours = self.app.theme_variables
-        full = counted.total / counted.context
+        full = usage.total / usage.context
         trouble = colours["error"] if full >= 1 else colours["warning"] if full > FULL else ""
-        reserved = max(min(session.settings.max_tokens, counted.context - counted.total), 0)
+        reserved = max(min(session.settings.max_tokens, usage.context - usage.total), 0)
         parts = (
-            ("▰", counted.images, colours["secondary"]),
-            ("▰", counted.system, trouble or colours["success"]),
-            ("▰", counted.history, trouble or colours["accent"]),
-            ("▰", counted.draft, trouble or colours["primary"]),
+            ("▰", usage.images, colours["secondary"]),
+            ("▰", usage.system, trouble or colours["success"]),
+            ("▰", usage.history, trouble or colours["accent"]),
+            ("▰", usage.draft, trouble or colours["primary"]),
             ("▱", reserved, colours["accent"]),
-            ("▱", counted.context, colours["text-disabled"] if "auto" not in colours["text-disabled"] else "dim"),
+            ("▱", usage.context, colours["text-disabled"] if "auto" not in colours["text-disabled"] else "dim"),
         )
         bar, tokens = Text(), 0
         for cell, count, colour in parts:
             tokens += count
-            end = min(max(round(BAR * tokens / counted.context), 1), BAR)
+            end = min(max(round(BAR * tokens / usage.context), 1), BAR)
             bar.append(cell * (end - len(bar)), colour)
-        return bar.append(f" {counted.total}/{counted.context}")
+        return bar.append(f" {usage.total}/{usage.context}")
 
 
 def state(session: Session) -> Text:
-    """What is going on, in a few words."""
-    if session.crashed:
-        return Text("✕ the model is gone — /model brings it back")
+    """Describe the state in a few words."""
+    loading = session.engine.loader.pending
+    if session.engine.crashed:
+        return Text("✕ the engine crashed — /model starts it again")
     if session.answering:
-        doing = "answering" if session.answering.began else "reading"
+        doing = "answering" if session.answering.start else "reading"
         return Text(f"● {doing} — Esc stops")
-    if session.loading:
-        return Text(f"◌ loading {clean_line(figures.tail(session.loading.model or 'the small model'), 40)}")
+    if loading:
+        return Text(f"◌ loading {clean_line(figures.tail(loading.model or 'the bundled model'), 40)}")
     if session.model is None:
         return Text("○ no model — /model NAME")
     return Text("○ ready   F1 help   ^P commands")
 
 
 def meters(session: Session) -> list[str]:
-    """Speed, time to the first token and memory of the answer that is on its way or was the last."""
+    """Return speed, time to the first token and memory of the answer in progress, or of the last one."""
     if session.answering:
-        began = session.answering.began
-        waits = [f"first {figures.seconds(began.first_token)}"] if began else []
+        start = session.answering.start
+        waits = [f"first {figures.seconds(start.first_token)}"] if start else []
         return [*([f"{session.answering.rate:.0f} tok/s"] if session.answering.rate else []), *waits]
     facts = next((node.facts for node in reversed(session.conversation.answers) if node.facts), {})
     memory = facts.get("memory") or (session.model.memory if session.model else 0)

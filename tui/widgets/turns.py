@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Wish(Message):
-    """Something is wanted of a turn: `edit`, `again`, `copy`, `code`, or another branch: `previous`, `next`."""
+class TurnAction(Message):
+    """The user acts on a turn: `edit`, `again`, `copy`, `code`, or shows a branch: `previous`, `next`."""
 
     node: Node
-    what: str
+    name: str
 
 
 class Branches(Static):
-    """‹2/3›: which of several branches is shown; a click shows the next."""
+    """‹2/3›: the number of this branch; a click shows the next one."""
 
     def __init__(self, node: Node) -> None:
         super().__init__("", markup=False, classes="branches")
@@ -42,39 +42,39 @@ class Branches(Static):
         self.show()
 
     def show(self) -> None:
-        """Show where the node stands now."""
+        """Show the current number."""
         number, count = self.node.place
         self.display = count > 1
         self.update(f"‹{number}/{count}›")
 
     def on_click(self) -> None:
         """Show the next branch."""
-        self.post_message(Wish(self.node, "next"))
+        self.post_message(TurnAction(self.node, "next"))
 
 
 class Turn(Vertical, can_focus=True):
-    """A question or an answer; when it has the focus, keys act on it."""
+    """A question or an answer; keys act on it while it has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "wish('copy')", "Copy"),
-        Binding("left", "wish('previous')", "Other branch", show=False),
-        Binding("right", "wish('next')", "Other branch", show=False),
+        Binding("c", "act('copy')", "Copy"),
+        Binding("left", "act('previous')", "Other branch", show=False),
+        Binding("right", "act('next')", "Other branch", show=False),
         Binding("up", "app.focus_previous", show=False),
         Binding("down", "app.focus_next", show=False),
     ]
     HINT = ""
-    FOCUS_ON_CLICK = False  # or what is typed next would be taken for keys that act here
+    FOCUS_ON_CLICK = False  # or the next typed letters would act on it
 
     def __init__(self, node: Node) -> None:
         super().__init__(classes="turn")
         self.node = node
 
-    def action_wish(self, what: str) -> None:
-        """Tell what is wanted of this turn."""
-        self.post_message(Wish(self.node, what))
+    def action_act(self, name: str) -> None:
+        """Act on this turn."""
+        self.post_message(TurnAction(self.node, name))
 
     def on_focus(self) -> None:
-        """Show which keys act here."""
+        """Show the keys that act here."""
         self.query_one(".hint", Static).update(self.HINT)
         self.show_foot()
 
@@ -84,18 +84,18 @@ class Turn(Vertical, can_focus=True):
         self.show_foot()
 
     def refresh_branches(self) -> None:
-        """Show anew which branch this is."""
+        """Update the number of this branch."""
         for branches in self.query(Branches):
             branches.show()
         self.show_foot()
 
     def show_foot(self) -> None:
-        """Show the line below only where it says something."""
-        shown = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
-        self.query(".foot").set(display=shown)
+        """Show the line below if it says anything."""
+        visible = self.has_focus or self.node.place[1] > 1 or bool(self.node.facts)
+        self.query(".foot").set(display=visible)
 
     def foot(self, text: str = "") -> Horizontal:
-        """The line below: facts, branches, keys."""
+        """Build the line below: facts, branches, keys."""
         return Horizontal(
             Static(text, markup=False, classes="facts"),
             Branches(self.node),
@@ -105,19 +105,18 @@ class Turn(Vertical, can_focus=True):
 
 
 class QuestionTurn(Turn):
-    """What was asked, with its pictures."""
+    """A question and its images."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "wish('edit')", "Edit")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("e,enter", "act('edit')", "Edit")]
     HINT = "e edit · c copy · ← → branch"
 
     def __init__(self, node: Node, first_number: int, show_images: bool) -> None:
         super().__init__(node)
         self.show_images = show_images
         self.first_number = first_number
-        """Number of its first picture in the conversation."""
+        """Number of its first image in the conversation."""
 
     def compose(self) -> Iterable[Widget]:
-        """The question, its pictures below it."""
         if self.node.text:
             yield Static(clean(self.node.text), markup=False, classes="question")
         if self.node.images and self.show_images:
@@ -130,50 +129,49 @@ class QuestionTurn(Turn):
 
 
 class AnswerTurn(Turn):
-    """What was answered; grows while it comes."""
+    """An answer; grows while it is generated."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "wish('again')", "Answer again"),
-        Binding("k", "wish('code')", "Copy code"),
-        Binding("e", "wish('edit')", "Edit"),
+        Binding("r", "act('again')", "Answer again"),
+        Binding("k", "act('code')", "Copy code"),
+        Binding("e", "act('edit')", "Edit"),
     ]
     HINT = "c copy · k copy code · r again · e edit · ← → branch"
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        self.shown = 0  # characters of the node's text that are on the screen
+        self.num_drawn = 0  # characters of the node's text on the screen
         self._segments = Segments()
         self._drawing = asyncio.Lock()
 
     def compose(self) -> Iterable[Widget]:
-        """The answer, and what it took."""
         from mlx_llava.tui.widgets.markdown import AnswerText
 
         if self.node.facts:
-            self.shown = len(self.node.text)
+            self.num_drawn = len(self.node.text)
             yield AnswerText(clean(self.node.text))
         else:
             yield AnswerText()
         yield self.foot(figures.answer_line(self.node.facts))
 
     async def on_mount(self) -> None:
-        """Show what there is of an answer that still grows."""
+        """Show the text so far."""
         await self.grow()
 
     def _parts(self) -> "list[AnswerText]":
-        """The answer's text; none before it is on the screen."""
+        """The widgets of the text, once mounted."""
         return cast("list[AnswerText]", list(self.query(".answer")))
 
     async def grow(self) -> None:
-        """Show what has come since the last call."""
+        """Show the text since the last call."""
         async with self._drawing:
-            with self._while_there():
+            with self._while_attached():
                 await self._grow()
 
     async def _grow(self) -> None:
-        parts, new = self._parts(), self.node.text[self.shown :]
+        parts, new = self._parts(), self.node.text[self.num_drawn :]
         if parts and new:
-            self.shown = len(self.node.text)
+            self.num_drawn = len(self.node.text)
             first, *others = self._segments.add(clean(new))
             if first:
                 await parts[-1].append(first)
@@ -181,26 +179,26 @@ class AnswerTurn(Turn):
                 await self._go_on(text)
 
     async def _go_on(self, text: str) -> None:
-        """Begin another part, so that it does not show where it begins."""
+        """Start another part, joined to the one before without a visible seam."""
         from mlx_llava.tui.widgets.markdown import AnswerText
 
         before, part = self._parts()[-1], AnswerText()
         await self.mount(part, before=self.query_one(".foot"))
-        await part.append(text)  # given to the constructor it would be drawn later, over what comes next
+        await part.append(text)  # the constructor would draw it later, over the text that follows
         for last, first in zip(before.children[-1:], part.children[:1], strict=False):
-            if type(last) is type(first):  # else there is a gap between them
+            if type(last) is type(first):  # different blocks have a gap between them
                 last.add_class("-cut")
                 first.add_class("-goes-on")
 
     async def finish(self) -> None:
-        """Show the whole answer once more: parsed at once, it may read otherwise than in fragments."""
+        """Draw the whole answer again; parsed at once, it may differ from its fragments."""
         async with self._drawing:
-            with self._while_there():
+            with self._while_attached():
                 await self._finish()
 
     async def _finish(self) -> None:
         if parts := self._parts():
-            self.shown = len(self.node.text)
+            self.num_drawn = len(self.node.text)
             with self.app.batch_update():
                 await parts[0].update(clean(self.node.text))
                 for part in parts[1:]:
@@ -208,8 +206,8 @@ class AnswerTurn(Turn):
             self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
     @contextmanager
-    def _while_there(self) -> Iterator[None]:
-        """A turn may be taken away while it is drawn: then nobody misses the rest."""
+    def _while_attached(self) -> Iterator[None]:
+        """Ignore errors of a turn that is removed while it is drawn."""
         try:
             yield
         except (MountError, NoMatches, IndexError):
@@ -218,6 +216,6 @@ class AnswerTurn(Turn):
                 raise
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
-        """Links come from the model: they are shown, never opened."""
+        """Show the link; links from a model are never opened."""
         event.stop()
         self.app.notify(clean_line(event.href), title="Link", markup=False)

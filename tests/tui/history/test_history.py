@@ -185,15 +185,15 @@ def test_two_windows_may_begin_at_once(folder: Path) -> None:
 def test_after_going_incognito_the_chat_is_saved_again_in_memory_only(folder: Path) -> None:
     session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(History(folder)))
     question = session.conversation.add(Node("user", "one?"))
-    session.record.question(question)
+    session.record.add(question)
     answer = session.conversation.add(Node("assistant", "two"))
-    session.record.answer(answer)
+    session.record.add(answer)
     session.set("incognito", "on")
     assert question.key is answer.key is None
     other = session.conversation.add(Node("user", "three?"), question.parent)
-    session.record.question(other)
-    session.record.shown(answer)
-    session.record.corrected(answer)
+    session.record.add(other)
+    session.record.show(answer)
+    session.record.save_correction(answer)
     assert [m.text for m in session.record.history.load(session.record.chat or 0).path()] == ["three?"]
 
 

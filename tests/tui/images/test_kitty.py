@@ -162,7 +162,7 @@ async def test_images_of_the_chat_are_transmitted_and_deleted_at_last() -> None:
         written: list[str] = []
         driver.app.use_kitty(Kitty(written.append))
         driver.app.chat.composer.attach([SCENE])
-        await driver.until(lambda: driver.session.counted and driver.session.counted.images)
+        await driver.until(lambda: driver.session.engine.usage and driver.session.engine.usage.images)
         await driver.ask("What?")
         await driver.until(lambda: PLACEHOLDER in driver.text())
         ((keys, _),) = commands("".join(written))

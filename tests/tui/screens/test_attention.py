@@ -63,13 +63,13 @@ def test_a_person_sees_where_each_token_looked() -> None:
         async with running(ModelWorker, Load(), (SCENE,), size=(100, 36)) as driver:
             await driver.ask("Describe the picture.")
             said = driver.session.conversation.answers[-1].text
-            await driver.type("/look", "enter")
+            await driver.type("/attention", "enter")
             await driver.shows("token 1 of ")
             screen = driver.app.screen
             assert isinstance(screen, AttentionScreen)
-            await driver.shows("Where it looked · picture 1 of 1: one_shape.png")
-            assert screen.looked is not None
-            assert "".join(screen.looked.tokens).strip() == said
+            await driver.shows("Attention · picture 1 of 1: one_shape.png")
+            assert screen.maps is not None
+            assert "".join(screen.maps.tokens).strip() == said
             first = shown_light(driver)
             await driver.pilot.press("right")
             await driver.shows("token 2 of ")
@@ -82,7 +82,7 @@ def test_a_person_sees_where_each_token_looked() -> None:
             await driver.pilot.press("r", "left", "left")
             await driver.shows("token 1 of ")
             assert (shown_light(driver) == first).all()
-            last = len(screen.looked.tokens)
+            last = len(screen.maps.tokens)
             await driver.pilot.press("end")
             await driver.shows(f"token {last} of {last}")
             await driver.pilot.press("right", "home")
@@ -105,7 +105,7 @@ def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_as_it_is_now()
             await driver.ask("How many shapes are there?")
             await driver.type("/correct two of them", "enter")
             await driver.until(lambda: driver.session.conversation.answers[-1].text == "two of them")
-            await driver.type("/look", "enter")
+            await driver.type("/attention", "enter")
             await driver.shows(NOW)
             await driver.shows("picture 2 of 2: two_shapes_wide.png")
             second = shown_light(driver)
@@ -121,10 +121,10 @@ def test_tab_goes_to_another_picture_and_an_edited_answer_is_read_as_it_is_now()
 def test_without_an_answer_or_a_picture_there_is_nothing_to_look_at() -> None:
     async def test() -> None:
         async with running(ScriptedWorker()) as driver:
-            await driver.type("/look", "enter")
+            await driver.type("/attention", "enter")
             await driver.shows("there is no answer yet")
             await driver.ask("Hm?")
-            await driver.type("/look", "enter")
+            await driver.type("/attention", "enter")
             await driver.shows("saw no picture")
             assert driver.app.screen is driver.app.chat
 
@@ -135,10 +135,10 @@ def test_a_look_that_fails_says_so_on_its_screen() -> None:
     async def test() -> None:
         worker = ScriptedWorker()
         async with running(worker, images=(SCENE,)) as driver:
-            await driver.until(lambda: driver.session.counted and driver.session.counted.total > 500)
+            await driver.until(lambda: driver.session.engine.usage and driver.session.engine.usage.total > 500)
             await driver.ask("Hm?")
             worker.refusal = "too long"
-            await driver.type("/look", "enter")
+            await driver.type("/attention", "enter")
             await driver.shows("too long")
             assert isinstance(driver.app.screen, AttentionScreen)
             await driver.pilot.press("r", "right", "tab", "escape")

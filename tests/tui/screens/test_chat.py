@@ -167,8 +167,8 @@ async def test_a_crash_leaves_the_conversation_and_a_way_on() -> None:
         await driver.ask("Are you well?")
         worker.failure = ZeroDivisionError("no reason")
         await driver.type("And now?", "enter")
-        await driver.shows("The model's thread ended: ZeroDivisionError: no reason")
-        await driver.shows("the model is gone")
+        await driver.shows("The engine crashed: ZeroDivisionError: no reason")
+        await driver.shows("the engine crashed")
         assert answers(driver) == ["fine"]
         worker.failure = None
         await driver.type("/model again", "enter")
@@ -193,7 +193,7 @@ async def test_after_a_crash_there_is_no_model_before() -> None:
         await driver.ask("Are you well?")
         worker.failure = ZeroDivisionError("no reason")
         await driver.type("And now?", "enter")
-        await driver.until(lambda: driver.session.crashed)
+        await driver.until(lambda: driver.session.engine.crashed)
         worker.failure = None
         await driver.type("/model nowhere", "enter")
         await driver.shows("nowhere: no such folder")

@@ -65,8 +65,8 @@ def test_a_rectangle_stays_in_the_square_and_keeps_a_patch() -> None:
 async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
     worker = ScriptedWorker(lambda ask: f"answer {ask.number} in words")
     async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
-        await driver.until(lambda: driver.session.counted)
-        with pytest.raises(UsageError, match="nothing was asked"):
+        await driver.until(lambda: driver.session.engine.usage)
+        with pytest.raises(UsageError, match="no question about"):
             commands.run(driver.session, "/cover 1")
         await driver.ask("What?")
         first = driver.session.conversation.tip
@@ -77,7 +77,7 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
         await driver.pilot.press("right", "J", "enter")
         await driver.shows("the answers differ")
         assert driver.session.comparison is not None
-        for told in ("as it is", "picture 1 covered", first.text, driver.session.comparison.right.text):
+        for told in ("original", "picture 1 covered", first.text, driver.session.comparison.right.text):
             assert told in driver.text()
         asked = worker.asked[-1].exchanges[-1]
         assert asked.question == "What?"
@@ -92,7 +92,7 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
 @on_loop
 async def test_a_rectangle_is_marked_with_the_mouse() -> None:
     async with running(ScriptedWorker(), images=(SCENE,), size=(100, 40)) as driver:
-        await driver.until(lambda: driver.session.counted)
+        await driver.until(lambda: driver.session.engine.usage)
         await driver.ask("What?")
         await driver.type("/cover", "enter")
         await driver.shows("Enter cover, ask again")
@@ -117,7 +117,7 @@ async def test_a_rectangle_is_marked_with_the_mouse() -> None:
 async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
     worker = ScriptedWorker(lambda ask: f"answer to {ask.exchanges[-1].question}")
     async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
-        await driver.until(lambda: driver.session.counted)
+        await driver.until(lambda: driver.session.engine.usage)
         await driver.ask("one?")
         driver.app.chat.composer.attach([OTHER])
         await driver.until(lambda: len(driver.session.images()) == 2)
@@ -142,7 +142,7 @@ async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
 async def test_what_cannot_be_covered_is_told_of() -> None:
     worker = ScriptedWorker()
     async with running(worker, images=(SCENE,), size=(100, 30)) as driver:
-        await driver.until(lambda: driver.session.counted)
+        await driver.until(lambda: driver.session.engine.usage)
         await driver.ask("What?")
         await driver.type("/off 1", "enter")
         with pytest.raises(UsageError, match="picture 1 is off"):
@@ -157,7 +157,7 @@ async def test_what_cannot_be_covered_is_told_of() -> None:
         await driver.type("/new", "enter")
         await driver.ask("Something else?")
         driver.app.chat.cover_and_ask(shown, model, Patches(24, 8, 8, 16, 16))
-        await driver.shows("not in this chat any more")
+        await driver.shows("no longer in this chat")
         assert len(worker.asked) == len(driver.session.conversation.path()) == 2
 
 

@@ -10,6 +10,7 @@ from spine import EMBEDDED
 from mlx_llava.errors import ConversionError
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.models.catalog import StartingModel
+from mlx_llava.tui.screens.open import start_with
 from mlx_llava.tui.session.settings import Settings
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -19,7 +20,7 @@ OTHER = EMBEDDED / "examples" / "three_shapes.png"
 @on_loop
 async def test_pictures_are_seen_through_the_model_s_eyes() -> None:
     async with running(ScriptedWorker(), images=(SCENE, OTHER), size=(120, 36)) as driver:
-        await driver.until(lambda: driver.session.counted and driver.session.counted.total > 1000)
+        await driver.until(lambda: driver.session.engine.usage and driver.session.engine.usage.total > 1000)
         await driver.pilot.press("f3")
         await driver.shows("Picture 2 of 2: three_shapes.png")
         await driver.shows("it is square already")
@@ -38,8 +39,8 @@ async def test_settings_change_on_their_screen_and_reach_the_model() -> None:
     async with running(worker, size=(100, 40)) as driver:
         await driver.pilot.press("f4")
         await driver.shows("How a picture becomes a square.")
-        await driver.pilot.press(*["down"] * 3, "enter", *"9", "enter")
-        await driver.shows("must be a number from 0 to 2")
+        await driver.pilot.press(*["down"] * 3, "enter", *"999", "enter")
+        await driver.shows("must be a number from 0 to 100")
         await driver.pilot.press("end", *["backspace"] * 4, *"0.7", "enter", "escape")
         await driver.ask("Hm?")
         assert worker.asked[0].answer_settings.temperature == 0.7
@@ -86,7 +87,7 @@ async def test_the_first_screen_says_what_a_download_costs_before_it_begins(
 
     monkeypatch.setattr("mlx_llava.tui.screens.welcome.fetch", fetch)
     async with running(ScriptedWorker(), None) as driver:
-        await driver.shows("downloads 14.1 GB once, takes 4.4 GB on the disk")
+        await driver.shows("downloads 14.1 GB once, takes 4.4 GB of disk")
         await driver.shows("fits: this machine has 16 GB")
         await driver.pilot.press("down", "enter")
         await driver.shows("Enter again fetches 14.1 GB")
@@ -122,10 +123,10 @@ async def test_a_model_is_remembered_once_it_is_there() -> None:
     async with running(ScriptedWorker(), None) as driver:
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.session.model)
-        driver.app.begin_with(StartingModel("nowhere"))
+        start_with(driver.app.chat, StartingModel("nowhere"))
         await driver.shows("nowhere: no such folder")
         assert driver.session.settings.model is None
-        driver.app.begin_with(StartingModel("somewhere"))
+        start_with(driver.app.chat, StartingModel("somewhere"))
         await driver.until(lambda: driver.session.settings.model == "somewhere")
 
 
@@ -140,7 +141,7 @@ async def test_a_theme_that_is_none_is_told_of() -> None:
 @on_loop
 async def test_a_theme_that_is_gone_leaves_all_commands_in_use() -> None:
     async with running(ScriptedWorker(), settings=Settings(theme="nonesuch")) as driver:
-        await driver.until(lambda: driver.session.counted)
+        await driver.until(lambda: driver.session.engine.usage)
         await driver.type("/context", "enter")
         await driver.shows("reserved for the answer")
 

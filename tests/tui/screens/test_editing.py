@@ -49,7 +49,7 @@ async def test_an_edited_question_can_have_other_pictures_and_the_one_before_kee
         await driver.ask("What is this?")
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
-        await driver.until(lambda: len(driver.session.draft.images) == 2)
+        await driver.until(lambda: len(driver.session.draft.node.images) == 2)
         assert len(driver.session.images()) == 2
         driver.session.remove(2)
         await driver.type(" now", "enter")
@@ -59,9 +59,9 @@ async def test_an_edited_question_can_have_other_pictures_and_the_one_before_kee
         await driver.shows("Editing a question")
         driver.session.switch(1)
         await driver.pilot.press("escape")
-        assert not driver.session.draft.images
+        assert not driver.session.draft.node.images
         first, second = driver.session.conversation.root.children
-        assert (len(first.shown), len(second.shown)) == (2, 1)
+        assert (len(first.active_images), len(second.active_images)) == (2, 1)
 
 
 @on_loop
@@ -76,7 +76,7 @@ async def test_what_the_draft_was_comes_back_after_editing() -> None:
         await driver.type(" now", "enter")
         await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
         assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name]
-        assert [p.name for p in driver.session.draft.images] == [OTHER.name]
+        assert [p.name for p in driver.session.draft.node.images] == [OTHER.name]
 
 
 @on_loop
@@ -86,7 +86,7 @@ async def test_an_answer_that_was_not_changed_is_not_called_edited() -> None:
         await driver.type("/correct", "enter")
         await driver.shows("Editing an answer")
         await driver.pilot.press("enter")
-        await driver.until(lambda: driver.session.editing is None)
+        await driver.until(lambda: driver.session.draft.editing is None)
         assert "edited" not in driver.session.conversation.answers[0].facts
 
 
@@ -98,7 +98,7 @@ async def test_a_click_on_a_turn_leaves_the_keys_to_the_prompt() -> None:
             await driver.pilot.click(what)
             await driver.pilot.press("e", "space")
         assert driver.app.chat.composer.prompt.text == "e e e "
-        assert driver.session.editing is None
+        assert driver.session.draft.editing is None
 
 
 @on_loop
@@ -107,7 +107,7 @@ async def test_escape_leaves_editing_and_asks_nothing() -> None:
     async with running(worker) as driver:
         await driver.ask("Why?")
         await driver.pilot.press("up", "escape")
-        assert driver.session.editing is None
+        assert driver.session.draft.editing is None
         assert driver.app.chat.composer.prompt.text == ""
         await driver.ask("Next.")
         assert [e.question for e in worker.asked[-1].exchanges] == ["Why?", "Next."]

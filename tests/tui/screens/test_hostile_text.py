@@ -11,6 +11,7 @@ from spine import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.images.attachments import attachment
+from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.widgets.chips import Chip
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -38,7 +39,7 @@ def test_every_widget_shows_it_as_text(attack: str, tmp_path: Path) -> None:
         worker = ScriptedWorker(f"{attack} and\n\n```\n{attack}\n```\n\n[{attack}](https://x.org)")
         history = History(tmp_path)
         async with running(worker, size=(100, 50), history=history) as driver:
-            driver.session.attach(attachment(SCENE.read_bytes(), f"{attack}.png"))
+            driver.session.draft.attach(attachment(SCENE.read_bytes(), f"{attack}.png"))
             await driver.app.chat.redraw()
             await driver.ask(attack)
             check(driver)
@@ -50,9 +51,9 @@ def test_every_widget_shows_it_as_text(attack: str, tmp_path: Path) -> None:
                 driver.app.chat.action_command(line)
                 await driver.pilot.pause(0.1)
                 check(driver)
-            await driver.app.chat.note(attack, error=True)
+            await driver.app.chat.log_view.note(attack, error=True)
             driver.app.notify(attack, markup=False) if not RULING.search(attack) else None
-            driver.app.open("history")
+            driver.app.chat.open(dialogs.History())
             await driver.pilot.pause(0.1)
             check(driver)
 

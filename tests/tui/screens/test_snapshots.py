@@ -1,4 +1,4 @@
-"""Every screen as text, at 80 by 24. MLX_LLAVA_RECORD=1 writes them anew; then look at what changed."""
+"""Every screen as text, at 80 by 24. MLX_LLAVA_RECORD=1 records them again; then review the diff."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ OTHERS = (Choice("\n", 0.03, 1000), Choice(" a small", 0.0175, 1001), Choice("�
 
 
 class UnsureWorker(ScriptedWorker):
-    """Might have said something else, and has looked at a spot of the picture."""
+    """Reports alternatives, and attention to a spot of the image."""
 
     def handle(self, request: Request, cancelled: Callable[[], bool]) -> Iterator[Event]:
         for event in super().handle(request, cancelled):
@@ -46,53 +46,53 @@ async def empty(driver: Driver) -> None:
     await driver.shows("Everything stays on this machine.")
 
 
-async def drafted(driver: Driver) -> None:
+async def draft(driver: Driver) -> None:
     driver.app.chat.composer.attach([SCENE])
     await driver.shows("576 tok")
     await driver.type("What is\nthis?")
     await driver.shows("/2048")
 
 
-async def answered(driver: Driver) -> None:
+async def answer(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.pilot.press("ctrl+r")
     await driver.until(lambda: not driver.session.answering)
-    await driver.until(lambda: driver.session.counted and driver.session.counted.history)
+    await driver.until(lambda: driver.session.engine.usage and driver.session.engine.usage.history)
 
 
-async def hinted(driver: Driver) -> None:
+async def hints(driver: Driver) -> None:
     await driver.type("/e")
 
 
-async def helped(driver: Driver) -> None:
+async def help_(driver: Driver) -> None:
     await driver.pilot.press("f1")
     await driver.shows("send")
 
 
-async def configured(driver: Driver) -> None:
+async def settings(driver: Driver) -> None:
     await driver.pilot.press("f4")
     await driver.shows("temperature")
 
 
-async def kept(driver: Driver) -> None:
+async def history(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.type("/new", "enter")
     await driver.shows("a new chat")
     driver.app.clear_notifications()
     await driver.until(lambda: "a new chat" not in driver.text())
-    await driver.until(lambda: driver.session.counted and not driver.session.counted.history)
+    await driver.until(lambda: driver.session.engine.usage and not driver.session.engine.usage.history)
     await driver.pilot.press("f2")
     await driver.shows("What is this?")
 
 
-async def seen(driver: Driver) -> None:
+async def eyes(driver: Driver) -> None:
     driver.app.chat.composer.attach([SCENE])
     await driver.shows("576 tok")
     await driver.pilot.press("f3")
     await driver.shows("25% of it is padding")
 
 
-async def covering(driver: Driver) -> None:
+async def cover(driver: Driver) -> None:
     driver.app.chat.composer.attach([SCENE])
     await driver.shows("576 tok")
     await driver.ask("What is this?")
@@ -100,21 +100,21 @@ async def covering(driver: Driver) -> None:
     await driver.shows("Enter cover, ask")
 
 
-async def compared(driver: Driver) -> None:
+async def comparison(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.type("/compare other", "enter")
-    await driver.until(lambda: not driver.session.comparing and not driver.session.loading)
+    await driver.until(lambda: not driver.session.comparing and not driver.session.engine.loader.pending)
     await driver.shows("the answers are the same ·")
 
 
-async def picked(driver: Driver) -> None:
+async def files(driver: Driver) -> None:
     await driver.pilot.press("@")
     await driver.shows("blue square.jpg")
     await driver.pilot.press("down")
     await driver.shows("160×120")
 
 
-async def weighed(driver: Driver) -> None:
+async def tokens(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.type("/tokens", "enter")
     await driver.shows("Token 1 of")
@@ -122,23 +122,23 @@ async def weighed(driver: Driver) -> None:
     await driver.shows("Token 2 of")
 
 
-async def looked(driver: Driver) -> None:
+async def attention(driver: Driver) -> None:
     driver.app.chat.composer.attach([SCENE])
     await driver.shows("576 tok")
     await driver.ask("What is this?")
-    await driver.type("/look", "enter")
+    await driver.type("/attention", "enter")
     await driver.shows("token 1 of 2")
     await driver.pilot.press("right")
     await driver.shows("token 2 of 2")
 
 
-async def welcomed(driver: Driver) -> None:
+async def welcome(driver: Driver) -> None:
     await driver.pilot.press("f5")
     await driver.shows("LLaVA-1.5 7B")
 
 
-def seen_of(driver: Driver) -> str:
-    """The screen as text; of a dialog what it is itself, without what shines through behind it."""
+def screen_text(driver: Driver) -> str:
+    """The screen as text; for a dialog, the dialog alone."""
     for dialog in driver.app.screen.query(".dialog"):
         x, y, width, height = dialog.region
         return "\n".join(line[x : x + width] for line in driver.lines()[y : y + height])
@@ -149,19 +149,19 @@ def seen_of(driver: Driver) -> str:
     "reach",
     [
         empty,
-        drafted,
-        answered,
-        hinted,
-        helped,
-        configured,
-        kept,
-        seen,
-        covering,
-        compared,
-        picked,
-        weighed,
-        looked,
-        welcomed,
+        draft,
+        answer,
+        hints,
+        help_,
+        settings,
+        history,
+        eyes,
+        cover,
+        comparison,
+        files,
+        tokens,
+        attention,
+        welcome,
     ],
     ids=lambda f: f.__name__,
 )
@@ -172,19 +172,19 @@ def test_a_screen_looks_as_it_did(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(album(tmp_path / "Pictures"))
     monkeypatch.setattr("mlx_llava.tui.models.catalog.memory", lambda: 16_000_000_000)
-    monkeypatch.setattr("mlx_llava.tui.session.chat_commands.day", lambda when: "2026-01-02 03:04")
+    monkeypatch.setattr("mlx_llava.tui.session.commands.chats.day", lambda when: "2026-01-02 03:04")
     monkeypatch.setattr("mlx_llava.tui.screens.history.day", lambda when: "2026-01-02 03:04")
 
     async def draw() -> str:
         async with running(UnsureWorker(ANSWER), Load("llava"), history=History(tmp_path)) as driver:
             await driver.until(lambda: driver.session.model)
             await reach(driver)
-            await driver.until(lambda: driver.session.counted)
+            await driver.until(lambda: driver.session.engine.usage)
             await driver.pilot.pause(0.3)
-            return seen_of(driver) + "\n"
+            return screen_text(driver) + "\n"
 
-    shown, file = asyncio.run(draw()), GOLDEN / f"{reach.__name__}.txt"
+    text, file = asyncio.run(draw()), GOLDEN / f"{reach.__name__.strip('_')}.txt"
     if os.environ.get("MLX_LLAVA_RECORD") == "1":
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(shown, encoding="utf-8")
-    assert shown == file.read_text(encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")

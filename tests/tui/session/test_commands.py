@@ -15,8 +15,10 @@ from mlx_llava.errors import LlavaError
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.session import commands
 from mlx_llava.tui.session.autosave import Record
+from mlx_llava.tui.session.commands.command import Command
+from mlx_llava.tui.session.commands.models import parse
 from mlx_llava.tui.session.figures import context_lines, context_warning
-from mlx_llava.tui.session.reply import Reply
+from mlx_llava.tui.session.reply import Reply, Say
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import Settings
 
@@ -39,7 +41,7 @@ OTHER = EMBEDDED / "examples" / "three_shapes.png"
         "/instead",
     ],
 )
-def test_what_is_typed_wrongly_is_told_of(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_command_is_an_error(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     @on_loop
@@ -52,27 +54,27 @@ def test_what_is_typed_wrongly_is_told_of(line: str, tmp_path: Path, monkeypatch
     ask()
 
 
-def test_what_is_advised_where_a_prompt_is_too_long_helps() -> None:
-    for counted, advice in (
+def test_the_advice_for_a_prompt_that_is_too_long_helps() -> None:
+    for usage, advice in (
         (Counted(1, 30, 576, 0, 20, context=512), "switch a picture off"),
-        (Counted(1, 30, 64, 600, 20, context=512), "begin a new chat"),
-        (Counted(1, 30, 64, 10, 80_000, context=512), "ask in fewer words"),
+        (Counted(1, 30, 64, 600, 20, context=512), "start a new chat"),
+        (Counted(1, 30, 64, 10, 80_000, context=512), "shorten the question"),
         (Counted(1, 30, 64, 10, 380, context=512), "28 tokens are left"),
         (Counted(1, 30, 64, 10, 10, context=512), ""),
     ):
-        assert advice in context_warning(counted, 128)
-        assert bool(advice) == bool(context_warning(counted, 128))
+        assert advice in context_warning(usage, 128)
+        assert bool(advice) == bool(context_warning(usage, 128))
     rows = [line.rsplit(maxsplit=2) for line in context_lines(Counted(1, 30, 64, 10, 10, context=512), 128)]
     assert sum(int(tokens) for _, tokens, _ in rows) == 512
     assert ["reserved for the answer", "128", "25%"] in rows
 
 
-def test_a_mistake_of_ours_ends_no_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_a_command_does_not_end_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
     def mistake(session: Session, argument: str) -> Reply:
         raise ZeroDivisionError("no reason")
 
     session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(kept_for_this_run()))
-    monkeypatch.setitem(commands.COMMANDS, "new", commands.Command("new", "/new", "", mistake))
+    monkeypatch.setitem(commands.COMMANDS, "new", Command("new", "/new", "", mistake))
     with pytest.raises(LlavaError, match="ZeroDivisionError: no reason"):
         commands.run(session, "/new")
 
@@ -82,12 +84,12 @@ def test_a_model_and_its_adapter_may_have_spaces_in_their_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my model").mkdir()
-    assert commands.named("my model").model == "my model"
-    both = commands.named("'my model' \"an adapter\"")
+    assert parse("my model").model == "my model"
+    both = parse("'my model' \"an adapter\"")
     assert (both.model, both.adapter) == ("my model", "an adapter")
-    assert commands.named("embedded my-adapter").model is None
+    assert parse("embedded my-adapter").model is None
     with pytest.raises(LlavaError, match="3 names"):
-        commands.named("one two three")
+        parse("one two three")
 
 
 @on_loop
@@ -100,9 +102,9 @@ async def test_every_branch_can_be_reached_in_words() -> None:
         await driver.until(lambda: driver.session.conversation.answers and not driver.session.answering)
         await driver.type("/again", "enter")
         await driver.until(lambda: driver.session.conversation.tip.place == (2, 2) and not driver.session.answering)
-        assert commands.run(driver.session, "/branch").text == "branch 1 of 2"
+        assert commands.run(driver.session, "/branch") == Say("branch 1 of 2")
         assert driver.session.conversation.questions[0].text == "Why?!"
-        assert commands.run(driver.session, "/branch previous 1").text == "branch 1 of 2"
+        assert commands.run(driver.session, "/branch previous 1") == Say("branch 1 of 2")
         assert driver.session.conversation.questions[0].text == "Why?"
 
 
@@ -114,10 +116,11 @@ def test_training_data_of_a_chat_can_be_tuned_on_as_it_says(tmp_path: Path, monk
     async def ask() -> None:
         async with running(ScriptedWorker("A square."), images=(SCENE,), history=History(tmp_path)) as driver:
             await driver.ask("What is this?")
-            driver.session.model = None  # the scripted one is no folder
-            told = commands.run(driver.session, "/tune my data/chats.json").text
-            assert "1 in all" in told
-            _, command, _ = told.splitlines()
+            driver.session.engine.loader.model = None  # the scripted model has no folder
+            reply = commands.run(driver.session, "/tune my data/chats.json")
+            assert isinstance(reply, Say)
+            assert "1 in all" in reply.text
+            _, command, _ = reply.text.splitlines()
             words.extend(shlex.split(command))
 
     words: list[str] = []

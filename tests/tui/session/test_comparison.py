@@ -83,7 +83,7 @@ async def test_nothing_is_compared_while_a_model_is_on_its_way_and_the_right_one
         worker.load_gate.clear()
         await driver.type("/model one", "enter")
         await driver.type("/model two", "enter")
-        with pytest.raises(UsageError, match="on its way"):
+        with pytest.raises(UsageError, match="is being loaded"):
             commands.run(driver.session, "/compare other")
         worker.load_gate.set()
         await driver.until(lambda: driver.session.model and driver.session.model.name == "two")
@@ -104,7 +104,7 @@ async def test_a_crash_of_the_other_model_leaves_the_answer_that_was_there() -> 
         await driver.until(lambda: driver.session.comparison and driver.session.comparison.right.text)
         worker.failure = ZeroDivisionError("no reason")
         worker.gate.set()
-        await driver.until(lambda: driver.session.crashed)
+        await driver.until(lambda: driver.session.engine.crashed)
         assert driver.session.conversation.tip is first
         assert not driver.session.comparing
 

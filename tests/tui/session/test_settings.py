@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.session.settings import Settings, about, bears, names, setting_name
+from mlx_llava.tui.session.settings import Settings, about, accepts, names, setting_name
 from mlx_llava.tui.session.settings_file import FILE, read_settings, write_settings
 
 
@@ -47,10 +47,10 @@ def test_a_setting_is_changed_as_it_is_typed(name: str, text: str, field: str, v
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("temperature", "3", "must be a number from 0 to 2"),
+        ("temperature", "101", "must be a number from 0 to 100"),
         ("temperature", "warm", "must be a number"),
         ("temperature", "nan", "must be a number"),
-        ("top_p", "0", "from 0.01 to 1"),
+        ("top_p", "0", "from 1e-06 to 1"),
         ("max_tokens", "1.5", "whole number from 1"),
         ("max_tokens", "0", "whole number from 1"),
         ("seed", "-1", "from 0"),
@@ -67,7 +67,7 @@ def test_nonsense_is_refused_with_what_it_may_be(name: str, text: str, problem: 
         Settings().set(name, text)
     assert problem in raised.value.problem
     assert "\n" not in raised.value.problem
-    assert raised.value.advice == f"/set {name} default undoes a choice."
+    assert raised.value.advice == f"/set {name} default restores the default."
 
 
 def test_a_wrong_name_gets_a_near_one() -> None:
@@ -85,14 +85,14 @@ def test_whatever_is_typed_is_a_setting_or_a_usage_error(name: str, text: str) -
         changed = Settings().set(name, text)
     except UsageError:
         return
-    assert bears(name, getattr(changed, name))
+    assert accepts(name, getattr(changed, name))
     json.dumps(dataclasses.asdict(changed))
 
 
 def test_every_setting_is_described_and_its_default_is_one_of_its_values() -> None:
     for name in names():
         assert about(name).endswith(".")
-        assert bears(name, getattr(Settings(), name))
+        assert accepts(name, getattr(Settings(), name))
     shared = names() & get_type_hints(AnswerSettings).keys()
     assert {"system", "template", "fit", "temperature", "top_p", "max_tokens", "seed"} <= shared
 
@@ -113,7 +113,7 @@ def test_what_is_not_known_is_told_and_kept(tmp_path: Path) -> None:
     kept = read_settings(tmp_path)
     assert kept.settings == Settings(top_p=0.5)
     assert len(kept.notices) == 3
-    assert any("mood" in notice and "not known" in notice for notice in kept.notices)
+    assert any("mood" in notice and "is unknown" in notice for notice in kept.notices)
     assert any("seed" in notice and 'cannot be "x"' in notice for notice in kept.notices)
     assert not any("\x1b" in notice for notice in kept.notices)
     write_settings(tmp_path, Settings(top_p=0.5, max_tokens=9), kept.settings)
@@ -150,4 +150,4 @@ def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert "cannot be read" in read_settings(tmp_path / "file").notices[0]
     with pytest.raises(LlavaError) as raised:
         write_settings(tmp_path / "file", Settings(seed=1), Settings())
-    assert "hold for this run" in raised.value.advice
+    assert "apply to this run" in raised.value.advice

@@ -133,7 +133,7 @@ async def test_a_turn_can_be_redrawn_while_it_grows() -> None:
     worker = ScriptedWorker(ANSWERS["bullets"] + ANSWERS["code"], pause=0.002)
     async with running(worker, size=(80, 40)) as driver:
         await driver.type("Go on.", "enter")
-        await driver.until(lambda: driver.session.answering and driver.session.answering.began)
+        await driver.until(lambda: driver.session.answering and driver.session.answering.start)
         images = ("off", "auto")
         while driver.session.answering:
             driver.app.chat.action_command(f"/set images {images[0]}")
@@ -148,6 +148,6 @@ async def test_leaving_while_an_answer_grows_is_no_error() -> None:
     for wait in (0.05, 0.15, 0.3, 0.5):
         async with running(ScriptedWorker(ANSWERS["code"] * 5, pause=0.005), size=(80, 40)) as driver:
             await driver.type("Go on.", "enter")
-            await driver.until(lambda: driver.session.answering and driver.session.answering.began)
+            await driver.until(lambda: driver.session.answering and driver.session.answering.start)
             await asyncio.sleep(wait)
             driver.app.exit(0)

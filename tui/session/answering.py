@@ -1,0 +1,51 @@
+"""An answer while the engine generates it."""
+
+import time
+from dataclasses import dataclass
+
+from mlx_llava.engine.messages import AnswerFinished, AnswerPiece, AnswerStarted, ModelFacts
+from mlx_llava.tui.session import figures
+from mlx_llava.tui.session.conversation import Node
+
+RATE = 1.0  # seconds that the token rate is averaged over
+
+
+@dataclass
+class PendingAnswer:
+    """An answer in progress."""
+
+    number: int
+    """Number of its request."""
+    node: Node
+    start: AnswerStarted | None = None
+    times: tuple[float, ...] = ()
+    cancelled: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Recent tokens per second."""
+        recent = [t for t in self.times if t > self.times[-1] - RATE] if self.times else []
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 2 else 0.0
+
+    def grow(self, piece: AnswerPiece) -> None:
+        """Append a piece."""
+        self.node.text += piece.text
+        self.times = (*self.times[-200:], time.monotonic())
+        if piece.token:
+            self.node.tokens.append(piece)
+
+    def finish(self, event: AnswerFinished, model: ModelFacts | None) -> None:
+        """Note the facts of the finished answer in its node."""
+        self.cancelled = event.finish == "cancelled"
+        facts = {name: value for name, value in vars(event).items() if name != "number"}
+        if model:
+            facts |= {"model": model.name, "variant": figures.model_name(model)}
+        if self.start:
+            facts |= {name: value for name, value in vars(self.start).items() if name != "number"}
+        self.node.facts = facts
+
+    def abandon(self) -> None:
+        """No more text will come."""
+        self.cancelled = True
+        if self.node.text:
+            self.node.facts = {"finish": "cancelled"}
