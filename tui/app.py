@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import ClassVar
 
@@ -53,14 +53,6 @@ LIGHT = Theme(
     panel="#e7e7e1",
     dark=False,
 )
-BY_KEY: Mapping[str, dialogs.Dialog] = {
-    "files": dialogs.Files(),
-    "help": dialogs.Help(),
-    "history": dialogs.History(),
-    "eyes": dialogs.Eyes(),
-    "settings": dialogs.Settings(),
-    "models": dialogs.Models(),
-}
 
 
 class ChatApp(App[int]):
@@ -71,7 +63,7 @@ class ChatApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", priority=True),
         Binding("ctrl+c", "interrupt", "Stop or quit", show=False, priority=True),
-        Binding("ctrl+o", "open('files')", "Attach a picture"),
+        Binding("ctrl+o", "choose_file", "Attach a picture"),
         Binding("f1", "open('help')", "Help"),
         Binding("f2", "open('history')", "Chats"),
         Binding("f3", "open('eyes')", "What the model sees"),
@@ -100,7 +92,7 @@ class ChatApp(App[int]):
         if not self.is_headless:
             self.set_interval(1, self._leave_lost_terminal)
         loop = asyncio.get_running_loop()
-        self.session.engine.notify(waker(loop, self.chat.pump.wake))
+        self.session.engine.notify(waker(loop, self.chat.pump.woken.set))
         self.chat.call_after_refresh(self.set_timer, PAINTED, self._begin)
 
     def use_kitty(self, kitty: Kitty) -> None:
@@ -130,16 +122,16 @@ class ChatApp(App[int]):
         if self.opening.load is None:
             self.action_open("models")
 
-    def action_open(self, name: str) -> None:
-        """Open the dialog of a key."""
-        self.chat.open(BY_KEY[name])
+    def action_open(self, page: dialogs.Page) -> None:
+        self.chat.open(page)
+
+    def action_choose_file(self) -> None:
+        self.chat.open(dialogs.Files())
 
     def type_text(self, text: str) -> None:
-        """Insert text into the prompt."""
         self.chat.composer.prompt.insert(text)
 
     def run_command(self, line: str) -> None:
-        """Run a slash command in the chat."""
         self.chat.action_command(line)
 
     def _fatal_error(self) -> None:
@@ -170,7 +162,6 @@ class ChatApp(App[int]):
             self.copy_to_clipboard(text)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """List the slash commands in the command palette."""
         from mlx_llava.tui.session.commands.table import TABLE
 
         for command in TABLE if screen is self.chat else ():
@@ -185,7 +176,6 @@ class ChatApp(App[int]):
             self.run_command(f"/{command.name}")
 
     def watch_theme(self, theme: str) -> None:
-        """Remember the theme."""
         if theme != self.session.settings.theme:
             self.session.set("theme", theme)
 

@@ -30,7 +30,7 @@ from mlx_llava.tui.session.attention import AttentionEvent
 from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
 from mlx_llava.tui.session.session import Opening, Session
 
-WAIT = 1.0  # seconds between two looks at the engine if nothing wakes us
+WAIT = 1.0  # seconds between two polls of the engine without a wake-up
 FENCE = '"""'  # around a question of several lines
 
 
@@ -116,7 +116,6 @@ class Talk:
         print(clean(text), file=sys.stderr, flush=True)
 
     def report(self, problem: str, advice: str) -> None:
-        """Print an error."""
         self.code = 1
         self.say(f"error: {clean_line(problem, 400)}\n{clean_line(advice, 400)}")
 

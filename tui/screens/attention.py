@@ -55,7 +55,6 @@ class AttentionScreen(ModalScreen[None]):
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Request the maps."""
         self.draw()
         try:
             self.session.map_attention(self.receive)
@@ -63,11 +62,9 @@ class AttentionScreen(ModalScreen[None]):
             self.say(f"{error.problem}\n{error.advice}")
 
     def on_unmount(self) -> None:
-        """Cancel the request."""
         self.session.engine.cancel_attention()
 
     def receive(self, event: AttentionEvent) -> None:
-        """Show the maps, or the error."""
         if isinstance(event, AttentionMapped):
             self.maps = event
             self.action_step(0)
@@ -104,13 +101,11 @@ class AttentionScreen(ModalScreen[None]):
         return heat.stretch(weights)
 
     def action_step(self, step: int) -> None:
-        """Go to another token."""
         if self.maps:
             self.token = min(max(self.token + step, 0), len(self.maps.tokens) - 1)
             self.draw()
 
     def action_jump(self, token: int) -> None:
-        """Go to the first or the last token."""
         if self.maps:
             self.token = token % len(self.maps.tokens)
             self.draw()
@@ -121,6 +116,5 @@ class AttentionScreen(ModalScreen[None]):
         self.draw()
 
     def action_image(self, step: int) -> None:
-        """Show another image."""
         self.image = (self.image + step) % len(self.images)
         self.draw()

@@ -55,17 +55,14 @@ class ChatScreen(ChatView):
             self.send(opening.question)
 
     def open(self, dialog: dialogs.Dialog) -> None:
-        """Open a dialog."""
         open_dialog(self.app, self, dialog)
 
     @on(Composer.Asked)
-    def asked(self, event: Composer.Asked) -> None:
-        """Send a question."""
+    def send_question(self, event: Composer.Asked) -> None:
         self.send(event.text)
 
     @on(Composer.Commanded)
-    def commanded(self, event: Composer.Commanded) -> None:
-        """Run a command."""
+    def run_command(self, event: Composer.Commanded) -> None:
         self.action_command(event.line)
 
     @work(group="send")
@@ -91,7 +88,6 @@ class ChatScreen(ChatView):
 
     @work(group="command")
     async def action_command(self, line: str) -> None:
-        """Run a slash command."""
         await self.log_view.clear_note()
         theme = self.session.settings.theme
         try:
@@ -141,7 +137,6 @@ class ChatScreen(ChatView):
         self.notify(message)
 
     async def open_chat(self, key: int) -> None:
-        """Continue a saved chat."""
         try:
             conversation = await asyncio.to_thread(self.session.record.open, key)
             self.session.resume(key, conversation)
@@ -153,7 +148,7 @@ class ChatScreen(ChatView):
     def interrupt(self) -> None:
         """Ctrl+C: stop the answer, or empty the prompt, or leave if pressed twice."""
         prompt = self.composer.prompt
-        if self.session.answering and not self.pump.hurrying:
+        if self.session.answering and not self.pump.hurry.is_set():
             self._stop_answer()
         elif prompt.text and self.app.screen is self and not self.session.answering:
             prompt.put("")
@@ -174,7 +169,7 @@ class ChatScreen(ChatView):
 
     def _stop_answer(self) -> None:
         self.session.stop()
-        self.pump.hurry()
+        self.pump.hurry.set()
 
     @on(Prompt.ImageWanted)
     def choose_image(self) -> None:
@@ -183,7 +178,6 @@ class ChatScreen(ChatView):
 
     @on(TurnAction)
     async def act_on_turn(self, event: TurnAction) -> None:
-        """Carry out a key pressed on a turn."""
         node = event.node
         match event.name:
             case "edit":
@@ -200,7 +194,6 @@ class ChatScreen(ChatView):
                 await self._change(partial(self.session.choose, node, 1 if event.name == "next" else -1), anchor=False)
 
     async def action_again(self) -> None:
-        """Answer the last question again."""
         if self.session.conversation.questions:
             await self._change(self.session.again)
 
@@ -239,6 +232,5 @@ class ChatScreen(ChatView):
         self.open(dialogs.Compare(comparison))
 
     def action_page(self, step: int) -> None:
-        """Scroll the conversation by a page."""
         log = self.log_view
         log.action_page_up() if step < 0 else log.action_page_down()

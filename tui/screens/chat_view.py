@@ -7,16 +7,7 @@ from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import MountError, Widget
 
-from mlx_llava.engine.messages import (
-    AnswerFinished,
-    AnswerPiece,
-    Ask,
-    Crashed,
-    Event,
-    Failed,
-    Loaded,
-    MapAttention,
-)
+from mlx_llava.engine.messages import AnswerFinished, AnswerPiece, Ask, Crashed, Event, Failed, Loaded, MapAttention
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.screens.pump import Pump
@@ -45,17 +36,14 @@ class ChatView(Screen[None]):
         yield Status()
 
     def on_mount(self) -> None:
-        """Listen to the engine."""
         self.run_worker(self.pump.run(self._listen), exclusive=True, group="pump")
 
     @property
     def composer(self) -> Composer:
-        """The input: prompt and images."""
         return self.query_one(Composer)
 
     @property
     def log_view(self) -> Log:
-        """The conversation."""
         return self.query_one(Log)
 
     async def redraw(self) -> None:
@@ -92,7 +80,7 @@ class ChatView(Screen[None]):
             for event in events:
                 await self._show(event, pending.node if pending else None)
             if not self.session.answering:
-                self.pump.relax()
+                self.pump.hurry.clear()
             self.refresh_state()
 
     async def _show(self, event: Event, answer: Node | None) -> None:

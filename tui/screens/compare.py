@@ -48,12 +48,10 @@ class CompareScreen(ModalScreen[None]):
             yield Static("", markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Update regularly."""
         self.set_interval(INTERVAL, self.draw)
         self.draw()
 
     def draw(self) -> None:
-        """Show the current answers."""
         comparison = self.comparison
         left, right = comparison.left, comparison.right
         state = (left.text, right.text, bool(right.facts), comparison.status)

@@ -62,7 +62,6 @@ class CoverScreen(ModalScreen[Patches | None]):
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Show the image once it is ready."""
         self.prepare()
 
     @work
@@ -72,33 +71,27 @@ class CoverScreen(ModalScreen[Patches | None]):
         self.draw()
 
     def draw(self) -> None:
-        """Show the covered image."""
         if self._square is not None:
             pil_image = self._square.copy()
             fill(pil_image, self.patches.box(pil_image.size, "pad"), neutral(self.model.mean))
             self.query_one(ImageView).show(pil_image, self.model.patches)
 
     def action_move(self, down: int, right: int) -> None:
-        """Move the rectangle."""
         self.patches = self.patches.moved(down, right)
         self.draw()
 
     def action_grow(self, down: int, right: int) -> None:
-        """Resize the rectangle."""
         self.patches = self.patches.grown(down, right)
         self.draw()
 
     def on_mouse_down(self, event: MouseDown) -> None:
-        """Start a rectangle."""
         self._corner = self._patch(event)
         self._drag(event)
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        """Drag its other corner."""
         self._drag(event)
 
     def on_mouse_up(self, _: MouseUp) -> None:
-        """End dragging."""
         self._corner = None
 
     def _patch(self, event: MouseEvent) -> tuple[int, int] | None:
@@ -112,5 +105,4 @@ class CoverScreen(ModalScreen[Patches | None]):
             self.draw()
 
     def action_cover(self) -> None:
-        """Close, and cover the rectangle."""
         self.dismiss(self.patches)

@@ -52,7 +52,6 @@ class EyesScreen(ModalScreen[None]):
             yield Static(keys, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Show the last image."""
         self.draw()
 
     @work(exclusive=True)
@@ -85,12 +84,10 @@ class EyesScreen(ModalScreen[None]):
         return usage.starts[on.index(numbered)]
 
     def action_step(self, step: int) -> None:
-        """Show another image."""
         self.index = (self.index + step) % len(self.images)
         self.draw()
 
     def action_cover(self) -> None:
-        """Cover part of this image."""
         self.dismiss(None)
         window(self).run_command(f"/cover {self.images[self.index].number}")
 

@@ -50,7 +50,6 @@ class FilesScreen(ModalScreen[Path | None]):
             yield Static("↑ ↓ move · Enter choose · Esc close", markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Show the folder."""
         self.query_one(OptionList).can_focus = False
         self.fill()
         self.query_one(Input).focus()
@@ -75,13 +74,11 @@ class FilesScreen(ModalScreen[Path | None]):
 
     @property
     def highlighted(self) -> Path | None:
-        """The highlighted entry."""
         index = self.query_one(OptionList).highlighted
         return self._entries[index] if index is not None and index < len(self._entries) else None
 
     @on(Input.Changed)
     def narrow(self, event: Input.Changed) -> None:
-        """List matching entries."""
         self.fill(event.value)
 
     @on(Input.Submitted)
@@ -100,7 +97,6 @@ class FilesScreen(ModalScreen[Path | None]):
 
     @on(OptionList.OptionHighlighted)
     def highlight(self) -> None:
-        """Preview the highlighted image."""
         self.preview()
 
     @work(exclusive=True)
@@ -120,7 +116,6 @@ class FilesScreen(ModalScreen[Path | None]):
             await place.mount(view, Static(f"{width}×{height}", markup=False))
 
     def action_move(self, step: int) -> None:
-        """Highlight another entry."""
         options = self.query_one(OptionList)
         options.action_cursor_up() if step < 0 else options.action_cursor_down()
 
@@ -138,7 +133,6 @@ def entries(folder: Path, part: str) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises without permission
 
 

@@ -48,7 +48,6 @@ class HistoryScreen(ModalScreen[int | None]):
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Focus the search."""
         self.fill()
         self.query_one(Input).focus()
 
@@ -78,13 +77,11 @@ class HistoryScreen(ModalScreen[int | None]):
 
     @property
     def highlighted(self) -> ChatInfo | None:
-        """The highlighted chat."""
         option = self.query_one(OptionList).highlighted_option
         return self._chats.get(option.id or "") if option else None
 
     @on(Input.Changed)
     def search(self, event: Input.Changed) -> None:
-        """List matching chats."""
         if self._renaming is None:
             self.fill(event.value)
 
@@ -102,7 +99,6 @@ class HistoryScreen(ModalScreen[int | None]):
 
     @on(OptionList.OptionSelected)
     def open(self) -> None:
-        """Open the chat."""
         if self.highlighted:
             self.dismiss(self.highlighted.key)
 
@@ -113,13 +109,11 @@ class HistoryScreen(ModalScreen[int | None]):
             self.query_one(OptionList).focus()
 
     def action_pin(self) -> None:
-        """Pin or unpin."""
         if info := self.highlighted:
             self._try(lambda: self.history.pin(info.key, pinned=not info.pinned))
             self.fill(self.query_one(Input).value)
 
     def action_rename(self) -> None:
-        """Edit the title."""
         if info := self.highlighted:
             self._renaming = info
             field = self.query_one(Input)
@@ -152,7 +146,6 @@ class HistoryScreen(ModalScreen[int | None]):
             self.dismiss(None)
 
     def say(self, text: str) -> None:
-        """Show the keys that work now."""
         self.query_one(".keys", Static).update(text)
 
     def _try(self, change: Callable[[], None]) -> None:

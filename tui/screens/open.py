@@ -37,7 +37,7 @@ def open_dialog(app: App[object], chat: Chat, dialog: dialogs.Dialog) -> None:
     """Open a dialog over a chat."""
     session, composer = chat.session, chat.composer
     match dialog:
-        case dialogs.Help():
+        case "help":
             from mlx_llava.tui.screens.help import HelpScreen
 
             app.push_screen(HelpScreen())
@@ -45,15 +45,15 @@ def open_dialog(app: App[object], chat: Chat, dialog: dialogs.Dialog) -> None:
             from mlx_llava.tui.screens.files import FilesScreen
 
             app.push_screen(FilesScreen(Path.cwd()), partial(_attach, composer, dialog.typed))
-        case dialogs.History():
+        case "history":
             from mlx_llava.tui.screens.history import HistoryScreen
 
             app.push_screen(HistoryScreen(session.record.history, session.record.chat), partial(_resume, chat))
-        case dialogs.Settings():
+        case "settings":
             from mlx_llava.tui.screens.settings import SettingsScreen
 
             app.push_screen(SettingsScreen(session), lambda _: composer.count_soon())
-        case dialogs.Models():
+        case "models":
             from mlx_llava.tui.screens.welcome import Welcome
 
             app.push_screen(Welcome(), partial(start_with, chat))
@@ -65,7 +65,7 @@ def _open_about_chat(app: App[object], chat: Chat, dialog: dialogs.Dialog) -> No
     """Open a dialog about the images and answers of the chat."""
     session, model = chat.session, chat.session.model
     match dialog:
-        case dialogs.Eyes():
+        case "eyes":
             _open_eyes(app, chat)
         case dialogs.Cover(image) if model:
             from mlx_llava.tui.screens.cover import CoverScreen
@@ -110,12 +110,12 @@ def _resume(chat: Chat, key: int | None) -> None:
         chat.action_command(f"/open {key}")
 
 
-def start_with(chat: Chat, chosen: StartingModel | None) -> None:
+def start_with(chat: Chat, start: StartingModel | None) -> None:
     """Load a model and make it the default; the bundled one, which is loaded already, comes with a sample."""
-    if chosen is None:
+    if start is None:
         return
-    if chosen.model:
-        chat.session.load(Load(chosen.model), make_default=True)
+    if start.model:
+        chat.session.load(Load(start.model), make_default=True)
         return
     chat.session.set("model", "embedded")
     if not (chat.session.images() or chat.composer.reading):

@@ -1,47 +1,32 @@
-"""How often the screen looks at the engine's events."""
+"""How often the screen polls the engine."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-PAUSE = 0.05  # seconds between two looks
-SHARE = 7  # pause this many times as long as the last look took: at most a seventh of a core
-LONGEST = 0.5  # seconds between two looks, however long one takes
+PAUSE = 0.05  # seconds between two polls
+SHARE = 7  # pause this many times as long as the last poll took: use at most a seventh of a core
+LONGEST = 0.5  # seconds between two polls, however long one takes
 
 
 class Pump:
     """Calls a listener after each wake-up, with pauses in between."""
 
     def __init__(self) -> None:
-        self._woken = asyncio.Event()
-        self._hurry = asyncio.Event()
-
-    @property
-    def hurrying(self) -> bool:
-        """Whether pauses are short."""
-        return self._hurry.is_set()
-
-    def wake(self) -> None:
-        """There are events."""
-        self._woken.set()
-
-    def hurry(self) -> None:
-        """Keep pauses short until `relax`."""
-        self._hurry.set()
-
-    def relax(self) -> None:
-        """Make normal pauses."""
-        self._hurry.clear()
+        self.woken = asyncio.Event()
+        """Set when there are events."""
+        self.hurry = asyncio.Event()
+        """While set, pauses are short."""
 
     async def run(self, listen: Callable[[], Awaitable[None]]) -> None:
         """Call `listen` whenever there are events."""
         busy = time.thread_time()
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self.woken.wait()
+            self.woken.clear()
             await listen()
-            used, busy = time.thread_time() - busy, time.thread_time()  # includes layout and paint since the last look
+            used, busy = time.thread_time() - busy, time.thread_time()  # includes layout and paint since the last poll
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), min(max(PAUSE, SHARE * used), LONGEST))
+                await asyncio.wait_for(self.hurry.wait(), min(max(PAUSE, SHARE * used), LONGEST))
                 await asyncio.sleep(PAUSE / 5)

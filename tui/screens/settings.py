@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session.session import Session
-from mlx_llava.tui.session.settings import about, kind_of, names
+from mlx_llava.tui.session.settings import ABOUT, KINDS, NAMES
 
 KEYS = "Enter change · Esc close"
 
@@ -32,40 +32,36 @@ class SettingsScreen(ModalScreen[None]):
     def compose(self) -> Iterable[Widget]:
         with Vertical(classes="dialog"):
             yield Static("Settings", markup=False, classes="heading")
-            yield OptionList(*map(self._option, names()), classes="close")
+            yield OptionList(*map(self._option, NAMES), classes="close")
             yield Input()
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        """Focus the list."""
         self.query_one(Input).display = False
         self.query_one(OptionList).focus()
 
     def _option(self, name: str) -> Option:
         value = clean_line(self.session.settings.spelled(name), 14)
-        row = Content.assemble((f"{name:14}", "bold"), f"{value:15}", (about(name), "dim"))
+        row = Content.assemble((f"{name:14}", "bold"), f"{value:15}", (ABOUT[name], "dim"))
         return Option(row, id=name)
 
     @property
     def highlighted(self) -> str:
-        """The highlighted setting."""
         option = self.query_one(OptionList).highlighted_option
-        return (option.id if option else None) or names()[0]
+        return (option.id if option else None) or NAMES[0]
 
     @on(OptionList.OptionSelected)
     def change(self) -> None:
-        """Edit the value."""
         field = self.query_one(Input)
         value = self.session.settings.spelled(self.highlighted)
-        field.placeholder = f"{self.highlighted}: {kind_of(self.highlighted).hint}, or default"
+        field.placeholder = f"{self.highlighted}: {KINDS[self.highlighted].hint}, or default"
         field.value = "" if value in ("default", "random") else value
         field.display = True
         field.focus()
-        self.say(f"{self.highlighted} is {kind_of(self.highlighted).hint}")
+        self.say(f"{self.highlighted} is {KINDS[self.highlighted].hint}")
 
     @on(Input.Submitted)
     def save(self, event: Input.Submitted) -> None:
-        """Save the value, or show the error."""
         try:
             self.session.set(self.highlighted, event.value.strip() or "default")
         except LlavaError as error:
@@ -78,7 +74,6 @@ class SettingsScreen(ModalScreen[None]):
         self._leave_field()
 
     def action_back(self) -> None:
-        """Cancel editing, or close."""
         if self.query_one(Input).display:
             self._leave_field()
         else:
@@ -90,5 +85,4 @@ class SettingsScreen(ModalScreen[None]):
         self.say(KEYS)
 
     def say(self, text: str) -> None:
-        """Show the keys that work now, or an error."""
         self.query_one(".keys", Static).update(text)

@@ -53,7 +53,6 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
         self.action_go(probabilities.index(min(probabilities)))
 
     def draw(self) -> None:
-        """Show the current token."""
         self.query_one(".heading", Static).update(f"Token {self.place + 1} of {len(self.tokens)}")
         parts = [
             (figures.token(piece.token.text), "reverse" if n == self.place else style(piece.token.probability))
@@ -69,7 +68,6 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The likely tokens at this place."""
         return figures.choices(self.tokens[self.place])
 
     def _row(self, number: int, choice: Choice) -> Content:
@@ -81,7 +79,6 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
         return Content.assemble((text, "bold" if number == self.rank else ""), (here, "$text-muted"))
 
     def action_step(self, step: int) -> None:
-        """Go to another token."""
         self.action_go(min(max(self.place + step, 0), len(self.tokens) - 1))
 
     def action_go(self, place: int) -> None:
@@ -90,15 +87,12 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
         self.draw()
 
     def action_pick(self, step: int) -> None:
-        """Go to another alternative."""
         self.rank = min(max(self.rank + step, 0), len(self.choices) - 1)
         self.draw()
 
     def action_instead(self) -> None:
-        """Close, and continue from the alternative."""
         self.dismiss((self.place, self.choices[self.rank]))
 
 
 def style(probability: float) -> str:
-    """Return the style of a token of this probability."""
     return "$text-error" if probability < OPEN else "$text-warning" if probability < UNSURE else ""

@@ -45,7 +45,6 @@ class Welcome(ModalScreen[StartingModel | None]):
             yield Horizontal(Static("↑ ↓ Enter choose · Esc back", markup=False), classes="keys")
 
     def on_mount(self) -> None:
-        """Focus the list."""
         self.query_one(Input).display = False
         self.query_one(OptionList).focus()
 
@@ -68,7 +67,6 @@ class Welcome(ModalScreen[StartingModel | None]):
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:
-        """Use the chosen model."""
         name = event.option_id or ""
         if self._fetching:
             return
@@ -92,7 +90,6 @@ class Welcome(ModalScreen[StartingModel | None]):
 
     @on(Input.Submitted)
     def use_path(self, event: Input.Submitted) -> None:
-        """Use the typed path."""
         if event.value.strip():
             self.dismiss(StartingModel(event.value.strip()))
 
@@ -126,7 +123,6 @@ class Welcome(ModalScreen[StartingModel | None]):
             await lines.aclose()
 
     def say(self, text: str) -> None:
-        """Show progress or an error."""
         self.query_one("#progress", Static).update(text)
 
     def action_back(self) -> None:
@@ -144,6 +140,5 @@ class Welcome(ModalScreen[StartingModel | None]):
 
 
 def option(name: str, title: str, facts: str) -> Option:
-    """Build an option of two or three lines."""
     lines = [Content.styled(title, "bold"), *(Content.styled(f"  {line}", "dim") for line in facts.split("\n"))]
     return Option(Content("\n").join(lines), id=name)

@@ -28,7 +28,6 @@ class PendingAnswer:
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 2 else 0.0
 
     def grow(self, piece: AnswerPiece) -> None:
-        """Append a piece."""
         self.node.text += piece.text
         self.times = (*self.times[-200:], time.monotonic())
         if piece.token:
@@ -45,7 +44,6 @@ class PendingAnswer:
         self.node.facts = facts
 
     def abandon(self) -> None:
-        """No more text will come."""
         self.cancelled = True
         if self.node.text:
             self.node.facts = {"finish": "cancelled"}

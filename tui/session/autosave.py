@@ -36,7 +36,6 @@ class Record:
         return trouble
 
     def new(self) -> None:
-        """Start another conversation."""
         self.chat, self.title = None, ""
 
     def hide(self) -> None:

@@ -52,7 +52,6 @@ class EngineClient:
         self._engine.notify = callback
 
     def start(self) -> None:
-        """Start the engine's thread."""
         self._engine.start()
 
     def load(self, load: Load) -> None:
@@ -84,13 +83,11 @@ class EngineClient:
         self._engine.send(MapAttention(self.attention.number, exchanges, settings))
 
     def cancel_attention(self) -> None:
-        """Cancel pending attention maps."""
         query, self.attention = self.attention, None
         if query:
             self._engine.stop(query.number)
 
     def stop(self) -> None:
-        """Stop the answer in progress."""
         if self.answering:
             self._engine.stop(self.answering.number)
 

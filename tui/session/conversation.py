@@ -59,7 +59,6 @@ class NumberedImage:
 
     @property
     def image(self) -> Attachment:
-        """The image."""
         return self.node.images[self.place]
 
     @property

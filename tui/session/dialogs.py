@@ -1,14 +1,12 @@
-"""The dialogs that a front end may open, and what each is about."""
+"""The dialogs that a front end may open; those about something in the chat hold it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mlx_llava.tui.session.comparison import Comparison
 from mlx_llava.tui.session.conversation import Node, NumberedImage
 
-
-@dataclass(frozen=True)
-class Help:
-    """Keys and commands."""
+Page = Literal["help", "history", "settings", "models", "eyes"]
 
 
 @dataclass(frozen=True)
@@ -17,26 +15,6 @@ class Files:
 
     typed: str = ""
     """Goes into the prompt if none is chosen."""
-
-
-@dataclass(frozen=True)
-class History:
-    """Saved chats."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All settings."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """Models to download or load."""
-
-
-@dataclass(frozen=True)
-class Eyes:
-    """Images as the model sees them."""
 
 
 @dataclass(frozen=True)
@@ -68,4 +46,4 @@ class Tokens:
     answer: Node
 
 
-Dialog = Help | Files | History | Settings | Models | Eyes | Cover | Compare | Attention | Tokens
+Dialog = Page | Files | Cover | Compare | Attention | Tokens

@@ -19,11 +19,9 @@ class Draft:
         return self.editing if self.editing and self.editing.role == "user" else None
 
     def attach(self, image: Attachment) -> None:
-        """Add an image to the next question."""
         self.node.images += (image,)
 
     def remove(self, place: int) -> None:
-        """Remove an image."""
         images = self.node.images
         off = {n - (n > place) for n in self.node.off - {place}}
         self.node = Node("user", images=images[:place] + images[place + 1 :], off=off)

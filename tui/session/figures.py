@@ -11,12 +11,10 @@ GIGA = 1e9
 
 
 def memory(size: float) -> str:
-    """Format bytes."""
     return f"{size / GIGA:.1f} GB" if size >= 0.95 * GIGA else f"{size / 1e6:.0f} MB"
 
 
 def seconds(time: float) -> str:
-    """Format a short time."""
     return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
 
 

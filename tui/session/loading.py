@@ -19,15 +19,12 @@ class Loader:
         self._replaced, self.model = self.model, None
 
     def finish(self, event: Loaded) -> None:
-        """A model is ready."""
         self.model, self.current = event.model, event.load
         if self.pending is event.load:
             self.pending = None
 
     def fail(self) -> None:
-        """Loading failed: the previous model is still there."""
         self.model, self.pending = self._replaced, None
 
     def crash(self) -> None:
-        """The engine crashed: no model is left."""
         self.model = self.pending = None

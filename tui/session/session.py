@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import (
     AnswerPiece,
     Choice,
@@ -20,7 +21,7 @@ from mlx_llava.engine.messages import (
 from mlx_llava.engine.thread import Engine
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.attachments import Attachment
-from mlx_llava.tui.session import attention, figures
+from mlx_llava.tui.session import attention
 from mlx_llava.tui.session.answering import PendingAnswer
 from mlx_llava.tui.session.autosave import Description, Record
 from mlx_llava.tui.session.client import EngineClient
@@ -64,17 +65,14 @@ class Session:
 
     @property
     def model(self) -> ModelFacts | None:
-        """The model, if one is ready."""
         return self.engine.loader.model
 
     @property
     def answering(self) -> PendingAnswer | None:
-        """The answer in progress."""
         return self.engine.answering
 
     @property
     def comparing(self) -> bool:
-        """Whether a comparison is in progress."""
         return self.comparison is not None and self.comparison.stage != "ended"
 
     def load(self, load: Load, *, make_default: bool = False) -> None:
@@ -207,7 +205,6 @@ class Session:
         self.record.resume(key)
 
     def new(self) -> None:
-        """Start a new conversation."""
         self.check_free()
         self._show(Conversation())
         self.record.new()
@@ -240,7 +237,7 @@ class Session:
                 self._end_answer(answer)
             if isinstance(event, Loaded) and event.load is self._new_default:
                 self._new_default = None
-                self.set("model", event.load.model or figures.EMBEDDED)
+                self.set("model", event.load.model or EMBEDDED)
             if self.comparison:
                 self._take(self.comparison.handle(event))
         return events
@@ -281,4 +278,4 @@ class Session:
     def _describe(self) -> Description:
         model = self.model.name if self.model else None
         pending = self.engine.loader.pending
-        return model or (pending.model if pending else None) or figures.EMBEDDED, vars(self.settings)
+        return model or (pending.model if pending else None) or EMBEDDED, vars(self.settings)

@@ -77,7 +77,7 @@ class Settings:
     def set(self, name: str, text: str) -> "Settings":
         """Return the settings with one changed as typed; UsageError if it may not be that."""
         name = setting_name(name)
-        kind = kind_of(name)
+        kind = KINDS[name]
         if text.strip() in (DEFAULT, "random" if name == "seed" else DEFAULT):
             return replace(self, **{name: getattr(Settings(), name)})
         try:
@@ -113,40 +113,24 @@ class Settings:
         )
 
 
-_NAMES = [field.name for field in fields(Settings)]
-_HINTS = get_type_hints(Settings)
-_ABOUT = dict(marks(Settings, str))
-_KINDS = dict(marks(Settings, Kind)) | {
-    name: _number(limits, whole=float is not _HINTS[name]) for name, limits in marks(Settings, Limits)
+NAMES = [field.name for field in fields(Settings)]
+ABOUT = dict(marks(Settings, str))
+KINDS = dict(marks(Settings, Kind)) | {
+    name: _number(limits, whole=get_type_hints(Settings)[name] is not float) for name, limits in marks(Settings, Limits)
 }
-
-
-def names() -> list[str]:
-    """Return the names of all settings."""
-    return _NAMES
 
 
 def setting_name(name: str) -> str:
     """Return the setting that a typed name means; UsageError if there is none."""
     plain = name.strip().lower().replace("-", "_")
     plain = ALIASES.get(plain, plain)
-    if plain not in names():
-        near = difflib.get_close_matches(plain, [*names(), *ALIASES], 1)
-        advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(names())}."
+    if plain not in NAMES:
+        near = difflib.get_close_matches(plain, [*NAMES, *ALIASES], 1)
+        advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
         raise UsageError(f"there is no setting {clean_line(name, 60)}", advice)
     return plain
 
 
-def kind_of(name: str) -> Kind:
-    """Return what a setting may be."""
-    return _KINDS[setting_name(name)]
-
-
-def about(name: str) -> str:
-    """Describe a setting in a sentence."""
-    return _ABOUT[setting_name(name)]
-
-
 def accepts(name: str, value: Any) -> bool:
     """Whether a setting may have this value."""
-    return kind_of(name).accepts(value) or (value is None and getattr(Settings(), name) is None)
+    return KINDS[name].accepts(value) or (value is None and getattr(Settings(), name) is None)

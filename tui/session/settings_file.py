@@ -10,7 +10,7 @@ from typing import Any
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.private_files import locked, private_folder, write_private
-from mlx_llava.tui.session.settings import Settings, accepts, names
+from mlx_llava.tui.session.settings import NAMES, Settings, accepts
 
 FILE = "settings.json"
 
@@ -29,16 +29,16 @@ def read_settings(folder: Path) -> SettingsFile:
         values, notices = _values(folder / FILE)
     except OSError as error:
         return SettingsFile(Settings(), (f"The settings cannot be read: {error.strerror}. Defaults are used.",))
-    usable = {name: value for name, value in values.items() if name in names() and accepts(name, value)}
+    usable = {name: value for name, value in values.items() if name in NAMES and accepts(name, value)}
     for name in values.keys() - usable.keys():
-        problem = f"cannot be {clean_line(json.dumps(values[name]), 60)}" if name in names() else "is unknown"
+        problem = f"cannot be {clean_line(json.dumps(values[name]), 60)}" if name in NAMES else "is unknown"
         notices = (*notices, f"The setting {clean_line(str(name), 60)} in {folder / FILE} {problem}; it is ignored.")
     return SettingsFile(Settings(**usable), tuple(sorted(notices)))
 
 
 def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
     """Save what differs from `before`, and keep what another window or version wrote; LlavaError if that fails."""
-    changed = {name: getattr(settings, name) for name in names() if getattr(settings, name) != getattr(before, name)}
+    changed = {name: getattr(settings, name) for name in NAMES if getattr(settings, name) != getattr(before, name)}
     if not changed:
         return
     try:

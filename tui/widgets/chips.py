@@ -47,15 +47,12 @@ class Chip(Static, can_focus=True):
         self.tooltip = Content("Click to switch off or on" + ("; Delete removes" if draft else ""))
 
     def on_click(self) -> None:
-        """Switch the image."""
         self.action_switch()
 
     def action_switch(self) -> None:
-        """Switch the image off or on."""
         self.post_message(self.Switched(self.image.number))
 
     def action_remove(self) -> None:
-        """Remove the image."""
         self.post_message(self.Removed(self.image.number))
 
 
@@ -83,7 +80,6 @@ class Chips(HorizontalScroll, can_focus=False):
 
 
 def label(image: NumberedImage, tokens: int | None) -> str:
-    """Return the text of a chip."""
     width, height = image.image.size
     cost = "off" if not image.on else f"{tokens} tok" if tokens else "…"
     return f"{image.number} {clean_line(image.image.name, NAME)} {width}×{height} · {cost}"

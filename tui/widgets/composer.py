@@ -53,17 +53,14 @@ class Composer(Vertical):
         yield Prompt()
 
     def on_mount(self) -> None:
-        """Focus the prompt."""
         self._counting = self.set_timer(COUNT_AFTER, self._count, pause=True)
         self.prompt.focus()
 
     @property
     def prompt(self) -> Prompt:
-        """The text field."""
         return self.query_one(Prompt)
 
     def fill(self, text: str) -> None:
-        """Put text into the prompt."""
         self.prompt.put(text)
         self.prompt.focus()
 
@@ -85,7 +82,6 @@ class Composer(Vertical):
         self.count_soon()
 
     def warn(self) -> None:
-        """Warn if the prompt is too long."""
         usage = self.session.engine.usage
         warning = figures.context_warning(usage, self.session.settings.max_tokens) if usage else ""
         self.prompt.border_subtitle = warning
@@ -127,7 +123,6 @@ class Composer(Vertical):
         self._counting = self.set_timer(COUNT_AFTER, self._count, pause=True)
 
     def report(self, error: LlavaError) -> None:
-        """Show an error."""
         text = f"{clean_line(error.problem, 400)}\n{clean_line(error.advice, 400)}"
         self.notify(text, severity="error", markup=False, timeout=8)
 
@@ -169,25 +164,21 @@ class Composer(Vertical):
 
     @on(Prompt.Completed)
     def complete(self, event: Prompt.Completed) -> None:
-        """Complete a command name."""
         if matches := commands.matching(event.text):
             self.prompt.put(f"/{matches[0].name} ")
 
     @on(Prompt.Recalled)
     def recall(self) -> None:
-        """Edit the last question."""
         if questions := self.session.conversation.questions:
             self.edit(questions[-1], questions[-1].text)
 
     @on(Chip.Switched)
     async def switch(self, event: Chip.Switched) -> None:
-        """Switch an image off or on."""
         self.session.switch(event.number)
         await self.show()
 
     @on(Chip.Removed)
     async def remove_image(self, event: Chip.Removed) -> None:
-        """Remove an image from the draft."""
         try:
             self.session.remove(event.number)
         except LlavaError as error:

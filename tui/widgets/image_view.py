@@ -44,7 +44,6 @@ class ImageView(Widget):
         self.refresh(layout=True)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
-        """Return the columns that the image takes."""
         return self._fitted(container.width, viewport.height)[0]
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -66,13 +65,11 @@ class ImageView(Widget):
         return patch_at(x + 0.5, 2 * y + 1, box, side)
 
     def render_line(self, y: int) -> Strip:
-        """Render a row."""
         lines = self._lines(self.size.width, self.size.height)
         strip = lines[y] if y < len(lines) else Strip.blank(self.size.width)
         return strip.apply_style(self.rich_style)
 
     def on_unmount(self) -> None:
-        """Delete the image from the terminal."""
         self._release()
 
     def _release(self) -> None:

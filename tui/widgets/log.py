@@ -17,7 +17,6 @@ class Older(Static):
     """Shows the number of older turns; a click loads some."""
 
     def on_click(self) -> None:
-        """Load older turns."""
         self.screen.query_one(Log).run_worker(self.screen.query_one(Log).show_older(), group="log")
 
 
@@ -47,11 +46,9 @@ class Log(VerticalScroll, can_focus=False):
 
     @property
     def turns(self) -> list[Turn]:
-        """The turns on the screen."""
         return list(self.query(Turn))
 
     def turn(self, node: Node) -> Turn | None:
-        """Return the turn that shows a node."""
         return next((turn for turn in self.turns if turn.node is node), None)
 
     async def note(self, text: str, error: bool = False) -> None:
@@ -61,11 +58,9 @@ class Log(VerticalScroll, can_focus=False):
         self.anchor()
 
     async def clear_note(self) -> None:
-        """Remove the note."""
         await self.query(".note").remove()
 
     async def show_images(self, images: bool) -> None:
-        """Show images, or hide them."""
         if images != self.images:
             self.images = images
             async with self._drawing:

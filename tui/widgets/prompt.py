@@ -65,28 +65,26 @@ class Prompt(TextArea):
         return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
+        if self._handled(event):
             event.stop()
             event.prevent_default()
-            self._enter()
-        elif event.key in NEWLINES:
-            event.stop()
-            event.prevent_default()
-            self.insert("\n")
-        elif event.key == "up" and not self.text:
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Recalled())
-        elif event.character == "@" and self._word_begins():
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.ImageWanted())
-        elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Completed(self.text))
         else:
             await super()._on_key(event)
+
+    def _handled(self, event: events.Key) -> bool:
+        if event.key == "enter":
+            self._enter()
+        elif event.key in NEWLINES:
+            self.insert("\n")
+        elif event.key == "up" and not self.text:
+            self.post_message(self.Recalled())
+        elif event.character == "@" and self._word_begins():
+            self.post_message(self.ImageWanted())
+        elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
+            self.post_message(self.Completed(self.text))
+        else:
+            return False
+        return True
 
     def _word_begins(self) -> bool:
         row, column = self.cursor_location
@@ -108,5 +106,4 @@ class Prompt(TextArea):
         self.post_message(self.Pasted(event.text))
 
     def take(self, pasted: str) -> None:
-        """Insert pasted text."""
         self.insert(clean(pasted))

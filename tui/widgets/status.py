@@ -12,13 +12,10 @@ FULL = 0.85  # share of the context from which the bar warns
 
 
 class Status(Static):
-    """Shows the state of a session."""
-
     def __init__(self) -> None:
         super().__init__(id="status", markup=False)
 
     def show(self, session: Session) -> None:
-        """Show the current state."""
         left, right = state(session), self._right(session)
         width = self.size.width
         if left.cell_len + right.cell_len > width:
@@ -57,7 +54,6 @@ class Status(Static):
 
 
 def state(session: Session) -> Text:
-    """Describe the state in a few words."""
     loading = session.engine.loader.pending
     if session.engine.crashed:
         return Text("✕ the engine crashed — /model starts it again")

@@ -22,7 +22,6 @@ class Title(Horizontal):
         yield Static("", markup=False, classes="where")
 
     def show(self, session: Session) -> None:
-        """Show the current state."""
         questions, model = session.conversation.questions, session.model
         title = session.record.title or (questions[0].text if questions else "") or "mlx-llava"
         self.query_one(".title", Static).update(clean_line(title, 200))

@@ -42,13 +42,11 @@ class Branches(Static):
         self.show()
 
     def show(self) -> None:
-        """Show the current number."""
         number, count = self.node.place
         self.display = count > 1
         self.update(f"‹{number}/{count}›")
 
     def on_click(self) -> None:
-        """Show the next branch."""
         self.post_message(TurnAction(self.node, "next"))
 
 
@@ -70,21 +68,17 @@ class Turn(Vertical, can_focus=True):
         self.node = node
 
     def action_act(self, name: str) -> None:
-        """Act on this turn."""
         self.post_message(TurnAction(self.node, name))
 
     def on_focus(self) -> None:
-        """Show the keys that act here."""
         self.query_one(".hint", Static).update(self.HINT)
         self.show_foot()
 
     def on_blur(self) -> None:
-        """Hide them again."""
         self.query_one(".hint", Static).update("")
         self.show_foot()
 
     def refresh_branches(self) -> None:
-        """Update the number of this branch."""
         for branches in self.query(Branches):
             branches.show()
         self.show_foot()
@@ -155,7 +149,6 @@ class AnswerTurn(Turn):
         yield self.foot(figures.answer_line(self.node.facts))
 
     async def on_mount(self) -> None:
-        """Show the text so far."""
         await self.grow()
 
     def _parts(self) -> "list[AnswerText]":

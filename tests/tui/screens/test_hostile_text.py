@@ -11,7 +11,6 @@ from spine import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.images.attachments import attachment
-from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.widgets.chips import Chip
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -53,7 +52,7 @@ def test_every_widget_shows_it_as_text(attack: str, tmp_path: Path) -> None:
                 check(driver)
             await driver.app.chat.log_view.note(attack, error=True)
             driver.app.notify(attack, markup=False) if not RULING.search(attack) else None
-            driver.app.chat.open(dialogs.History())
+            driver.app.chat.open("history")
             await driver.pilot.pause(0.1)
             check(driver)
 

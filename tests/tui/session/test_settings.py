@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.session.settings import Settings, about, accepts, names, setting_name
+from mlx_llava.tui.session.settings import ABOUT, NAMES, Settings, accepts, setting_name
 from mlx_llava.tui.session.settings_file import FILE, read_settings, write_settings
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_name_gets_a_near_one() -> None:
     assert "theme" in raised.value.advice
 
 
-@given(st.sampled_from(names()), st.text())
+@given(st.sampled_from(NAMES), st.text())
 def test_whatever_is_typed_is_a_setting_or_a_usage_error(name: str, text: str) -> None:
     try:
         changed = Settings().set(name, text)
@@ -90,10 +90,10 @@ def test_whatever_is_typed_is_a_setting_or_a_usage_error(name: str, text: str) -
 
 
 def test_every_setting_is_described_and_its_default_is_one_of_its_values() -> None:
-    for name in names():
-        assert about(name).endswith(".")
+    for name in NAMES:
+        assert ABOUT[name].endswith(".")
         assert accepts(name, getattr(Settings(), name))
-    shared = names() & get_type_hints(AnswerSettings).keys()
+    shared = set(NAMES) & get_type_hints(AnswerSettings).keys()
     assert {"system", "template", "fit", "temperature", "top_p", "max_tokens", "seed"} <= shared
 
 

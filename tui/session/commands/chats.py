@@ -4,11 +4,11 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import UsageError
 from mlx_llava.program.paths import expanded
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.queries import ChatInfo
-from mlx_llava.tui.session import dialogs, figures
 from mlx_llava.tui.session.commands.command import number
 from mlx_llava.tui.session.reply import Edit, Open, OpenChat, Reply, Say
 from mlx_llava.tui.session.session import Session
@@ -27,16 +27,14 @@ def history(session: Session, argument: str) -> Reply:
     if argument:
         lines = [f"{hit.chat.key:5}  {clean_line(hit.excerpt, 100)}" for hit in saved.search(argument, LISTED)]
         return Say("\n".join(lines) or f"nothing matches {argument}")
-    return Open(dialogs.History(), "\n".join(map(chat_line, saved.chats(LISTED))) or "no chats yet")
+    return Open("history", "\n".join(map(chat_line, saved.chats(LISTED))) or "no chats yet")
 
 
 def day(when: float) -> str:
-    """Format a date and time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
 
 
 def chat_line(info: ChatInfo) -> str:
-    """Describe a chat on one line."""
     return f"{info.key:5}  {day(info.updated)}  {'★ ' if info.pinned else ''}{clean_line(info.title, 60)}"
 
 
@@ -99,7 +97,7 @@ def tune(session: Session, argument: str) -> Reply:
     result = write(session, "llava", argument or f"chat-{session.record.info().key}.json")
     name = session.model.name if session.model else "MODEL"
     words = ["python", "-m", "mlx_llava.lora"]
-    words += ["--model", name] if name not in ("MODEL", figures.EMBEDDED) else []
+    words += ["--model", name] if name not in ("MODEL", EMBEDDED) else []
     words += ["--data", str(result.file)]
     words += ["--images", str(result.images)] if result.images else []
     words += ["--adapter-path", "my-adapter"]

@@ -21,10 +21,6 @@ def attach(_: Session, argument: str) -> Reply:
     return Attach((expanded(argument),)) if drop.text else Attach(drop.paths, drop.urls)
 
 
-def paste(_: Session, __: str) -> Reply:
-    return Attach(clipboard=True)
-
-
 def show(session: Session, _: str) -> Reply:
     cost = session.model.image_tokens if session.model else None
     lines = []
@@ -62,7 +58,7 @@ def eyes(session: Session, _: str) -> Reply:
         f"{loss(image.image.size, model.fit)}; {tokens(model, None)}"
         for image in session.images()
     ]
-    return Open(dialogs.Eyes(), "\n".join(lines))
+    return Open("eyes", "\n".join(lines))
 
 
 def cover(session: Session, argument: str) -> Reply:

@@ -2,6 +2,7 @@
 
 import shlex
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.errors import UsageError
 from mlx_llava.program.paths import expanded
@@ -9,7 +10,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session import dialogs, figures
 from mlx_llava.tui.session.reply import Open, Reply, Say
 from mlx_llava.tui.session.session import Session
-from mlx_llava.tui.session.settings import about, names, setting_name
+from mlx_llava.tui.session.settings import ABOUT, NAMES, setting_name
 
 
 def parse(argument: str) -> Load:
@@ -20,7 +21,7 @@ def parse(argument: str) -> Load:
         raise UsageError(f"{clean_line(argument, 60)}: {error}", "Quote the folder's name.") from error
     if len(rest) > 1:
         raise UsageError(f"{len(rest) + 1} names, expected a model and an adapter", "Quote names that contain spaces.")
-    model = None if name == figures.EMBEDDED else str(expanded(name)) if name.startswith("~") else name
+    model = None if name == EMBEDDED else str(expanded(name)) if name.startswith("~") else name
     return Load(model, str(expanded(rest[0])) if rest else None)
 
 
@@ -41,10 +42,10 @@ def compare(session: Session, argument: str) -> Reply:
 def change(session: Session, argument: str) -> Reply:
     name, _, value = argument.partition(" ")
     if not name:
-        return Open(dialogs.Settings(), "\n".join(lines(session)))
+        return Open("settings", "\n".join(lines(session)))
     setting = f"{setting_name(name)} = {session.settings.spelled(name)}"
     if not value.strip():
-        return Say(f"{setting}: {about(name)}")
+        return Say(f"{setting}: {ABOUT[setting_name(name)]}")
     session.set(name, value)
     when = " from the next start on; /model loads one now" if setting_name(name) in ("model", "adapter") else ""
     return Say(f"{setting_name(name)} = {session.settings.spelled(name)}{when}")
@@ -52,7 +53,7 @@ def change(session: Session, argument: str) -> Reply:
 
 def lines(session: Session) -> list[str]:
     """Return a line for each setting."""
-    return [f"{name:14} {clean_line(session.settings.spelled(name), 24):24} {about(name)}" for name in names()]
+    return [f"{name:14} {clean_line(session.settings.spelled(name), 24):24} {ABOUT[name]}" for name in NAMES]
 
 
 def context(session: Session, _: str) -> Reply:

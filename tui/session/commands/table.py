@@ -1,25 +1,20 @@
 """The slash commands, in the order of /help."""
 
-from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.session.commands import chats, images, models, turns
 from mlx_llava.tui.session.commands.chats import FORMATS
 from mlx_llava.tui.session.commands.command import Command
-from mlx_llava.tui.session.reply import Open, Quit, Reply
+from mlx_llava.tui.session.reply import Attach, Open, Quit, Reply
 from mlx_llava.tui.session.session import Session
 
 
 def _help(_: Session, __: str) -> Reply:
     width = max(len(command.usage) for command in TABLE)
-    return Open(dialogs.Help(), "\n".join(f"{command.usage:{width}}  {command.what}" for command in TABLE))
-
-
-def _quit(_: Session, __: str) -> Reply:
-    return Quit()
+    return Open("help", "\n".join(f"{command.usage:{width}}  {command.what}" for command in TABLE))
 
 
 TABLE = (
     Command("image", "/image PATH|URL …", "attach pictures to the next question", images.attach),
-    Command("paste", "/paste", "attach the picture on the clipboard", images.paste),
+    Command("paste", "/paste", "attach the picture on the clipboard", lambda *_: Attach(clipboard=True)),
     Command("pictures", "/pictures", "list the pictures of this chat", images.show),
     Command("off", "/off N", "hide picture N from the model, which saves its tokens", images.switch(False)),
     Command("on", "/on N", "show it again", images.switch(True)),
@@ -49,7 +44,7 @@ TABLE = (
     Command("tokens", "/tokens", "probability and alternatives of each token; /set alternatives on", turns.tokens),
     Command("instead", "/instead N K", "continue from the K-th alternative of token N: /tokens", turns.instead),
     Command("help", "/help", "this list", _help),
-    Command("quit", "/quit", "leave", _quit),
+    Command("quit", "/quit", "leave", lambda *_: Quit()),
 )
 COMMANDS = {command.name: command for command in TABLE}
 ALIASES = {
