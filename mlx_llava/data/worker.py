@@ -27,7 +27,7 @@ class Worker:
         environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
-        self._in, self._out = _open(self._process.stdin), _open(self._process.stdout)
+        self._in, self._out = _required(self._process.stdin), _required(self._process.stdout)
 
     def send(self, pickled: bytes) -> None:
         """Send the function, or an argument, which waits in the pipe; the pipe holds 64 kB."""
@@ -96,7 +96,7 @@ def _reply(make: Callable[[Any], Any], pickled: bytes) -> bytes:
         return pickle.dumps(("failed", traceback.format_exc()))
 
 
-def _open(pipe: IO[bytes] | None) -> IO[bytes]:
+def _required(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise RuntimeError("a worker without a pipe")
     return pipe

@@ -77,14 +77,15 @@ def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) 
     assert [fault.split("record ")[1][0] for fault in data.left_out] == ["1", "3"]
 
 
-def test_images_need_a_folder(write: Write) -> None:
-    with pytest.raises(RecordError, match="names 1 images, but no image folder"):
-        read(write([row("<image>", image="a.png")]), None)
-
-
-@pytest.mark.parametrize("content", ["", "[]", " \n", [row("")]])
-def test_a_file_without_records_is_refused(write: Write, content: Any) -> None:
-    with pytest.raises(RecordError, match="no records to train on"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([row("<image>", image="a.png")], "names 1 images, but no image folder"),
+        *((nothing, "no records to train on") for nothing in ("", "[]", " \n", [row("")])),
+    ],
+)
+def test_a_file_without_images_or_records_is_refused(write: Write, content: Any, words: str) -> None:
+    with pytest.raises(RecordError, match=words):
         read(write(content), None, skip_bad=True)
 
 
