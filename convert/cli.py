@@ -20,6 +20,6 @@ def convert(options: ConvertOptions) -> None:
     if options.dry_run:
         log("dry run: nothing written")
         return
-    with Progress(job.num_bytes_out) as progress:
+    with Progress() as progress:
         write(job, progress)
     log(f"written to {options.mlx_path}")

@@ -1,7 +1,7 @@
 """One conversion: everything is read and decided first, then written in one go."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import mlx.core as mx
@@ -16,7 +16,7 @@ from mlx_llava.convert.sources.inventory import Inventory, check_head, take_inve
 from mlx_llava.convert.sources.vocabulary import read_tokenizer
 from mlx_llava.convert.torch_bin.archive import check_sums
 from mlx_llava.convert.weights.output_folder import appearing, card, check_target
-from mlx_llava.convert.weights.plan import DTYPES, Planned, plan_weights, size_of, write_weights
+from mlx_llava.convert.weights.plan import DTYPES, OnBytes, Planned, ignore, plan_weights, size_of, write_weights
 from mlx_llava.convert.weights.quantize import check_flags, choose
 from mlx_llava.models.llava import Llava
 from mlx_llava.program.limits import check_limits
@@ -33,17 +33,6 @@ class Job:
     tokenizer: bytes
     dtype: mx.Dtype
     quantized: Mapping[str, Quantization]
-    notes: tuple[str, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes to be read."""
-        return self.inventory.num_bytes
-
-    @property
-    def num_bytes_out(self) -> int:
-        """Bytes of weights to be written."""
-        return size_of(self.plan())
 
     def plan(self) -> list[Planned]:
         """Every weight and the form to write it in."""
@@ -51,14 +40,14 @@ class Job:
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
-        dropped = f"; {self.inventory.dropped} more dropped on purpose" if self.inventory.dropped else ""
-        yield f"{self.options.hf_path}: {len(self.inventory.tensors)} tensors, {size(self.num_bytes)}{dropped}"
+        inventory, config = self.inventory, self.inventory.inputs.config
+        dropped = f"; {inventory.dropped} more dropped on purpose" if inventory.dropped else ""
+        yield f"{self.options.hf_path}: {len(inventory.tensors)} tensors, {size(inventory.num_bytes)}{dropped}"
         forms = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
         quantized = f"; {len(self.quantized)} layers quantized: {'; '.join(forms)}" if forms else ""
-        yield f"{size(self.num_bytes_out)} as {str(self.dtype).removeprefix('mlx.core.')}{quantized}"
-        config = self.inventory.config
+        yield f"{size(size_of(self.plan()))} as {str(self.dtype).removeprefix('mlx.core.')}{quantized}"
         yield f"template {config.template}, images {config.image.side} pixels, {config.image.fit}"
-        yield from self.notes
+        yield from inventory.inputs.notes
 
 
 def prepare(options: ConvertOptions) -> Job:
@@ -72,24 +61,24 @@ def prepare(options: ConvertOptions) -> Job:
         tokenizer=read_tokenizer(inputs.folder, inputs.config),
         dtype=DTYPES[options.dtype] if options.dtype else inventory.dtype,
         quantized=choose(Llava(inputs.config), options),
-        notes=inputs.notes,
     )
 
 
-def write(job: Job, progress: Callable[[int], object] = lambda num_bytes: None) -> None:
-    """Write the folder; a failure leaves what was there. `progress` gets the number of bytes after each write."""
-    options, values = job.options, to_hf(job.inventory.config)
+def write(job: Job, progress: OnBytes = ignore) -> None:
+    """Write the folder; a failure leaves what was there."""
+    options, values = job.options, to_hf(job.inventory.inputs.config)
     base = {"base": options.model_base} if options.model_base else {}
     values["mlx_llava"]["source"] = {"name": options.hf_path, **base, "converter": f"mlx-llava {__version__}"}
     values["quantization"] = {path: asdict(quantization) for path, quantization in job.quantized.items()}
-    with appearing(options.mlx_path, options.overwrite, job.num_bytes_out) as folder:
+    plan = job.plan()
+    with appearing(options.mlx_path, options.overwrite, size_of(plan)) as folder:
         (folder / "tokenizer.json").write_bytes(job.tokenizer)
         (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(card("Converted by mlx-llava", job.lines()), encoding="utf-8")
         check_sums(job.inventory.all_tensors)
         with Reader() as reader:
             check_head(reader, job.inventory)
-        write_weights(folder, job.plan(), progress)
+        write_weights(folder, plan, progress)
 
 
 def _check(options: ConvertOptions) -> None:

@@ -50,7 +50,7 @@ def export(options: ExportOptions) -> None:
     else:
         work = prepare(folder, options.dtype)
         log(*(f"note: {line}" for line in work.lines()))
-        with Progress(work.num_bytes) as progress:
+        with Progress() as progress:
             write(work, options.hf_path, progress)
     log(f"written to {options.hf_path}")
 

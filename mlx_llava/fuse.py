@@ -52,7 +52,7 @@ def fuse(options: FuseOptions) -> None:
     base = folder_of(options.model)
     merge = prepare(base, options.model, options.adapter_path, options, dequantize=options.dequantize)
     log(*merge.lines())
-    with Progress(merge.num_bytes) as progress:
+    with Progress() as progress:
         write(merge, options.mlx_path, overwrite=options.overwrite, progress=progress)
     log(f"written to {options.mlx_path}")
 

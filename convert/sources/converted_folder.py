@@ -17,14 +17,13 @@ from mlx_llava.checkpoint.quantization import Quantization, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import LlavaConfig
-from mlx_llava.convert.sources.inventory import FLOAT_DTYPES
 from mlx_llava.convert.weights.algebra import Dequantized, FileTensor, InMemory, LoraDelta, Weight, WithAdapter
 from mlx_llava.convert.weights.plan import Planned
+from mlx_llava.convert.weights.writer import DTYPES
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import Lora
 
-DTYPES = {"U32": mx.uint32, "U8": mx.uint8, **FLOAT_DTYPES}
 NORM = "language_model.norm.weight"  # never quantized: its dtype is the model's
 
 
@@ -104,7 +103,7 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> ConvertedFolde
         ours = {"template": config.template, "picture": asdict(config.image)}
         values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}
         parts |= {tensor: InMemory(f"{adapter}: {tensor}", array) for tensor, array in trained.projector.items()}
-    return ConvertedFolder(folder, values, config, quantized, FLOAT_DTYPES[tensors[NORM].dtype], parts, trained)
+    return ConvertedFolder(folder, values, config, quantized, DTYPES[tensors[NORM].dtype], parts, trained)
 
 
 def _read_adapters(folder: Path, model: Llava, base: str) -> FolderAdapters:

@@ -1,18 +1,17 @@
 """Which tensor each weight of the model comes from, by headers alone; no tensor may be missing or left over."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from mlx_llava.checkpoint.coverage import FLOATS, check_coverage, parameter_forms
 from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.checkpoint.safetensors import Tensor
-from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.sources.adapters import check_shapes
 from mlx_llava.convert.sources.gather import Inputs
 from mlx_llava.convert.sources.names import TOWER_RULES, new_names
-from mlx_llava.convert.weights.algebra import FileTensor, LoraDelta, Transposed, Weight, WithAdapter, pieces
+from mlx_llava.convert.weights.algebra import FileTensor, Transposed, Weight, WithAdapter, pieces
 from mlx_llava.errors import CheckpointError
 from mlx_llava.models.llava import Llava
 
@@ -28,12 +27,10 @@ COMPARED = 2**24  # bytes of the head and the embedding to compare at a time
 class Inventory:
     """The tensors of a checkpoint, by our names; complete."""
 
-    config: LlavaConfig
+    inputs: Inputs
     tensors: Mapping[str, Tensor]
     dropped: int
     repeated_head: Tensor | None  # stored although the checkpoint ties its head to the embedding
-    layers: Mapping[str, LoraDelta] = field(default_factory=dict)  # adapters to merge, by path
-    projector: Mapping[str, Weight] = field(default_factory=dict)  # a new one, in no file
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -49,7 +46,7 @@ class Inventory:
     def all_tensors(self) -> Iterator[Tensor]:
         """Every tensor that is read: the model's, the adapters', and a head that repeats the embedding."""
         yield from self.tensors.values()
-        parts = (part for delta in self.layers.values() for part in (delta.a, delta.b))
+        parts = (part for delta in self.inputs.adapters.layers.values() for part in (delta.a, delta.b))
         yield from (part.tensor for part in parts if isinstance(part, FileTensor))
         if self.repeated_head is not None:
             yield self.repeated_head
@@ -57,9 +54,9 @@ class Inventory:
     def weights(self) -> dict[str, Weight]:
         """The weights in MLX's layout, adapters added."""
         weights: dict[str, Weight] = {name: _in_mlx_layout(name, FileTensor(t)) for name, t in self.tensors.items()}
-        for path, delta in self.layers.items():
+        for path, delta in self.inputs.adapters.layers.items():
             weights[f"{path}.weight"] = WithAdapter(weights[f"{path}.weight"], delta)
-        return {**weights, **self.projector}
+        return {**weights, **self.inputs.projector}
 
 
 def _in_mlx_layout(name: str, weight: Weight) -> Weight:
@@ -87,7 +84,7 @@ def take_inventory(inputs: Inputs) -> Inventory:
     forms = {name: form for name, form in parameter_forms(Llava(config)).items() if name not in inputs.projector}
     check_coverage(forms, {n: _converted(n, t) for n, t in tensors.items()}, where)
     check_shapes(inputs.adapters.layers, tensors, where)
-    return Inventory(config, tensors, dropped, repeated_head, inputs.adapters.layers, inputs.projector)
+    return Inventory(inputs, tensors, dropped, repeated_head)
 
 
 def _replace(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:

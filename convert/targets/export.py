@@ -1,6 +1,6 @@
 """A converted folder in the layout of llava-hf, with adapters merged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mlx_llava.convert.sources.converted_folder import ConvertedFolder
 from mlx_llava.convert.targets.image_token import Vocabulary, with_image_token
 from mlx_llava.convert.targets.llava_hf import check_form, released_weights, write_files
 from mlx_llava.convert.weights.output_folder import appearing, card
-from mlx_llava.convert.weights.plan import DTYPES, Planned, plan_weights, size_of, write_weights
+from mlx_llava.convert.weights.plan import DTYPES, OnBytes, Planned, plan_weights, size_of, write_weights
 from mlx_llava.program.text import printable
 
 HEAD = """---
@@ -34,11 +34,6 @@ class Export:
     def plan(self) -> list[Planned]:
         """Every weight, dequantized, by its released name."""
         return plan_weights(released_weights(self.folder.weights(), self.vocabulary.num_rows), self.dtype)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of weights to be written."""
-        return size_of(self.plan())
 
     def lines(self) -> Iterator[str]:
         """Differences from the checkpoint that the folder was converted from."""
@@ -67,10 +62,11 @@ def prepare(folder: ConvertedFolder, dtype: Dtype | None) -> Export:
     return Export(folder, vocabulary, DTYPES[dtype] if dtype else folder.dtype)
 
 
-def write(export: Export, target: Path, progress: Callable[[int], object]) -> None:
+def write(export: Export, target: Path, progress: OnBytes) -> None:
     """Write the folder, whole or not at all."""
-    with appearing(target, overwrite=False, num_bytes=export.num_bytes) as folder:
+    plan = export.plan()
+    with appearing(target, overwrite=False, num_bytes=size_of(plan)) as folder:
         write_files(folder, export.folder.config, export.vocabulary, str(export.dtype).removeprefix("mlx.core."))
         title = f"{printable(export.folder.source)}, exported by mlx-llava {__version__}"
         (folder / "README.md").write_text(HEAD + card(title, export.lines(), USE), encoding="utf-8")
-        write_weights(folder, export.plan(), progress, "pt")
+        write_weights(folder, plan, progress, "pt")

@@ -4,7 +4,7 @@ Layer by layer; a quantized layer is quantized again in the same way, and withou
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mlx_llava.checkpoint.quantization import Quantization
 from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.convert.sources.converted_folder import ConvertedFolder, read
 from mlx_llava.convert.weights.output_folder import appearing, card
-from mlx_llava.convert.weights.plan import Planned, size_of, write_weights
+from mlx_llava.convert.weights.plan import OnBytes, Planned, size_of, write_weights
 from mlx_llava.convert.weights.quantize import choose
 from mlx_llava.models.llava import Llava
 
@@ -37,11 +37,6 @@ class Merge:
             else:
                 yield Planned(name, weight, self.folder.dtype_of(weight), quantization)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of weights to be written."""
-        return size_of([*self.plan()])
-
     def lines(self) -> Iterator[str]:
         """What is merged into what."""
         adapters = self.folder.adapters
@@ -58,14 +53,15 @@ def prepare(base: Path, name: str | None, adapter: Path, options: QuantizeOption
     return Merge(name or folder.source, folder, adapter, {} if dequantize else quantized)
 
 
-def write(merge: Merge, target: Path, *, overwrite: bool, progress: Callable[[int], object]) -> None:
+def write(merge: Merge, target: Path, *, overwrite: bool, progress: OnBytes) -> None:
     """Write the merged folder; a failure leaves what was there."""
     values = merge.folder.values
     source = {"name": merge.folder.source, "adapters": str(merge.adapter_path), "converter": f"mlx-llava {__version__}"}
     quantization = {path: asdict(quantization) for path, quantization in merge.quantized.items()}
     values = {**values, "mlx_llava": {**values["mlx_llava"], "source": source}, "quantization": quantization}
-    with appearing(target, overwrite, merge.num_bytes) as folder:
+    plan = [*merge.plan()]
+    with appearing(target, overwrite, size_of(plan)) as folder:
         (folder / "tokenizer.json").write_bytes((merge.folder.path / "tokenizer.json").read_bytes())
         (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(card("Merged by mlx-llava", merge.lines()), encoding="utf-8")
-        write_weights(folder, [*merge.plan()], progress)
+        write_weights(folder, plan, progress)

@@ -19,10 +19,9 @@ class Vocabulary:
     pad_id: int
     num_rows: int
 
-    def special(self, *spellings: str) -> int | None:
-        """The id of the first of these special tokens that exists."""
-        ids = _special_ids(self.spec)
-        return next((ids[spelling] for spelling in spellings if spelling in ids), None)
+    def special(self, spelling: str) -> int | None:
+        """The id of a special token, if there is one."""
+        return _special_ids(self.spec).get(spelling)
 
     def spelling(self, number: int) -> str:
         """The text of a special token."""

@@ -16,9 +16,7 @@ from mlx_llava.config import Dtype, LlavaConfig
 from mlx_llava.convert.weights.algebra import FileTensor, InMemory
 from mlx_llava.convert.weights.output_folder import appearing, card
 from mlx_llava.convert.weights.plan import DTYPES, Planned, size_of, write_weights
-from mlx_llava.convert.weights.writer import DTYPE_NAMES
-
-DTYPE_OF = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+from mlx_llava.convert.weights.writer import DTYPES as FILE_DTYPES
 
 
 def rewrite(
@@ -50,7 +48,7 @@ def rewrite(
 
 def _planned(tensor: Tensor, weight: mx.array | None, dtype: str | None) -> Planned:
     """One tensor: copied, quantized ones too, or written from memory."""
-    own = DTYPE_OF[tensor.dtype]
+    own = FILE_DTYPES[tensor.dtype]
     if weight is None:
         return Planned(tensor.name, FileTensor(tensor), own)
     return Planned(tensor.name, InMemory(tensor.name, weight), DTYPES[dtype] if dtype else own)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mlx_llava.checkpoint.safetensors import DTYPES
+
 MAX_GROWTH = 64 * 2**20  # bytes of a tensor that repeats its storage
 MAX_DIMS = 8
 MAX_COUNT = 2**63 - 1
@@ -23,15 +25,6 @@ STORAGES = {
     "CharStorage": "I8",
     "ByteStorage": "U8",
     "BoolStorage": "BOOL",
-}
-SIZES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-GLOBALS = {
-    "collections OrderedDict",
-    "torch Size",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    *(f"torch {name}" for name in STORAGES),
 }
 
 
@@ -80,7 +73,7 @@ def _tensor(storage: object, offset: object, shape: object, strides: object, *_:
     view = View(storage, offset, shape, strides)  # pyright: ignore
     if len(view.shape) != len(view.strides):
         raise RefusedError("a tensor with another number of strides than axes")
-    size = SIZES[storage.dtype]
+    size = DTYPES[storage.dtype].itemsize
     numbers = math.prod(view.shape)
     if math.prod(max(n, 1) for n in view.shape) * size > MAX_COUNT:
         raise RefusedError("a tensor that is too large for any file")
@@ -117,6 +110,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": _parameter,
 }
+GLOBALS = {*CALLS, *(f"torch {name}" for name in STORAGES)}
 
 
 def _is_count(value: object) -> bool:

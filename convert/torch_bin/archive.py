@@ -6,7 +6,6 @@ strides, such as a transposed one, is a `Strided`.
 """
 
 import math
-import os
 import re
 import struct
 import zipfile
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlx_llava.checkpoint.reader import Reader
-from mlx_llava.checkpoint.regular_file import Stamp, spell, stamp_of
+from mlx_llava.checkpoint.regular_file import Stamp, opened, spell
 from mlx_llava.checkpoint.safetensors import DTYPES, Tensor
 from mlx_llava.convert.torch_bin.allowed_calls import View
 from mlx_llava.convert.torch_bin.pickles import read, refused
@@ -64,14 +63,8 @@ def rows(reader: Reader, tensor: Tensor, start: int, stop: int) -> np.ndarray[An
 def read_file(path: Path) -> dict[str, Tensor]:
     """All tensors of one file; CheckpointError if it is damaged or holds anything else."""
     where = spell(path)
-    try:
-        if path.exists() and not path.is_file():  # opening a FIFO waits for its writer
-            raise damaged(f"{where} is not a regular file")
-        with path.open("rb") as file:
-            stamp = stamp_of(os.fstat(file.fileno()))
-            views, pieces = _contents(file, stamp.size, where)
-    except OSError as error:
-        raise CheckpointError(f"{where}: {error.strerror or error}", "Name a file that can be read.") from None
+    with opened(path) as (descriptor, stamp), open(descriptor, "rb", closefd=False) as file:
+        views, pieces = _contents(file, stamp.size, where)
     if type(views) is not dict or not views:
         raise refused(where, f"holds a {type(views).__name__}, not a table of tensors")
     tensors = {}

@@ -25,6 +25,13 @@ EXPONENTS = {
 }
 
 
+OnBytes = Callable[[int, int], object]  # called after each write with its bytes, and those of the whole plan
+
+
+def ignore(num_bytes: int, total: int) -> None:
+    """Show no progress."""
+
+
 class Planned(NamedTuple):
     """A weight and the form to write it in."""
 
@@ -62,21 +69,18 @@ def size_of(plan: Sequence[Planned]) -> int:
 def write_weights(
     folder: Path,
     plan: Sequence[Planned],
-    progress: Callable[[int], object] = lambda num_bytes: None,
+    progress: OnBytes = ignore,
     metadata: str = "mlx",
 ) -> None:
-    """Read, cast, quantize and write every tensor; `progress` gets the number of bytes after each write.
-
-    Args:
-        metadata: the `format` in the files' metadata, `mlx` or `pt`.
-    """
+    """Read, cast, quantize and write every tensor; `metadata` is the `format` in the files, `mlx` or `pt`."""
+    total = size_of(plan)
     with Reader() as reader, Writer(folder, outputs(plan), metadata) as writer:
         for name, weight, dtype, quantization in plan:
             for start, stop in pieces(weight, ROWS_BYTES):
                 rows = _cast(weight, reader, (start, stop), dtype)
                 for part, values in [(name, rows)] if quantization is None else _quantize(name, rows, quantization):
                     writer.write(part, start, values)
-                    progress(values.nbytes)
+                    progress(values.nbytes, total)
                 mx.clear_cache()
 
 

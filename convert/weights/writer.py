@@ -16,13 +16,8 @@ import numpy as np
 
 MAX_SHARD = 5 * 10**9  # bytes, as in mlx-lm and transformers
 
-DTYPE_NAMES = {
-    mx.float32: "F32",
-    mx.float16: "F16",
-    mx.bfloat16: "BF16",
-    mx.uint32: "U32",
-    mx.uint8: "U8",
-}
+DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16, "U32": mx.uint32, "U8": mx.uint8}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Output(NamedTuple):

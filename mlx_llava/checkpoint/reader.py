@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # An index names a shard by a plain file name: no folder, no `..`. The file may be a link to anywhere, because the
 # Hugging Face cache consists of links to ../../blobs; its target is only read, and only as safetensors.
-SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\.safetensors")
+SHARD = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 
 
 def read_index(folder: Path) -> dict[str, Tensor]:
@@ -27,10 +28,10 @@ def read_index(folder: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(f"{spell(folder)}: {error.strerror}", "Name a folder that can be read.") from None
     if INDEX in files:
-        shard_of = _weight_map(folder / INDEX)
-        if SINGLE in files and SINGLE not in shard_of.values():
+        tensors = read_shards(folder / INDEX, ".safetensors", read_header)
+        if SINGLE in files and all(tensor.file.name != SINGLE for tensor in tensors.values()):
             raise CheckpointError(f"{spell(folder / INDEX)} does not name {SINGLE}", "Remove the stale one.")
-        return _read_shards(folder, files, shard_of)
+        return tensors
     if SINGLE in files:
         return read_header(folder / SINGLE)
     if any(re.fullmatch(r"model-.*\.safetensors", name) for name in files):
@@ -41,6 +42,38 @@ def read_index(folder: Path) -> dict[str, Tensor]:
             "mlx-llava convert reads pytorch_model.bin, or its shards with their index; save others as safetensors.",
         )
     raise CheckpointError(f"{spell(folder)}: no {SINGLE}, no {INDEX}", "Name the folder of a checkpoint.")
+
+
+def read_shards(index: Path, suffix: str, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All tensors of the shards that an index names, each read by `read`; every name must be where the index says."""
+    shard_of, tensors = _weight_map(index, suffix), {}
+    for shard in sorted(set(shard_of.values())):
+        if not (index.parent / shard).exists():
+            raise damaged(f"{spell(index.parent)}: {shard} is missing, perhaps an incomplete download")
+        for name, tensor in read(index.parent / shard).items():
+            if (owner := shard_of.get(name, "no file")) != shard:
+                raise damaged(f"{spell(tensor.file)} holds tensor '{escape(name)}', which the index puts in {owner}")
+            tensors[name] = tensor
+    for name, shard in shard_of.items():
+        if name not in tensors:
+            raise damaged(f"{spell(index.parent / shard)} lacks tensor '{escape(name)}', which the index puts there")
+    return tensors
+
+
+def _weight_map(file: Path, suffix: str) -> dict[str, str]:
+    """Tensor name to shard, from an index that gives every shard a plain file name."""
+    where = spell(file)
+    with opened(file) as (descriptor, stamp):
+        if stamp.size > MAX_HEADER:
+            raise damaged(f"{where} is larger than {MAX_HEADER} bytes")
+        text = read_at(descriptor, stamp.size, 0, where)
+    shard_of = parse_json(text, where).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise damaged(f"{where}: weight_map is not a map of tensors to files")
+    for name, shard in shard_of.items():
+        if not isinstance(shard, str) or not re.fullmatch(SHARD + re.escape(suffix), shard):
+            raise damaged(f"{where}: tensor '{escape(name)}' is not in a plainly named {suffix} file")
+    return shard_of
 
 
 class Reader:
@@ -86,34 +119,3 @@ class Reader:
                 unchanged = False
             if not unchanged:
                 raise changed(spell(file))
-
-
-def _weight_map(file: Path) -> dict[str, str]:
-    """Tensor name to shard, from an index that gives every shard a plain file name."""
-    where = spell(file)
-    with opened(file) as (descriptor, stamp):
-        if stamp.size > MAX_HEADER:
-            raise damaged(f"{where} is larger than {MAX_HEADER} bytes")
-        text = read_at(descriptor, stamp.size, 0, where)
-    shard_of = parse_json(text, where).get("weight_map")
-    if not isinstance(shard_of, dict) or not shard_of:
-        raise damaged(f"{where}: weight_map is not a map of tensors to files")
-    for name, shard in shard_of.items():
-        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
-            raise damaged(f"{where}: tensor '{escape(name)}' is not in a plainly named .safetensors file")
-    return shard_of
-
-
-def _read_shards(folder: Path, files: set[str], shard_of: dict[str, str]) -> dict[str, Tensor]:
-    tensors = {}
-    for shard in sorted(set(shard_of.values())):
-        if shard not in files:
-            raise damaged(f"{spell(folder)}: {shard} is missing, perhaps an incomplete download")
-        for name, tensor in read_header(folder / shard).items():
-            if (owner := shard_of.get(name, "no file")) != shard:
-                raise damaged(f"{spell(tensor.file)} holds tensor '{escape(name)}', which the index puts in {owner}")
-            tensors[name] = tensor
-    for name, shard in shard_of.items():
-        if name not in tensors:
-            raise damaged(f"{spell(folder / shard)} lacks tensor '{escape(name)}', which the index puts there")
-    return tensors

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.strict_json import unique_keys
 from mlx_llava.errors import CheckpointError
 from mlx_llava.program.text import escape
 
@@ -110,26 +111,14 @@ def parse_json(text: bytearray, where: str) -> dict[str, Any]:
     if sum(text.count(mark) for mark in b"{[,") > MAX_PARTS:
         raise damaged(f"{where} has more than {MAX_PARTS} brackets and commas")
     try:
-        values = json.loads(text.decode(), object_pairs_hook=_object, parse_int=_count)
+        values = json.loads(text.decode(), object_pairs_hook=unique_keys, parse_int=_count)
     except RecursionError:
         raise damaged(f"{where} is nested too deeply") from None
-    except ValueError as error:  # not UTF-8, not JSON, or refused by _object
+    except ValueError as error:  # not UTF-8, not JSON, or refused by unique_keys
         raise damaged(f"{where} is not valid: {error}") from None
     if not isinstance(values, dict):
         raise damaged(f"{where} is not a JSON object")
     return values
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = {}
-    for name, value in pairs:
-        if name in table:
-            raise ValueError(f"'{escape(name)}' appears twice")
-        name.encode()  # ValueError for half a surrogate pair
-        if isinstance(value, str):
-            value.encode()
-        table[name] = value
-    return table
 
 
 def _count(digits: str) -> int:

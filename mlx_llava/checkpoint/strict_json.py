@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MB", "Is this the right file?")
     try:
-        values = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply", "Download the file again.") from None
     except ValueError as error:  # not UTF-8, not JSON, or a duplicate key
@@ -151,10 +151,14 @@ def short(value: object) -> str:
     return shorten(text, 60)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Hook for json.loads that refuses a key that appears twice, and half a surrogate pair."""
     table = {}
     for key, value in pairs:
         if key in table:
             raise ValueError(f"{short(key)} appears twice")
+        key.encode()
+        if isinstance(value, str):
+            value.encode()
         table[key] = value
     return table

@@ -43,7 +43,7 @@ def places(**changes: object) -> object:
         (b"[]", "is not a JSON object"),
         (b"\xff", "is not valid: 'utf-8' codec"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}', "'x' appears twice"),
+        (b'{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}', '"x" appears twice'),
         ({}, "weight_map is not a map"),
         ({"weight_map": [X, Y]}, "weight_map is not a map"),
         ({"weight_map": {}}, "weight_map is not a map"),

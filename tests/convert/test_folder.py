@@ -97,7 +97,7 @@ def test_of_two_processes_the_first_to_finish_wins(source: Path, tmp_path: Path)
     before = tree(faster)
     slower = prepare(ConvertOptions(hf_path=str(source), mlx_path=out))
     with pytest.raises(ConversionError, match="already exists"):
-        write(slower, lambda _: None if out.exists() else faster.rename(out))
+        write(slower, lambda *_: None if out.exists() else faster.rename(out))
     assert tree(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
@@ -193,10 +193,10 @@ from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 source, target, overwrite = sys.argv[1:]
 job = prepare(ConvertOptions(hf_path=source, mlx_path=Path(target), overwrite=overwrite == "yes"))
-left = [job.num_bytes // 2]
-def count(num_bytes):
-    left[0] -= num_bytes
-    if left[0] < 0:
+written = [0]
+def count(num_bytes, total):
+    written[0] += num_bytes
+    if written[0] > total / 2:
         os.kill(os.getpid(), signal.SIGKILL)
 write(job, count)
 """

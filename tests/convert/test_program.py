@@ -138,9 +138,9 @@ def test_on_a_terminal_progress_is_one_line_and_an_error_starts_on_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress(10**10) as progress:
-        progress.shown = -1.0  # long ago
-        progress(5 * 10**9)
+    with Progress() as progress:
+        progress.printed = -1.0  # long ago
+        progress(5 * 10**9, 10**10)
     shown = capsys.readouterr().err
     assert re.fullmatch(r"\r\x1b\[K 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown), shown
 

@@ -27,9 +27,9 @@ INDEXES = {
     "not a map": ("weight_map is not", "[]"),
     "another folder": ("plainly named", '{"x": "../pytorch_model.bin"}'),
     "another kind": ("plainly named", '{"x": "model.safetensors"}'),
-    "a missing file": ("No such file", '{"x": "other.bin"}'),
-    "a missing tensor": ("is not in the file", f'{{"x": "{SINGLE}", "y": "{SINGLE}"}}'),
-    "another place": ("puts elsewhere", f'{{"y": "{SINGLE}"}}'),
+    "a missing file": ("other.bin is missing", '{"x": "other.bin"}'),
+    "a missing tensor": ("lacks tensor 'y'", f'{{"x": "{SINGLE}", "y": "{SINGLE}"}}'),
+    "another place": ("puts in no file", f'{{"y": "{SINGLE}"}}'),
 }
 
 
