@@ -23,12 +23,7 @@ class Meters:
         self.skipped = self.skipped_in_a_row = 0
 
     def record(
-        self,
-        number: int,
-        step: Step,
-        rates: Mapping[str, float],
-        num_positions: int,
-        records: Sequence[int] = (),
+        self, number: int, step: Step, rates: Mapping[str, float], num_positions: int, records: Sequence[int] = ()
     ) -> str:
         """Append a step to metrics.jsonl and return its log line.
 
@@ -42,7 +37,6 @@ class Meters:
         seconds, self.last = now - self.last, now
         self.skipped += step.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if step.skipped else 0
-        left = (self.num_steps - number) * (now - self.started) / max(number - self.first_step, 1)
         metrics: dict[str, Any] = {
             "step": number,
             "loss": step.loss if not step.skipped else None,
@@ -56,8 +50,13 @@ class Meters:
         }
         with self.file.open("a") as out:
             out.write(json.dumps(metrics) + "\n")
+        return self._line(metrics, step.loss, rates)
+
+    def _line(self, metrics: Mapping[str, Any], loss: float, rates: Mapping[str, float]) -> str:
+        number = metrics["step"]
+        left = (self.num_steps - number) * (self.last - self.started) / max(number - self.first_step, 1)
         return (
-            f"{number}/{self.num_steps}  loss {step.loss:.4f}  "
+            f"{number}/{self.num_steps}  loss {loss:.4f}  "
             f"rate {', '.join(f'{rate:.2e}' for rate in rates.values())}  "
             f"{metrics['positions_per_second']:.0f} positions/s  peak {size(metrics['peak_memory'])}  "
             f"{_time(left)} left" + (f"  {self.skipped} skipped" if self.skipped else "")

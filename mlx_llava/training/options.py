@@ -121,7 +121,7 @@ class FinetuneOptions(TrainingOptions):
     dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, MayChange(), optional("DTYPE")] = None
     """Data type of the written weights: float16, bfloat16 or float32; otherwise the base model's."""
     mm_projector_lr: OptionalRate = None
-    """Peak learning rate of the projector; otherwise the same."""
+    """Peak learning rate of the projector; otherwise --learning-rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
