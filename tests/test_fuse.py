@@ -1,4 +1,4 @@
-"""`mlx-llava fuse`: one folder that answers as the model and its adapter did."""
+"""`mlx-llava fuse`: one folder that answers like the model with its adapter."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ from mlx_llava.fuse import FuseOptions, fuse
 from mlx_llava.inputs import Batch, Example, collate
 from mlx_llava.models.lora import LAYERS, attach
 
-PACKINGS: dict[str, dict[str, Any]] = {
-    "not packed": {},
+QUANTIZED: dict[str, dict[str, Any]] = {
+    "not quantized": {},
     "4 bits": {"quantize": True},
     "mxfp8": {"quantize": True, "q_mode": "mxfp8"},
     "nvfp4, all": {"quantize": True, "q_mode": "nvfp4", "q_tower": True},
@@ -36,7 +36,7 @@ def question() -> Batch:
 
 
 def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = None) -> Path:
-    """Adapters and a projector that do something."""
+    """Trained adapters, or a trained projector."""
     checkpoint = load(model)
     mx.random.seed(1)
     if lora:
@@ -61,9 +61,9 @@ def fused(model: Path, folder: Path, target: Path, **options: Any) -> Path:
     return target
 
 
-def unpacked(layer: nn.QuantizedLinear) -> mx.array:
-    packing = (layer.group_size, layer.bits, layer.mode)
-    return mx.dequantize(layer.weight, layer.scales, layer.get("biases"), *packing, dtype=mx.float32)
+def dequantized(layer: nn.QuantizedLinear) -> mx.array:
+    form = (layer.group_size, layer.bits, layer.mode)
+    return mx.dequantize(layer.weight, layer.scales, layer.get("biases"), *form, dtype=mx.float32)
 
 
 def both(model: Path, folder: Path) -> Checkpoint:
@@ -78,20 +78,20 @@ def spread(ours: Checkpoint, theirs: Checkpoint) -> float:
     return float(np.array(mx.abs(a - b).max() / mx.abs(b).max()))
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_the_merged_folder_answers_as_model_and_adapter_did(packing: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_the_merged_folder_answers_like_the_model_with_its_adapter(name: str, tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
-    model = converted(source, tmp_path / "model", dtype="float32", **PACKINGS[packing])
+    model = converted(source, tmp_path / "model", dtype="float32", **QUANTIZED[name])
     folder = tune(model, tmp_path / "adapters")
     out = fused(model, folder, tmp_path / "out", dequantize=True)
     assert spread(load(out), both(model, folder)) < 1e-5  # float32, sums in another order
     assert not load(out).quantized
 
 
-@pytest.mark.parametrize("packing", [name for name in PACKINGS if name != "not packed"])
-def test_a_packed_model_is_packed_as_it_was_and_the_rest_is_copied(packing: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in QUANTIZED if name != "not quantized"])
+def test_a_quantized_model_is_quantized_again_and_the_rest_is_copied(name: str, tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
-    model = converted(source, tmp_path / "model", **PACKINGS[packing])
+    model = converted(source, tmp_path / "model", **QUANTIZED[name])
     folder = tune(model, tmp_path / "adapters")
     out = fused(model, folder, tmp_path / "out")
     before, after = load(model), load(out)
@@ -99,12 +99,12 @@ def test_a_packed_model_is_packed_as_it_was_and_the_rest_is_copied(packing: str,
     tuned = both(model, folder)
     for path, module in tuned.model.named_modules():
         if "lora_a" in module:
-            merged = unpacked(module.linear) + module.scale * (module.lora_a @ module.lora_b).T
+            merged = dequantized(module.linear) + module.scale * (module.lora_a @ module.lora_b).T
             expected = mx.quantize(merged, **vars(before.quantized[path]))
             layer = dict(after.model.named_modules())[path]
             # the product in float32 may fall on the other side of a rounding edge
             assert np.mean(np.array(expected[0] == layer["weight"])) > 0.98, path
-    unchanged = {name for name in read_index(model) if not name.rpartition(".")[0].endswith(LAYERS)}
+    unchanged = {key for key in read_index(model) if not key.rpartition(".")[0].endswith(LAYERS)}
     assert len(unchanged) > 30
     assert_same_bytes(model, out, unchanged)
 
@@ -117,7 +117,7 @@ def assert_same_bytes(one: Path, other: Path, names: set[str]) -> None:
             assert reader.rows(a[name]).tobytes() == reader.rows(b[name]).tobytes(), name
 
 
-def test_it_can_be_packed_anew(tmp_path: Path) -> None:
+def test_another_quantization_can_be_chosen(tmp_path: Path) -> None:
     model = converted(save(tmp_path / "source", arrays()), tmp_path / "model", quantize=True)
     folder = tune(model, tmp_path / "adapters")
     wide = load(fused(model, folder, tmp_path / "wide", dequantize=True))
@@ -135,8 +135,8 @@ def test_a_projector_alone_is_merged_too(tmp_path: Path) -> None:
     out = fused(model, folder, tmp_path / "out")
     tuned = "projector.linear_1.weight"
     assert_same_bytes(model, out, set(read_index(model)) - {tuned})
-    ours, wanted = (values.model.projector["linear_1"].weight for values in (load(out), both(model, folder)))
-    assert mx.array_equal(ours, wanted)
+    ours, expected = (values.model.projector["linear_1"].weight for values in (load(out), both(model, folder)))
+    assert mx.array_equal(ours, expected)
     assert spread(load(out), load(model)) > 0.01
     assert json.loads((out / "config.json").read_text())["mlx_llava"]["source"]["adapters"] == str(folder)
 

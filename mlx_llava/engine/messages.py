@@ -6,12 +6,13 @@ Frozen values that cross threads. Knows neither MLX nor Textual.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mlx_llava.config import Fit
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Finish = Literal["stop", "length", "cancelled"]
-Fit = Literal["crop", "pad"]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ MLX-free: the CUDA path reads the same options.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from mlx_llava.config import LlavaConfig
+from mlx_llava.config import Dtype, Fit, LlavaConfig
 from mlx_llava.program.limits import Limits, marks
 from mlx_llava.program.options import optional
 
@@ -42,7 +42,7 @@ class TrainingOptions:
     """Start from a projector trained for this model by `mlx-llava pretrain`."""
     template: Annotated[str | None, optional("NAME")] = None
     """Prompt template; otherwise the one recorded at conversion."""
-    fit: Annotated[Literal["crop", "pad"] | None, optional("{crop,pad}")] = None
+    fit: Annotated[Fit | None, optional("{crop,pad}")] = None
     """Center-crop images or pad them to a square; otherwise as recorded at conversion."""
     epochs: Annotated[int, Limits(1, 10_000)] = 1
     """Passes over the data."""
@@ -94,7 +94,7 @@ class PretrainOptions(TrainingOptions):
     """Initialize a new projector instead of starting from the model's."""
     template: Annotated[str, optional("NAME")] = "plain"
     """Prompt template; otherwise plain, an image followed by its caption."""
-    fit: Literal["crop", "pad"] = "crop"
+    fit: Fit = "crop"
     """Center-crop images or pad them to a square. LLaVA's first stage always crops."""
     batch_size: Count = 32
     """Captions per batch."""
@@ -118,7 +118,7 @@ class FinetuneOptions(TrainingOptions):
     """Folder for snapshots and metrics, from which a stopped run resumes; otherwise MLX_PATH.run."""
     overwrite: Annotated[bool, MayChange()] = False
     """Replace an existing model folder at --mlx-path."""
-    dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, MayChange(), optional("DTYPE")] = None
+    dtype: Annotated[Dtype | None, MayChange(), optional("DTYPE")] = None
     """Data type of the written weights: float16, bfloat16 or float32; otherwise the base model's."""
     mm_projector_lr: OptionalRate = None
     """Peak learning rate of the projector; otherwise --learning-rate."""

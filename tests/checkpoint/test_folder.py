@@ -18,7 +18,7 @@ from mlx_llava.errors import CheckpointError, LimitError, LlavaError, ModelError
 from mlx_llava.models import backend
 
 NORM, HEAD = "language_model.norm.weight", "language_model.lm_head.weight"
-PACKED = "language_model.layers.0.mlp.down_proj"
+LAYER = "language_model.layers.0.mlp.down_proj"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(source: Path, tmp_path: Path) -> Path:
-    """A converted folder, packed in 4 bits, to be damaged."""
+    """A converted folder, quantized to 4 bits, to be damaged."""
     return converted(source, tmp_path / "model", quantize=True)
 
 
@@ -81,7 +81,7 @@ def change(folder: Path, edit: Callable[[Arrays], object]) -> None:
 
 TENSORS: dict[str, tuple[Callable[[Arrays], object], str]] = {
     "missing": (lambda t: t.pop(NORM), f"tensors missing: {NORM}"),
-    "scales missing": (lambda t: t.pop(f"{PACKED}.scales"), f"tensors missing: {PACKED}.scales"),
+    "scales missing": (lambda t: t.pop(f"{LAYER}.scales"), f"tensors missing: {LAYER}.scales"),
     "extra": (lambda t: t.update(more=t[NORM]), "tensors not part of the model: more"),
     "mis-shaped": (lambda t: t.update({NORM: t[NORM][:64]}), f"{NORM} is F32 [64], not F16/BF16/F32 [128]"),
     "transposed": (
@@ -90,13 +90,13 @@ TENSORS: dict[str, tuple[Callable[[Arrays], object], str]] = {
     ),
     "cast to int": (lambda t: t.update({NORM: t[NORM].astype(np.int32)}), f"{NORM} is I32 [128]"),
     "cast to double": (lambda t: t.update({NORM: t[NORM].astype(np.float64)}), f"{NORM} is F64 [128]"),
-    "packed weight cast to signed": (
-        lambda t: t.update({f"{PACKED}.weight": t[f"{PACKED}.weight"].astype(np.int32)}),
-        f"{PACKED}.weight is I32 [128, 24], not U32",
+    "quantized weight cast to signed": (
+        lambda t: t.update({f"{LAYER}.weight": t[f"{LAYER}.weight"].astype(np.int32)}),
+        f"{LAYER}.weight is I32 [128, 24], not U32",
     ),
-    "packed weight cast to float": (
-        lambda t: t.update({f"{PACKED}.weight": t[f"{PACKED}.weight"].astype(np.float32)}),
-        f"{PACKED}.weight is F32 [128, 24], not U32",
+    "quantized weight cast to float": (
+        lambda t: t.update({f"{LAYER}.weight": t[f"{LAYER}.weight"].astype(np.float32)}),
+        f"{LAYER}.weight is F32 [128, 24], not U32",
     ),
 }
 
@@ -116,17 +116,20 @@ def test_five_tensors_are_named_and_the_rest_are_counted(folder: Path) -> None:
 
 
 TABLES: dict[str, tuple[dict[str, Any], str]] = {
-    "bits 3000": ({PACKED: {"group_size": 64, "bits": 3000, "mode": "affine"}}, "bits is 3000"),
-    "bits of another kind": ({PACKED: {"group_size": 64, "bits": 3, "mode": "affine"}}, "not U32 [128, 18]"),
-    "group of another size": ({PACKED: {"group_size": 32, "bits": 4, "mode": "affine"}}, "not F16/BF16/F32 [128, 6]"),
+    "bits 3000": ({LAYER: {"group_size": 64, "bits": 3000, "mode": "affine"}}, "bits is 3000"),
+    "bits of another kind": ({LAYER: {"group_size": 64, "bits": 3, "mode": "affine"}}, "not U32 [128, 18]"),
+    "group of another size": (
+        {LAYER: {"group_size": 32, "bits": 4, "mode": "affine"}},
+        "not F16/BF16/F32 [128, 6]",
+    ),
     "group that does not divide": (
-        {PACKED: {"group_size": 128, "bits": 4, "mode": "affine"}},
+        {LAYER: {"group_size": 128, "bits": 4, "mode": "affine"}},
         "cannot be quantized in groups of 128",
     ),
-    "unknown mode": ({PACKED: {"group_size": 64, "bits": 4, "mode": "nf4"}}, 'mode is "nf4"'),
-    "another mode": ({PACKED: {"group_size": 32, "bits": 4, "mode": "mxfp4"}}, "not part of the model"),
-    "no mode": ({PACKED: {"group_size": 64, "bits": 4}}, "mode is missing"),
-    "more keys": ({PACKED: {"group_size": 64, "bits": 4, "mode": "affine", "seed": 1}}, '"seed": not implemented'),
+    "unknown mode": ({LAYER: {"group_size": 64, "bits": 4, "mode": "nf4"}}, 'mode is "nf4"'),
+    "another mode": ({LAYER: {"group_size": 32, "bits": 4, "mode": "mxfp4"}}, "not part of the model"),
+    "no mode": ({LAYER: {"group_size": 64, "bits": 4}}, "mode is missing"),
+    "more keys": ({LAYER: {"group_size": 64, "bits": 4, "mode": "affine", "seed": 1}}, '"seed": not implemented'),
     "layer that does not exist": (
         {"language_model.layers.7.mlp.up_proj": {"group_size": 64, "bits": 4, "mode": "affine"}},
         '"language_model.layers.7.mlp.up_proj" cannot be quantized',
@@ -140,7 +143,7 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
         'position_embedding" cannot be quantized',
     ),
     "the model itself": ({"": {"group_size": 64, "bits": 4, "mode": "affine"}}, '"" cannot be quantized'),
-    "list for a layer": ({PACKED: [64, 4]}, f"{PACKED}: must be an object"),
+    "list for a layer": ({LAYER: [64, 4]}, f"{LAYER}: must be an object"),
 }
 
 
@@ -164,8 +167,8 @@ def test_a_quantization_table_is_an_object(table: object, folder: Path) -> None:
 
 
 def test_a_layer_that_the_table_forgets_is_noticed(folder: Path) -> None:
-    edit_config(folder, lambda values: values["quantization"].pop(PACKED))
-    assert f"{PACKED}.scales" in refused(folder)
+    edit_config(folder, lambda values: values["quantization"].pop(LAYER))
+    assert f"{LAYER}.scales" in refused(folder)
 
 
 def test_a_tokenizer_must_fit_the_embedding(folder: Path) -> None:

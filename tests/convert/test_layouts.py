@@ -1,6 +1,7 @@
 """Every published layout of names becomes the same folder, and nothing is dropped by accident."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_original_llava_takes_its_tower_from_a_clip_checkpoint(expected: Arrays,
     assert (config.image.fit, config.restart_after_image, config.image_token_id) == ("pad", True, 0)
 
 
-def test_a_tower_inside_the_checkpoint_is_preferred_and_that_is_said(expected: Arrays, tmp_path: Path) -> None:
+def test_a_tower_inside_the_checkpoint_is_preferred_and_noted(expected: Arrays, tmp_path: Path) -> None:
     source = save(tmp_path / "source", renamed(arrays(), *ORIGINAL_NAMES), ORIGINAL)
     other = clip(tmp_path / "clip", {name: -values for name, values in arrays().items()})
     out = converted(source, tmp_path / "out", vision_tower=str(other))
@@ -104,7 +105,7 @@ def test_a_tower_inside_the_checkpoint_is_preferred_and_that_is_said(expected: A
     assert "uses the checkpoint's own tower" in (out / "README.md").read_text()
 
 
-def test_pictures_are_prepared_as_the_tower_that_is_kept_apart_says(tmp_path: Path) -> None:
+def test_image_settings_come_from_a_separate_tower(tmp_path: Path) -> None:
     source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
     tower = clip(tmp_path / "clip", arrays())
     (tower / "preprocessor_config.json").write_text(json.dumps({"size": 8, "crop_size": 8, "image_mean": [0.5] * 3}))
@@ -164,43 +165,36 @@ def test_ties_in_the_text_config_count_as_well(tmp_path: Path) -> None:
     assert load(converted(save(tmp_path / "source", weights, config), tmp_path / "out")).config.text.tie_word_embeddings
 
 
-def broken(change: str) -> Arrays:
-    """Weights with one tensor wrong."""
+THEIR_NORM = "language_model.model.norm.weight"
+BROKEN: dict[str, tuple[Callable[[Arrays], object], str]] = {
+    "missing": (lambda w: w.pop(THEIR_NORM), "tensors missing: language_model.norm.weight"),
+    "extra": (
+        lambda w: w.update({"language_model.model.layers.2.mlp.up_proj.weight": np.ones((2, 2), np.float32)}),
+        "tensors not part of the model: language_model.layers.2.mlp.up_proj.weight",
+    ),
+    "unknown": (
+        lambda w: w.update(image_newline=np.ones(128, np.float32)),
+        "image_newline: no rule for this tensor",
+    ),
+    "twice": (lambda w: w.update({"lm_head.weight": w[HEAD]}), "are both language_model.lm_head.weight"),
+    "mis-shaped": (
+        lambda w: w.update({THEIR_NORM: np.ones((1, 128), np.float32)}),
+        r"tensors of another form: language_model.norm.weight is F32 \[1, 128\], not F16/BF16/F32 \[128\]",
+    ),
+    "integers": (
+        lambda w: w.update({THEIR_NORM: np.ones(128, np.int32)}),
+        "language_model.model.norm.weight is I32, not a weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_every_tensor_must_be_there_once_in_its_shape(change: str, tmp_path: Path) -> None:
+    edit, message = BROKEN[change]
     weights = arrays()
-    name = "language_model.model.norm.weight"
-    if change == "missing":
-        del weights[name]
-    if change == "extra":
-        weights["language_model.model.layers.2.mlp.up_proj.weight"] = np.ones((2, 2), np.float32)
-    if change == "unknown":
-        weights["image_newline"] = np.ones(128, np.float32)
-    if change == "twice":
-        weights["lm_head.weight"] = weights[HEAD]
-    if change == "mis-shaped":
-        weights[name] = np.ones((1, 128), np.float32)
-    if change == "whole numbers":
-        weights[name] = np.ones(128, np.int32)
-    return weights
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("missing", "tensors missing: language_model.norm.weight"),
-        ("extra", "tensors not part of the model: language_model.layers.2.mlp.up_proj.weight"),
-        ("unknown", "image_newline: no rule for this tensor"),
-        ("twice", "are both language_model.lm_head.weight"),
-        (
-            "mis-shaped",
-            r"tensors of another form: language_model.norm.weight is F32 \[1, 128\], not F16/BF16/F32 \[128\]",
-        ),
-        ("whole numbers", "language_model.model.norm.weight is I32, not a weight"),
-    ],
-)
-def test_every_tensor_must_be_there_once_in_its_shape(change: str, said: str, tmp_path: Path) -> None:
-    source = save(tmp_path / "source", broken(change))
-    with pytest.raises(LlavaError, match=said):
-        prepare(ConvertOptions(hf_path=str(source), mlx_path=tmp_path / "out"))
+    edit(weights)
+    with pytest.raises(LlavaError, match=message):
+        prepare(ConvertOptions(hf_path=str(save(tmp_path / "source", weights)), mlx_path=tmp_path / "out"))
 
 
 def test_a_tower_that_is_not_published_must_be_named(tmp_path: Path) -> None:
@@ -216,7 +210,7 @@ def test_only_a_published_tower_is_fetched_by_the_name_in_a_config(tmp_path: Pat
         converted(source, tmp_path / "out")
 
 
-def test_a_tower_of_its_own_has_no_place_in_a_llava_hf_checkpoint(tmp_path: Path) -> None:
+def test_a_separate_tower_is_refused_with_a_llava_hf_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--vision-tower"):
         converted(save(tmp_path / "source", arrays()), tmp_path / "out", vision_tower=str(tmp_path))
 
@@ -228,19 +222,19 @@ def test_bin_files_of_another_name_are_not_read(tmp_path: Path) -> None:
         converted(source, tmp_path / "out")
 
 
-def test_a_converted_folder_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_converted_folder_is_not_converted_again(tmp_path: Path) -> None:
     out = converted(save(tmp_path / "source", arrays()), tmp_path / "out")
     with pytest.raises(ConversionError, match="already converted"):
         converted(out, tmp_path / "again")
 
 
-def test_a_generation_config_decides_where_answers_end(tmp_path: Path) -> None:
+def test_the_generation_config_sets_the_stop_tokens(tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
     (source / "generation_config.json").write_text('{"eos_token_id": [2, 7], "temperature": 0.9}')
     assert load(converted(source, tmp_path / "out")).config.eos_token_ids == (2, 7)
 
 
-def test_text_tower_and_vision_tower_are_told_apart(tmp_path: Path) -> None:
+def test_an_unknown_tensor_of_a_separate_tower_is_refused(tmp_path: Path) -> None:
     source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
     tower = clip(tmp_path / "clip", arrays())
     save_file({"something.else": np.ones(2, np.float32)}, tower / "model.safetensors")

@@ -60,7 +60,7 @@ def test_transformers_gives_the_same_logits_from_the_exported_folder(
     assert_same_logits(load(model), transformers_of(exported(model, tmp_path / "out")))
 
 
-def test_packed_weights_are_exported_as_what_they_stand_for(tmp_path: Path) -> None:
+def test_quantized_weights_are_exported_dequantized(tmp_path: Path) -> None:
     write_checkpoint(CASES["plain"], tmp_path / "source")
     write(
         prepare(ConvertOptions(hf_path=str(tmp_path / "source"), mlx_path=tmp_path / "q", quantize=True, q_tower=True))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlx_llava.engine.messages import Fit
+from mlx_llava.config import Fit
 from mlx_llava.tui.images.attachments import Attachment, attachment
 
 if TYPE_CHECKING:

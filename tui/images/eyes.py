@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlx_llava.config import CLIP_STD, ImageConfig
-from mlx_llava.engine.messages import Fit, ModelFacts
+from mlx_llava.config import CLIP_STD, Fit, ImageConfig
+from mlx_llava.engine.messages import ModelFacts
 
 if TYPE_CHECKING:
     from PIL import Image

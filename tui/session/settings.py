@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields, replace
 from random import SystemRandom
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from mlx_llava.engine.messages import AnswerSettings, Fit
+from mlx_llava.config import Fit
+from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import UsageError
 from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, marks
 from mlx_llava.program.text import clean_line

@@ -199,7 +199,7 @@ def test_damaged_adapters_are_refused(damage: str, tmp_path: Path, vicuna: Path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_is_asked_for_where_it_is_needed_and_only_there(tmp_path: Path, vicuna: Path) -> None:
+def test_a_base_is_required_for_adapters_only(tmp_path: Path, vicuna: Path) -> None:
     source = lora_folder(tmp_path / "lora")
     with pytest.raises(UsageError, match="adapters without their base"):
         converted(source, tmp_path / "out")
@@ -232,7 +232,7 @@ def test_a_new_projector_joins_a_text_model_and_a_tower(
     np.testing.assert_array_equal(one["language_model.layers.0.mlp.up_proj.weight"], source)
 
 
-def test_a_new_projector_has_no_place_elsewhere(tmp_path: Path, vicuna: Path, tower: Path) -> None:
+def test_a_new_projector_is_refused_elsewhere(tmp_path: Path, vicuna: Path, tower: Path) -> None:
     llava = save(tmp_path / "llava", arrays())
     with pytest.raises(UsageError, match="--seed is for --new-projector"):
         converted(llava, tmp_path / "out", seed=1)
@@ -245,7 +245,7 @@ def test_a_new_projector_has_no_place_elsewhere(tmp_path: Path, vicuna: Path, to
         converted(vicuna, tmp_path / "out", new_projector="linear")
 
 
-def test_another_base_than_the_adapters_name_is_told_of(tmp_path: Path, vicuna: Path, tower: Path) -> None:
+def test_another_base_than_the_adapters_name_is_noted(tmp_path: Path, vicuna: Path, tower: Path) -> None:
     for name, told in (("liuhaotian/llava-v1.5-7b", True), (f"elsewhere/{vicuna.name}", False), (7, False)):
         source = lora_folder(tmp_path / f"lora-{told}-{type(name).__name__}", base_model_name_or_path=name)
         out = converted(source, tmp_path / f"out-{source.name}", model_base=str(vicuna), vision_tower=str(tower))

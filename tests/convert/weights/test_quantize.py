@@ -1,4 +1,4 @@
-"""Packed weights are mx.quantize's, bit for bit; casts lose nothing silently; pieces do not show."""
+"""Quantized weights are those of mx.quantize, bit for bit; casts lose nothing silently; pieces make no difference."""
 
 import hashlib
 from pathlib import Path
@@ -16,13 +16,14 @@ from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.checkpoint.quantization import MODES
 from mlx_llava.checkpoint.reader import read_index
+from mlx_llava.config import Dtype
 from mlx_llava.convert.job import prepare
 from mlx_llava.convert.options import ConvertOptions, Recipe
 from mlx_llava.convert.weights import plan, writer
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.models.llava import Llava
 
-PACKINGS = [(mode, group, n) for mode, (groups, bits) in MODES.items() for group in groups for n in bits]
+QUANTIZATIONS = [(mode, group, n) for mode, (groups, bits) in MODES.items() for group in groups for n in bits]
 UP, DOWN = "language_model.layers.0.mlp.up_proj", "language_model.layers.0.mlp.down_proj"  # rows of 128, and of 192
 
 
@@ -44,31 +45,31 @@ def their_name(path: str) -> str:
 
 
 def test_every_mode_of_mlx_is_tried() -> None:
-    assert len(PACKINGS) == 3 * 6 + 3
+    assert len(QUANTIZATIONS) == 3 * 6 + 3
 
 
-@pytest.mark.parametrize(("mode", "group_size", "bits"), PACKINGS)
-def test_packed_weights_are_those_of_mx_quantize_bit_for_bit(
+@pytest.mark.parametrize(("mode", "group_size", "bits"), QUANTIZATIONS)
+def test_quantized_weights_are_those_of_mx_quantize_bit_for_bit(
     mode: str, group_size: int, bits: int, source: Path, tmp_path: Path
 ) -> None:
-    asked = {"q_mode": mode, "q_group_size": group_size, "q_bits": bits, "dtype": "float16"}
-    out = stored(converted(source, tmp_path / "out", quantize=True, **asked))
+    flags = {"q_mode": mode, "q_group_size": group_size, "q_bits": bits, "dtype": "float16"}
+    out = stored(converted(source, tmp_path / "out", quantize=True, **flags))
     theirs = arrays()
-    packed = [name.removesuffix(".scales") for name in out if name.endswith(".scales")]
-    assert {UP, "language_model.lm_head", "language_model.embed_tokens"} <= set(packed)
-    assert (DOWN in packed) == (192 % group_size == 0)
-    for path in packed:
+    quantized = [name.removesuffix(".scales") for name in out if name.endswith(".scales")]
+    assert {UP, "language_model.lm_head", "language_model.embed_tokens"} <= set(quantized)
+    assert (DOWN in quantized) == (192 % group_size == 0)
+    for path in quantized:
         whole = mx.array(theirs[their_name(path)]).astype(mx.float16)
-        wanted = mx.quantize(whole, group_size=group_size, bits=bits, mode=mode)
-        for part, values in zip(("weight", "scales", "biases"), wanted, strict=False):
+        expected = mx.quantize(whole, group_size=group_size, bits=bits, mode=mode)
+        for part, values in zip(("weight", "scales", "biases"), expected, strict=False):
             assert mx.array_equal(out[f"{path}.{part}"], values), f"{path}.{part}"
         assert (f"{path}.biases" in out) == (mode == "affine")
 
 
 def test_without_a_flag_the_modes_take_the_defaults_of_mlx(source: Path, tmp_path: Path) -> None:
-    for mode, wanted in {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}.items():
+    for mode, expected in {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}.items():
         checkpoint = load(converted(source, tmp_path / mode, quantize=True, q_mode=mode))
-        assert {(q.group_size, q.bits, q.mode) for q in checkpoint.quantized.values()} == {(*wanted, mode)}
+        assert {(q.group_size, q.bits, q.mode) for q in checkpoint.quantized.values()} == {(*expected, mode)}
 
 
 def test_rows_that_do_not_divide_into_groups_stay_as_they_are(source: Path, tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def paths(checkpoint: Checkpoint, part: str) -> set[str]:
     return {path for path in checkpoint.quantized if path.startswith(part)}
 
 
-def test_the_tower_and_the_projector_are_packed_when_asked(source: Path, tmp_path: Path) -> None:
+def test_the_tower_and_the_projector_are_quantized_on_request(source: Path, tmp_path: Path) -> None:
     plain = load(converted(source, tmp_path / "plain", quantize=True, q_group_size=32))
     whole = load(converted(source, tmp_path / "whole", quantize=True, q_group_size=32, q_tower=True))
     assert not paths(plain, "vision_tower") | paths(plain, "projector")
@@ -151,16 +152,14 @@ def saved_as(folder: Path, dtype: str) -> Path:
 
 @pytest.mark.parametrize("kept", [None, "float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_every_float_becomes_every_float(
-    dtype: str, kept: Literal["float16", "bfloat16", "float32"] | None, tmp_path: Path
-) -> None:
+def test_every_float_becomes_every_float(dtype: str, kept: Dtype | None, tmp_path: Path) -> None:
     source = saved_as(tmp_path / "source", dtype)
     out = stored(converted(source, tmp_path / "out", dtype=kept))
     own = {"float64": "float32"}.get(dtype, dtype)
-    wanted = getattr(mx, kept or own)
+    expected = getattr(mx, kept or own)
     for name in ("language_model.embed_tokens.weight", "projector.linear_1.bias"):
-        assert out[name].dtype == wanted
-    values = mx.array(arrays()[EMBEDDING]).astype(getattr(mx, own)).astype(wanted)
+        assert out[name].dtype == expected
+    values = mx.array(arrays()[EMBEDDING]).astype(getattr(mx, own)).astype(expected)
     assert mx.array_equal(out["language_model.embed_tokens.weight"], values)
 
 

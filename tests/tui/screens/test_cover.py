@@ -10,9 +10,9 @@ from screen import on_loop, running
 from scripted import FACTS, ScriptedWorker
 from spine import EMBEDDED
 
-from mlx_llava.config import CLIP_MEAN, CLIP_STD, ImageConfig
+from mlx_llava.config import CLIP_MEAN, CLIP_STD, Fit, ImageConfig
 from mlx_llava.embedded import load_embedded
-from mlx_llava.engine.messages import Fit, Load
+from mlx_llava.engine.messages import Load
 from mlx_llava.engine.worker import ModelWorker
 from mlx_llava.errors import UsageError
 from mlx_llava.images.image import Image
