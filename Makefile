@@ -50,8 +50,8 @@ golden: $(VENV)/.parity  ## record transformers' answers again
 	$(BIN)/python tests/parity/make_pixels_golden.py
 	$(BIN)/python tests/parity/record_embedded.py
 
-reference: $(VENV)/.run  ## regenerate docs/commands.md from --help
-	$(BIN)/python tests/reference.py > docs/commands.md
+reference: $(VENV)/.run  ## regenerate docs/commands.md and the list of files in ARCHITECTURE.md
+	$(BIN)/python tests/reference.py
 
 clean:
 	rm -rf $(VENV) build dist out
