@@ -50,7 +50,6 @@ class ChatOptions:
 
 
 def main() -> None:
-    """Run the program."""
     run(lambda: chat(parse(ChatOptions, "mlx-llava chat")))
 
 

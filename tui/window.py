@@ -3,21 +3,9 @@
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from PIL import Image
-    from rich.segment import Segment
     from textual.dom import DOMNode
 
-
-class ImageTerminal(Protocol):
-    """A terminal that draws images itself."""
-
-    def show(self, pil_image: "Image.Image", columns: int, rows: int) -> "tuple[int, list[list[Segment]]]":
-        """Transmit an image; returns its id and the placeholder cells it is drawn in."""
-        ...
-
-    def forget(self, image: int) -> None:
-        """Delete a transmitted image."""
-        ...
+    from mlx_llava.tui.images.kitty import Kitty
 
 
 @runtime_checkable
@@ -25,7 +13,7 @@ class Window(Protocol):
     """The application, as screens and widgets see it."""
 
     @property
-    def kitty(self) -> ImageTerminal | None:
+    def kitty(self) -> "Kitty | None":
         """The terminal, if it draws images and the settings allow it."""
         ...
 
@@ -43,7 +31,7 @@ class Window(Protocol):
 
 
 def window(node: "DOMNode") -> Window:
-    """The application of a screen or widget."""
+    """Return the application of a screen or widget."""
     app = node.app
     if not isinstance(app, Window):
         raise TypeError(f"{type(app).__name__} lacks a member of Window")

@@ -2,21 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 
-from mlx_llava.engine.messages import Choice, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.program.text import clean, clean_line
-from mlx_llava.tui.images.cover import Patches, covered, neutral
-from mlx_llava.tui.screens.chat_view import ChatView
-from mlx_llava.tui.screens.open import open_dialog
+from mlx_llava.tui.screens.chat_dialogs import ChatDialogs
 from mlx_llava.tui.session import commands, dialogs
-from mlx_llava.tui.session.conversation import Node, NumberedImage, code_blocks
+from mlx_llava.tui.session.conversation import code_blocks
 from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.widgets.composer import Composer
@@ -27,7 +23,7 @@ from mlx_llava.tui.window import window
 TWICE = 2.0  # seconds in which a second Ctrl+C leaves
 
 
-class ChatScreen(ChatView):
+class ChatScreen(ChatDialogs):
     """The chat in use."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,9 +49,6 @@ class ChatScreen(ChatView):
         self.composer.attach(opening.images)
         if opening.question:
             self.send(opening.question)
-
-    def open(self, dialog: dialogs.Dialog) -> None:
-        open_dialog(self.app, self, dialog)
 
     @on(Composer.Asked)
     def send_question(self, event: Composer.Asked) -> None:
@@ -183,7 +176,7 @@ class ChatScreen(ChatView):
             case "edit":
                 self.composer.edit(node, node.text)
             case "again" if node.parent:
-                await self._change(partial(self.session.answer, node.parent))
+                await self.change(partial(self.session.answer, node.parent))
             case "copy":
                 self._copy(node.text, "Copied.")
             case "code" if blocks := code_blocks(node.text):
@@ -191,45 +184,11 @@ class ChatScreen(ChatView):
             case "code":
                 self.notify("There is no code block.")
             case "previous" | "next":
-                await self._change(partial(self.session.choose, node, 1 if event.name == "next" else -1), anchor=False)
+                await self.change(partial(self.session.choose, node, 1 if event.name == "next" else -1), anchor=False)
 
     async def action_again(self) -> None:
         if self.session.conversation.questions:
-            await self._change(self.session.again)
-
-    @work(group="send")
-    async def continue_instead(self, answer: Node, instead: tuple[int, Choice] | None) -> None:
-        """Answer again from an alternative token."""
-        if instead is not None:
-            await self._change(partial(self.session.instead, answer, *instead))
-
-    async def _change(self, change: Callable[[], object], *, anchor: bool = True) -> None:
-        """Change the session and show it, or report the error."""
-        await self.log_view.clear_note()
-        try:
-            change()
-        except LlavaError as error:
-            self.composer.report(error)
-        if anchor:
-            self.log_view.anchor()
-        await self.redraw()
-
-    @work(group="send")
-    async def cover_and_ask(self, image: NumberedImage, model: ModelFacts, patches: Patches | None) -> None:
-        """Ask again with part of an image covered."""
-        if patches is None:
-            return
-        box = patches.box(image.image.size, model.fit)
-        try:
-            if box[0] >= box[2] or box[1] >= box[3]:
-                raise UsageError("there is only padding", "Move the rectangle onto the picture.")
-            attachment = await asyncio.to_thread(covered, image.image, box, neutral(model.mean))
-            comparison = self.session.cover(image, attachment)
-        except LlavaError as error:
-            self.composer.report(error)
-            return
-        await self.redraw()
-        self.open(dialogs.Compare(comparison))
+            await self.change(self.session.again)
 
     def action_page(self, step: int) -> None:
         log = self.log_view

@@ -89,12 +89,10 @@ class Conversation:
 
     @property
     def questions(self) -> list[Node]:
-        """The questions on the path."""
         return [node for node in self.path() if node.role == "user"]
 
     @property
     def answers(self) -> list[Node]:
-        """The answers on the path."""
         return [node for node in self.path() if node.role == "assistant"]
 
     @property

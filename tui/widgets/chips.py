@@ -27,14 +27,10 @@ class Chip(Static, can_focus=True):
 
     @dataclass
     class Switched(Message):
-        """The image should be switched off or on."""
-
         number: int
 
     @dataclass
     class Removed(Message):
-        """The image should be removed."""
-
         number: int
 
     FOCUS_ON_CLICK = False  # or the next typed space would switch it

@@ -37,8 +37,6 @@ class Composer(Vertical):
 
     @dataclass
     class Commanded(Message):
-        """A slash command was sent."""
-
         line: str
 
     def __init__(self, session: Session) -> None:

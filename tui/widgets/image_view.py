@@ -8,7 +8,7 @@ from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mlx_llava.tui.window import ImageTerminal, window
+from mlx_llava.tui.window import window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mlx_llava.tui.images.blocks import Pixels
+    from mlx_llava.tui.images.kitty import Kitty
 
 FINE = 768  # pixels along the longer edge under a grid or heat map: 32 for each of 24 patches
 
@@ -30,8 +31,8 @@ class ImageView(Widget):
         self.most = (max_columns, max_rows)
         self.patches = 0
         self.weights: NDArray[np.floating] | None = None
-        self._cache: tuple[tuple[int, int, ImageTerminal | None], list[Strip]] | None = None
-        self._transmitted: tuple[ImageTerminal, int] | None = None
+        self._cache: tuple[tuple[int, int, Kitty | None], list[Strip]] | None = None
+        self._transmitted: tuple[Kitty, int] | None = None
 
     def show(self, image: "Image.Image", patches: int = 0, weights: "NDArray[np.floating] | None" = None) -> None:
         """Show another image.
@@ -90,7 +91,7 @@ class ImageView(Widget):
             self._cache = (key, [Strip.blank(width)] * top + strips)
         return self._cache[1]
 
-    def _fine_lines(self, kitty: ImageTerminal, columns: int, rows: int) -> list[list[Segment]]:
+    def _fine_lines(self, kitty: "Kitty", columns: int, rows: int) -> list[list[Segment]]:
         """Transmit the image; returns its placeholder cells."""
         import numpy as np
         from PIL import Image

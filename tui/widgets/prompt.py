@@ -27,14 +27,10 @@ class Prompt(TextArea):
 
     @dataclass
     class Sent(Message):
-        """Enter was pressed."""
-
         text: str
 
     @dataclass
     class Pasted(Message):
-        """Text was pasted; it may name files."""
-
         text: str
 
     class Recalled(Message):
@@ -45,8 +41,6 @@ class Prompt(TextArea):
 
     @dataclass
     class Completed(Message):
-        """Tab was pressed after a slash and letters."""
-
         text: str
 
     def __init__(self) -> None:
