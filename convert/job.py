@@ -1,6 +1,5 @@
 """One conversion: everything is read and decided first, then written in one go."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -15,7 +14,7 @@ from mlx_llava.convert.sources.gather import gather
 from mlx_llava.convert.sources.inventory import Inventory, check_head, take_inventory
 from mlx_llava.convert.sources.vocabulary import read_tokenizer
 from mlx_llava.convert.torch_bin.archive import check_sums
-from mlx_llava.convert.weights.output_folder import appearing, card, check_target
+from mlx_llava.convert.weights.output_folder import appearing, card, check_target, write_files
 from mlx_llava.convert.weights.plan import DTYPES, OnBytes, Planned, ignore, plan_weights, size_of, write_weights
 from mlx_llava.convert.weights.quantize import check_flags, choose
 from mlx_llava.models.llava import Llava
@@ -72,9 +71,7 @@ def write(job: Job, progress: OnBytes = ignore) -> None:
     values["quantization"] = {path: asdict(quantization) for path, quantization in job.quantized.items()}
     plan = job.plan()
     with appearing(options.mlx_path, options.overwrite, size_of(plan)) as folder:
-        (folder / "tokenizer.json").write_bytes(job.tokenizer)
-        (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card("Converted by mlx-llava", job.lines()), encoding="utf-8")
+        write_files(folder, values, job.tokenizer, card("Converted by mlx-llava", job.lines()))
         check_sums(job.inventory.all_tensors)
         with Reader() as reader:
             check_head(reader, job.inventory)

@@ -3,7 +3,6 @@
 Layer by layer; a quantized layer is quantized again in the same way, and without an adapter it is copied bit for bit.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from mlx_llava import __version__
 from mlx_llava.checkpoint.quantization import Quantization
 from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.convert.sources.converted_folder import ConvertedFolder, read
-from mlx_llava.convert.weights.output_folder import appearing, card
+from mlx_llava.convert.weights.output_folder import appearing, card, write_files
 from mlx_llava.convert.weights.plan import OnBytes, Planned, size_of, write_weights
 from mlx_llava.convert.weights.quantize import choose
 from mlx_llava.models.llava import Llava
@@ -61,7 +60,6 @@ def write(merge: Merge, target: Path, *, overwrite: bool, progress: OnBytes) -> 
     values = {**values, "mlx_llava": {**values["mlx_llava"], "source": source}, "quantization": quantization}
     plan = [*merge.plan()]
     with appearing(target, overwrite, size_of(plan)) as folder:
-        (folder / "tokenizer.json").write_bytes((merge.folder.path / "tokenizer.json").read_bytes())
-        (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card("Merged by mlx-llava", merge.lines()), encoding="utf-8")
+        tokenizer = (merge.folder.path / "tokenizer.json").read_bytes()
+        write_files(folder, values, tokenizer, card("Merged by mlx-llava", merge.lines()))
         write_weights(folder, plan, progress)

@@ -1,6 +1,5 @@
 """A converted folder with some weights replaced, everything else copied."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import Dtype, LlavaConfig
 from mlx_llava.convert.weights.algebra import FileTensor, InMemory
-from mlx_llava.convert.weights.output_folder import appearing, card
+from mlx_llava.convert.weights.output_folder import appearing, card, write_files
 from mlx_llava.convert.weights.plan import DTYPES, Planned, size_of, write_weights
 from mlx_llava.convert.weights.writer import DTYPES as FILE_DTYPES
 
@@ -39,10 +38,9 @@ def rewrite(
     tensors = read_index(base.folder)
     plan = [_planned(tensor, weights.get(name), dtype) for name, tensor in tensors.items()]
     with appearing(target, overwrite, size_of(plan)) as folder:
-        (folder / "config.json").write_text(json.dumps(_values(base, config), indent=1) + "\n", encoding="utf-8")
-        (folder / "tokenizer.json").write_bytes((base.folder / "tokenizer.json").read_bytes())
         line = f"{len(weights)} of the {len(tensors)} tensors of {base.folder.name} trained"
-        (folder / "README.md").write_text(card(f"Trained by mlx-llava {__version__}", [line]), encoding="utf-8")
+        readme = card(f"Trained by mlx-llava {__version__}", [line])
+        write_files(folder, _values(base, config), (base.folder / "tokenizer.json").read_bytes(), readme)
         write_weights(folder, plan)
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 from mlx_llava.program.atomic import new_folder
@@ -54,6 +55,13 @@ def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
             f"{target}: {error.strerror or error}; nothing was written",
             "Check the free space and the permissions of the folder above it.",
         ) from error
+
+
+def write_files(folder: Path, values: dict[str, Any], tokenizer: bytes, readme: str) -> None:
+    """Write everything of a converted folder but its weights; `values` are its config."""
+    (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 def card(title: str, lines: Iterable[str], about: str = "") -> str:

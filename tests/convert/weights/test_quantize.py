@@ -215,6 +215,7 @@ def test_a_value_that_overflows_is_refused_with_the_flag_that_helps(
         ({"q_tower": True}, "quantization flags without -q"),
         ({"q_mode": "mxfp4"}, "quantization flags without -q"),
         ({"template": "nonsense"}, "no prompt template 'nonsense'"),
+        ({"new_projector": "linear", "seed": -1}, "--seed -1 is out of range"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused_before_anything_is_read(
