@@ -52,10 +52,10 @@ class History:
         now = self._clock()
         with self._transaction() as connection:
             row = (without_surrogates(title), without_surrogates(model), _json(settings), now, now)
-            done = connection.execute(
+            cursor = connection.execute(
                 "INSERT INTO chat(title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)", row
             )
-            return done.lastrowid or 0
+            return cursor.lastrowid or 0
 
     def add(
         self,
@@ -69,11 +69,11 @@ class History:
         """Add a message after `parent`, make it the tip of the current path, and return its key."""
         now, text = self._clock(), without_surrogates(text)
         with self._transaction() as connection:
-            done = connection.execute(
+            cursor = connection.execute(
                 "INSERT INTO message(chat, parent, role, text, facts, created) VALUES (?, ?, ?, ?, ?, ?)",
                 (chat, parent, role, text, _json(facts), now),
             )
-            key = done.lastrowid or 0
+            key = cursor.lastrowid or 0
             for place, image in enumerate(images):
                 self._copies.add(image)
                 connection.execute("INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, place, *to_row(image)))
@@ -187,8 +187,8 @@ def _delete_messages(connection: sqlite3.Connection, chat: int) -> set[str]:
     return digests
 
 
-def _must_exist(done: sqlite3.Cursor, chat: int) -> None:
-    if not done.rowcount:
+def _must_exist(cursor: sqlite3.Cursor, chat: int) -> None:
+    if not cursor.rowcount:
         raise HistoryError(f"chat {chat} was deleted, perhaps in another window", "Start a new chat.")
 
 
