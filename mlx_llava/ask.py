@@ -18,7 +18,7 @@ from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.run import log, run
 from mlx_llava.program.text import printable
 
@@ -193,7 +193,7 @@ def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
         raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
-    return [str(expanded(name)) for name in images], question
+    return [str(expand_home(name)) for name in images], question
 
 
 def _names_image(word: str) -> bool:
@@ -203,7 +203,7 @@ def _names_image(word: str) -> bool:
 
 def _is_file(word: str) -> bool:
     try:
-        return expanded(word).is_file()
+        return expand_home(word).is_file()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
         return False
 

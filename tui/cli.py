@@ -14,7 +14,7 @@ from mlx_llava.engine.messages import Load
 from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import UsageError
 from mlx_llava.program.options import optional, parse
-from mlx_llava.program.paths import config_folder, data_folder, expanded
+from mlx_llava.program.paths import config_folder, data_folder, expand_home
 from mlx_llava.program.run import run
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.session.autosave import Record
@@ -62,7 +62,7 @@ def chat(options: ChatOptions) -> int:
     session = new_session(options)
     opening = Opening(
         load=first_load(options, session.settings),
-        images=tuple(expanded(word) for word in options.words),
+        images=tuple(expand_home(word) for word in options.words),
         question=options.prompt or "",
         chat=first_chat(options, session),
     )

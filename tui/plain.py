@@ -24,7 +24,7 @@ from mlx_llava.errors import LlavaError, ModelError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
 from mlx_llava.tui.images.clipboard import copy
-from mlx_llava.tui.images.dropped import dropped
+from mlx_llava.tui.images.dropped import parse_drop
 from mlx_llava.tui.session import commands, dialogs, figures
 from mlx_llava.tui.session.attention import AttentionEvent
 from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
@@ -49,7 +49,7 @@ class Talk:
         try:
             if commands.is_command(line):
                 return self._command(line)
-            drop = dropped(line)
+            drop = parse_drop(line)
             if drop.paths or drop.urls:
                 self.attach(drop.paths, drop.urls)
             elif line.strip():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_llava.errors import ModelError, NetworkError
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 
 EMBEDDED = "embedded"  # the name of the bundled model
 # What a checkpoint needs; code, images, other frameworks' weights and subfolders are not downloaded.
@@ -21,7 +21,7 @@ def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) 
     Raises ModelError if there is neither, NetworkError if the hub cannot be reached. `files` are patterns; CONFIG
     shows what a repository holds before its weights are downloaded.
     """
-    path = expanded(name)
+    path = expand_home(name)
     if name and path.is_dir():  # an empty name would be the current folder
         return path
     if path.is_file():

@@ -7,7 +7,7 @@ from typing import Literal
 HOME = "MLX_LLAVA_HOME"  # one folder for everything, instead of the platform's standard folders
 
 
-def expanded(name: str) -> Path:
+def expand_home(name: str) -> Path:
     """A typed path with `~` and `~user` expanded; an unknown user's name is left as it is."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
@@ -29,7 +29,7 @@ def config_folder() -> Path:
 
 def _folder(kind: Literal["cache", "data", "config"]) -> Path:
     if home := os.environ.get(HOME):
-        return expanded(home) / kind
+        return expand_home(home) / kind
     from platformdirs import PlatformDirs  # late: few commands need it
 
     folders = PlatformDirs("mlx-llava", appauthor=False)

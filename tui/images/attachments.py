@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlx_llava.engine.messages import ImageFile
 from mlx_llava.errors import ImageError
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 from mlx_llava.tui.images import clipboard
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class Attachment:
 
 def from_file(path: Path) -> Attachment:
     """An image file; ImageError if it cannot be read."""
-    path = expanded(str(path))
+    path = expand_home(str(path))
     if path.suffix.lower() in HEIC and sys.platform == "darwin":
-        return attachment(_from_heic(path), path.name, str(path.absolute()))
+        return from_bytes(_from_heic(path), path.name, str(path.absolute()))
     try:
         data = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}", "Check the path and its permissions.") from error
-    return attachment(data, path.name, str(path.absolute()))
+    return from_bytes(data, path.name, str(path.absolute()))
 
 
 def from_url(url: str) -> Attachment:
@@ -56,7 +56,7 @@ def from_url(url: str) -> Attachment:
     from mlx_llava.images.fetch import fetch_image
 
     fetched = fetch_image(url)
-    return attachment(fetched.data, fetched.name)
+    return from_bytes(fetched.data, fetched.name)
 
 
 def from_clipboard() -> Attachment:
@@ -64,10 +64,10 @@ def from_clipboard() -> Attachment:
     data = clipboard.read_image()
     if not data:
         raise ImageError("there is no image on the clipboard", "Copy one, or name a file: /image PATH.")
-    return attachment(data, "clipboard.png")
+    return from_bytes(data, "clipboard.png")
 
 
-def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
+def from_bytes(data: bytes, name: str, origin: str = "") -> Attachment:
     """An image from the bytes of a file; `origin` is the path they come from."""
     from mlx_llava.images.pixels import open_image
 
@@ -77,7 +77,7 @@ def attachment(data: bytes, name: str, origin: str = "") -> Attachment:
     return Attachment(ImageFile(name, hashlib.sha256(data).hexdigest(), data), size, pil_image, origin)
 
 
-def gone(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
+def missing_image(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
     """A grey placeholder for an image whose file is missing."""
     from PIL import Image
 

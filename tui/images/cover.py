@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlx_llava.config import Fit
-from mlx_llava.tui.images.attachments import Attachment, attachment
+from mlx_llava.tui.images.attachments import Attachment, from_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +56,7 @@ class Patches:
         return min(max(ends[0], 0), width), min(max(ends[1], 0), height), min(ends[2], width), min(ends[3], height)
 
 
-def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
+def cover_box(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
     """A new image with a box of one colour."""
     from io import BytesIO
 
@@ -66,7 +66,7 @@ def covered(image: Attachment, box: tuple[int, int, int, int], color: tuple[int,
     fill(pil_image, box, color)
     file = BytesIO()
     pil_image.save(file, "PNG")
-    return attachment(file.getvalue(), f"{image.name}, covered")
+    return from_bytes(file.getvalue(), f"{image.name}, covered")
 
 
 def fill(pil_image: "Image.Image", box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
@@ -76,7 +76,7 @@ def fill(pil_image: "Image.Image", box: tuple[int, int, int, int], color: tuple[
         pil_image.paste(color, (left, top, right, bottom))
 
 
-def neutral(mean: Sequence[float]) -> tuple[int, int, int]:
+def mean_color(mean: Sequence[float]) -> tuple[int, int, int]:
     """The mean colour of the tower's training images, which normalizes to about zero."""
     red, green, blue = (round(255 * value) for value in mean)
     return red, green, blue

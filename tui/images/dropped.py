@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 
-IMAGES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
 )
 MAX_FILES = 256  # in one drop
@@ -28,7 +28,7 @@ Words = Iterable[str | None]
 
 
 @dataclass(frozen=True)
-class Dropped:
+class Drop:
     """The files and URLs of a text, or the text itself if it is nothing else."""
 
     paths: tuple[Path, ...] = ()
@@ -36,14 +36,14 @@ class Dropped:
     text: str = ""
 
 
-def dropped(text: str, is_file: Callable[[str], bool] = os.path.isfile) -> Dropped:
+def parse_drop(text: str, is_file: Callable[[str], bool] = os.path.isfile) -> Drop:
     """The files or URLs that a pasted text consists of, or the text.
 
     A way of quoting applies if every file exists, or else if every word is an absolute path with an image suffix: then
     a missing image is reported as an error and not taken for a question.
     """
     if len(text) > MAX_LENGTH or "\0" in text:
-        return Dropped(text=text)
+        return Drop(text=text)
     typed = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line for line in typed.split("\n") if line]
     shell = [lambda: _words(typed), lambda: _words(typed, lenient=True)]
@@ -55,10 +55,10 @@ def dropped(text: str, is_file: Callable[[str], bool] = os.path.isfile) -> Dropp
     for words in shell:
         if files := _all(words(), _missing):
             return files
-    return Dropped(text=text)
+    return Drop(text=text)
 
 
-def _all(words: Words, to_path: Callable[[str], str | None]) -> Dropped | None:
+def _all(words: Words, to_path: Callable[[str], str | None]) -> Drop | None:
     """The files and URLs of the words; None if one of them is neither a path nor the URL of an image."""
     paths, urls = list[Path](), list[str]()
     for count, word in enumerate(words):
@@ -69,7 +69,7 @@ def _all(words: Words, to_path: Callable[[str], str | None]) -> Dropped | None:
             return None
         else:
             paths.append(Path(path))
-    return Dropped(tuple(paths), tuple(urls)) if paths or urls else None
+    return Drop(tuple(paths), tuple(urls)) if paths or urls else None
 
 
 def _existing(word: str, is_file: Callable[[str], bool]) -> str | None:
@@ -91,7 +91,7 @@ def _absolute(word: str) -> str | None:
     if word.lower().startswith("file:/"):
         word = _from_uri(word)
     elif word.startswith("~"):
-        word = str(expanded(word))
+        word = str(expand_home(word))
     try:
         os.fsencode(word)
     except UnicodeEncodeError:
@@ -109,7 +109,7 @@ def _from_uri(word: str) -> str:
 
 
 def _is_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGES  # noqa: PTH122 - accepts any text
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - accepts any text
 
 
 def _is_image_url(word: str) -> bool:
@@ -121,7 +121,7 @@ def _is_image_url(word: str) -> bool:
     except ValueError:
         return False
     formats = [f".{name.lower()}" for name in _QUERY_FORMAT.findall(f"?{parts.query}")]
-    return bool(parts.hostname) and (_is_image(parts.path) or any(name in IMAGES for name in formats))
+    return bool(parts.hostname) and (_is_image(parts.path) or any(name in IMAGE_SUFFIXES for name in formats))
 
 
 def _words(text: str, lenient: bool = False) -> Iterator[str | None]:

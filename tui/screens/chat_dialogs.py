@@ -9,7 +9,7 @@ from textual import work
 
 from mlx_llava.engine.messages import Choice, Load, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.tui.images.cover import Patches, covered, neutral
+from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
 from mlx_llava.tui.images.eyes import with_fit
 from mlx_llava.tui.models.catalog import StartingModel, sample
 from mlx_llava.tui.screens.chat_view import ChatView
@@ -132,7 +132,7 @@ class ChatDialogs(ChatView):
         try:
             if box[0] >= box[2] or box[1] >= box[3]:
                 raise UsageError("there is only padding", "Move the rectangle onto the picture.")
-            attachment = await asyncio.to_thread(covered, image.image, box, neutral(model.mean))
+            attachment = await asyncio.to_thread(cover_box, image.image, box, mean_color(model.mean))
             comparison = self.session.cover(image, attachment)
         except LlavaError as error:
             self.composer.report(error)

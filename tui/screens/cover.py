@@ -15,7 +15,7 @@ from textual.widgets import Static
 from mlx_llava.engine.messages import ModelFacts
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images import eyes
-from mlx_llava.tui.images.cover import Patches, fill, neutral
+from mlx_llava.tui.images.cover import Patches, fill, mean_color
 from mlx_llava.tui.session.conversation import NumberedImage
 from mlx_llava.tui.widgets.image_view import ImageView
 
@@ -73,7 +73,7 @@ class CoverScreen(ModalScreen[Patches | None]):
     def draw(self) -> None:
         if self._square is not None:
             pil_image = self._square.copy()
-            fill(pil_image, self.patches.box(pil_image.size, "pad"), neutral(self.model.mean))
+            fill(pil_image, self.patches.box(pil_image.size, "pad"), mean_color(self.model.mean))
             self.query_one(ImageView).show(pil_image, self.model.patches)
 
     def action_move(self, down: int, right: int) -> None:

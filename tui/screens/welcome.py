@@ -16,11 +16,10 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.program.text import clean_line
+from mlx_llava.program.text import clean_line, size
 from mlx_llava.tui.models import catalog
 from mlx_llava.tui.models.catalog import Offer, StartingModel
 from mlx_llava.tui.models.download import fetch
-from mlx_llava.tui.session import figures
 from mlx_llava.tui.window import window
 
 
@@ -53,8 +52,8 @@ class Welcome(ModalScreen[StartingModel | None]):
         for folder in catalog.converted_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
-            facts = f"downloads {figures.memory(offer.download)} once, takes {figures.memory(offer.size)} of disk\n"
-            facts += f"needs {figures.memory(offer.need)} of memory — {catalog.verdict(offer, self.available)}"
+            facts = f"downloads {size(offer.download)} once, takes {size(offer.size)} of disk\n"
+            facts += f"needs {size(offer.need)} of memory — {catalog.verdict(offer, self.available)}"
             advised = ", recommended" if offer == catalog.recommended(self.available) else ""
             yield option(f"offer:{number}", f"{offer.name} in 4 bits{advised}", facts)
         yield option("path", "Another model", "a converted folder, or a Hugging Face repository with one")
@@ -97,13 +96,11 @@ class Welcome(ModalScreen[StartingModel | None]):
         folder = catalog.models_folder()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < offer.download + offer.size:
-            self.say(f"{figures.memory(free)} of disk free, {figures.memory(offer.download + offer.size)} needed")
+            self.say(f"{size(free)} of disk free, {size(offer.download + offer.size)} needed")
         elif not self._sure:
             self._sure = True
-            size = figures.memory(offer.download)
-            self.say(
-                f"Enter again fetches {size} from huggingface.co/{offer.repository}\nand converts it. Esc cancels."
-            )
+            source = f"{size(offer.download)} from huggingface.co/{offer.repository}"
+            self.say(f"Enter again fetches {source}\nand converts it. Esc cancels.")
         else:
             self._fetching = self.fetch_offer(offer)
 

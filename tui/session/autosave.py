@@ -11,7 +11,7 @@ from mlx_llava.errors import ImageError, LlavaError
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.image_copies import SavedImage
 from mlx_llava.tui.history.queries import ChatInfo, SavedChat
-from mlx_llava.tui.images.attachments import Attachment, attachment, gone
+from mlx_llava.tui.images.attachments import Attachment, from_bytes, missing_image
 from mlx_llava.tui.session.conversation import Conversation, Node, NumberedImage, ancestors
 
 Description = tuple[str, Mapping[str, Any]]  # model and settings
@@ -128,6 +128,6 @@ def rebuild(chat: SavedChat, history: History) -> Conversation:
 
 def _attachment(image: SavedImage, history: History) -> Attachment:
     try:
-        return attachment(history.read_image(image), image.name, image.origin)
+        return from_bytes(history.read_image(image), image.name, image.origin)
     except ImageError:
-        return gone(image.name, image.digest, image.size, image.origin)
+        return missing_image(image.name, image.digest, image.size, image.origin)

@@ -5,13 +5,7 @@ from typing import Any
 
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import AnswerPiece, Choice, Counted, Load, ModelFacts
-from mlx_llava.program.text import clean_line
-
-GIGA = 1e9
-
-
-def memory(size: float) -> str:
-    return f"{size / GIGA:.1f} GB" if size >= 0.95 * GIGA else f"{size / 1e6:.0f} MB"
+from mlx_llava.program.text import clean_line, size
 
 
 def seconds(time: float) -> str:
@@ -89,7 +83,7 @@ def model_lines(model: ModelFacts) -> str:
         ("model", model.name),
         ("adapter", model.adapter or "none"),
         ("weights", f"{model.bits}-bit" if model.bits else "not quantized"),
-        ("memory", f"{memory(model.memory)} on {model.device}"),
+        ("memory", f"{size(model.memory)} on {model.device}"),
         ("context", f"{model.context} tokens"),
         ("picture", f"{model.image_tokens} tokens: {model.patches}×{model.patches} patches, {model.fit}"),
         ("template", model.template),
@@ -101,7 +95,7 @@ def model_lines(model: ModelFacts) -> str:
 def cost_lines(facts: dict[str, Any]) -> str:
     """Summarize an answer in a narrow column."""
     lines = answer_line(facts).split(" · ")
-    return "\n".join([*lines, f"peak {memory(facts['peak'])}"] if facts.get("peak") else lines)
+    return "\n".join([*lines, f"peak {size(facts['peak'])}"] if facts.get("peak") else lines)
 
 
 def stats_lines(facts: dict[str, Any]) -> list[str]:
@@ -115,7 +109,7 @@ def stats_lines(facts: dict[str, Any]) -> list[str]:
         f"first token  {seconds(facts['first_token'])}: vision {seconds(facts['vision'])}, "
         f"prefill {seconds(facts['prefill'])}",
         f"answer       {facts['tokens']} tokens, {facts['tokens_per_second']:.1f}/s, {facts['finish']}",
-        f"memory       {memory(facts['memory'])}, peak {memory(facts['peak'])}",
+        f"memory       {size(facts['memory'])}, peak {size(facts['peak'])}",
     ]
 
 

@@ -15,7 +15,7 @@ from textual.widgets import Static, TextArea
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import Attachment, from_clipboard, from_file, from_url
-from mlx_llava.tui.images.dropped import dropped
+from mlx_llava.tui.images.dropped import parse_drop
 from mlx_llava.tui.session import commands, figures
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.session.session import Session
@@ -130,7 +130,7 @@ class Composer(Vertical):
         event.stop()
         if commands.is_command(event.text):
             self.post_message(self.Commanded(event.text))
-        elif (drop := dropped(event.text)).text == "":
+        elif (drop := parse_drop(event.text)).text == "":
             self.attach(drop.paths, drop.urls)
         else:
             self.post_message(self.Asked(event.text.strip()))
@@ -138,7 +138,7 @@ class Composer(Vertical):
     @on(Prompt.Pasted)
     def pasted(self, event: Prompt.Pasted) -> None:
         """Attach pasted files; insert anything else."""
-        drop = dropped(event.text)
+        drop = parse_drop(event.text)
         if not event.text:  # so terminals paste an image
             self.attach(clipboard=True)
         elif drop.text == "":

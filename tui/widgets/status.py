@@ -3,7 +3,7 @@
 from rich.text import Text
 from textual.widgets import Static
 
-from mlx_llava.program.text import clean_line
+from mlx_llava.program.text import clean_line, size
 from mlx_llava.tui.session import figures
 from mlx_llava.tui.session.session import Session
 
@@ -78,4 +78,4 @@ def meters(session: Session) -> list[str]:
     parts = []
     if facts.get("tokens_per_second"):
         parts.append(f"{facts['tokens_per_second']:.0f} tok/s")
-    return [*parts, figures.memory(memory)] if memory else parts
+    return [*parts, size(memory)] if memory else parts

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlx_llava.tui.images.dropped import MAX_FILES, Dropped, dropped
+from mlx_llava.tui.images.dropped import MAX_FILES, Drop, parse_drop
 
 FOLDER = "/Users/someone/My Pictures"
 
@@ -76,13 +76,13 @@ def test_any_files_are_recognized_as_every_terminal_quotes_them(
 ) -> None:
     paths = [f"{FOLDER}/{name}{suffix}" for name in given_names]
     assume(terminal is not vs_code or not re.search(r"[`$|&>~#!^*;<]", "".join(paths)))  # which VS Code removes
-    found = dropped(terminal(paths), set(paths).__contains__)
-    assert found == Dropped(paths=tuple(map(Path, paths)))
+    found = parse_drop(terminal(paths), set(paths).__contains__)
+    assert found == Drop(paths=tuple(map(Path, paths)))
 
 
 @given(st.text())
 def test_text_without_files_is_unchanged(text: str) -> None:
-    found = dropped(text, lambda _: False)
+    found = parse_drop(text, lambda _: False)
     assert found.text == text or (not found.text and (found.paths or found.urls))
 
 
@@ -109,7 +109,7 @@ def test_text_without_files_is_unchanged(text: str) -> None:
     ],
 )
 def test_text_that_is_more_than_files_stays_text(text: str) -> None:
-    assert dropped(text, {"/tmp/cat.png", "/tmp/dog.png"}.__contains__) == Dropped(text=text)
+    assert parse_drop(text, {"/tmp/cat.png", "/tmp/dog.png"}.__contains__) == Drop(text=text)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_text_that_is_more_than_files_stays_text(text: str) -> None:
     ],
 )
 def test_a_missing_image_is_still_an_image(text: str, paths: list[str]) -> None:
-    assert dropped(text, lambda _: False).paths == tuple(map(Path, paths))
+    assert parse_drop(text, lambda _: False).paths == tuple(map(Path, paths))
 
 
 def test_home_and_the_current_folder_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,18 +130,17 @@ def test_home_and_the_current_folder_are_resolved(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cat.png").touch()
     (tmp_path / "README").touch()
-    assert (
-        dropped("~/cat.png").paths == dropped("./cat.png").paths == dropped("cat.png").paths == (tmp_path / "cat.png",)
-    )
-    assert dropped("README").text == "README"
+    for name in ("~/cat.png", "./cat.png", "cat.png"):
+        assert parse_drop(name).paths == (tmp_path / "cat.png",)
+    assert parse_drop("README").text == "README"
 
 
 def test_urls_of_images_can_be_mixed_with_files() -> None:
     urls = ("https://example.org/a/Cat.JPG?x=1", "http://example.org/media?format=jpg&name=large")
-    found = dropped(" /tmp/cat.png\n".join(urls), {"/tmp/cat.png"}.__contains__)
-    assert found == Dropped((Path("/tmp/cat.png"),), urls)
+    found = parse_drop(" /tmp/cat.png\n".join(urls), {"/tmp/cat.png"}.__contains__)
+    assert found == Drop((Path("/tmp/cat.png"),), urls)
 
 
 def test_the_number_of_files_is_limited() -> None:
-    assert len(dropped("/a.png " * MAX_FILES, {"/a.png"}.__contains__).paths) == MAX_FILES
-    assert not dropped("/a.png " * (MAX_FILES + 1), {"/a.png"}.__contains__).paths
+    assert len(parse_drop("/a.png " * MAX_FILES, {"/a.png"}.__contains__).paths) == MAX_FILES
+    assert not parse_drop("/a.png " * (MAX_FILES + 1), {"/a.png"}.__contains__).paths

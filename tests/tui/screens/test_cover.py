@@ -19,8 +19,8 @@ from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import crop
 from mlx_llava.inference.chat import Chat
 from mlx_llava.tui.images import eyes
-from mlx_llava.tui.images.attachments import attachment
-from mlx_llava.tui.images.cover import Patches, covered, neutral
+from mlx_llava.tui.images.attachments import from_bytes
+from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
 from mlx_llava.tui.screens.cover import CoverScreen
 from mlx_llava.tui.session import commands
 from mlx_llava.tui.widgets.image_view import ImageView
@@ -38,10 +38,10 @@ def plain(size: tuple[int, int]) -> bytes:
 @pytest.mark.parametrize("fit", ["pad", "crop"])
 @pytest.mark.parametrize("size", [(96, 96), (240, 96), (96, 240)])
 def test_the_tower_sees_nothing_in_the_covered_patches_and_the_rest_as_before(size: tuple[int, int], fit: Fit) -> None:
-    image, patches = attachment(plain(size), "red"), Patches(6, 1, 2, 4, 5)
+    image, patches = from_bytes(plain(size), "red"), Patches(6, 1, 2, 4, 5)
     config = ImageConfig(side=96, fit=fit, mean=CLIP_MEAN, std=CLIP_STD)
     before = crop(image.preview, config)
-    other = covered(image, patches.box(size, fit), neutral(CLIP_MEAN))
+    other = cover_box(image, patches.box(size, fit), mean_color(CLIP_MEAN))
     after = crop(PIL.Image.open(BytesIO(other.file.data)), config)
     inside = np.zeros((96, 96), bool)
     inside[16:64, 32:80] = True
@@ -83,7 +83,7 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
         assert asked.question == "What?"
         pil_image = PIL.Image.open(BytesIO(asked.images[0].data))
         assert pil_image.size == PIL.Image.open(SCENE).size
-        assert pil_image.getpixel((80, 60)) == neutral(FACTS.mean)
+        assert pil_image.getpixel((80, 60)) == mean_color(FACTS.mean)
         await driver.pilot.press("escape")
         await driver.shows("‹1/2›")  # the other question is a branch
         assert driver.session.conversation.tip is first
@@ -175,7 +175,7 @@ async def test_a_real_model_sees_nothing_of_what_is_covered(home: Path, monkeypa
         comparison = driver.session.comparison
         assert comparison is not None
         chat, nothing = Chat(load_embedded()), BytesIO()
-        PIL.Image.new("RGB", shown.image.size, neutral(model.mean)).save(nothing, "PNG")
+        PIL.Image.new("RGB", shown.image.size, mean_color(model.mean)).save(nothing, "PNG")
         image = Image.open(nothing.getvalue(), "nothing")
         said = "".join(piece.text for piece in chat.ask("Describe the picture.", [image]))
         assert comparison.right.text == said != comparison.left.text

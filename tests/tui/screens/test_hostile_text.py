@@ -10,7 +10,7 @@ from spine import EMBEDDED
 
 from mlx_llava.engine.messages import Load
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.images.attachments import attachment
+from mlx_llava.tui.images.attachments import from_bytes
 from mlx_llava.tui.widgets.chips import Chip
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -38,7 +38,7 @@ def test_every_widget_shows_it_as_text(attack: str, tmp_path: Path) -> None:
         worker = ScriptedWorker(f"{attack} and\n\n```\n{attack}\n```\n\n[{attack}](https://x.org)")
         history = History(tmp_path)
         async with running(worker, size=(100, 50), history=history) as driver:
-            driver.session.draft.attach(attachment(SCENE.read_bytes(), f"{attack}.png"))
+            driver.session.draft.attach(from_bytes(SCENE.read_bytes(), f"{attack}.png"))
             await driver.app.chat.redraw()
             await driver.ask(attack)
             check(driver)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import UsageError
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.queries import ChatInfo
 from mlx_llava.tui.session.commands.command import number
@@ -90,7 +90,7 @@ def write(session: Session, format: "Format", name: str) -> "ExportResult":
     from mlx_llava.tui.history.export import export
 
     saved, info = session.record.history, session.record.info()
-    return export(saved.load(info.key), format, expanded(name), saved.read_image)
+    return export(saved.load(info.key), format, expand_home(name), saved.read_image)
 
 
 def tune(session: Session, argument: str) -> Reply:

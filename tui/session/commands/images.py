@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from mlx_llava.errors import UsageError
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.images.cover import covered, neutral
+from mlx_llava.tui.images.cover import cover_box, mean_color
 from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.session.commands.command import number
 from mlx_llava.tui.session.reply import Attach, Open, Reply, Say
@@ -13,12 +13,12 @@ from mlx_llava.tui.session.session import Session
 
 
 def attach(_: Session, argument: str) -> Reply:
-    from mlx_llava.tui.images.dropped import dropped
+    from mlx_llava.tui.images.dropped import parse_drop
 
     if not argument:
         return Open(dialogs.Files(), "/image PATH attaches a picture to the next question")
-    drop = dropped(argument)
-    return Attach((expanded(argument),)) if drop.text else Attach(drop.paths, drop.urls)
+    drop = parse_drop(argument)
+    return Attach((expand_home(argument),)) if drop.text else Attach(drop.paths, drop.urls)
 
 
 def show(session: Session, _: str) -> Reply:
@@ -72,7 +72,7 @@ def cover(session: Session, argument: str) -> Reply:
     if not sides:
         return Open(dialogs.Cover(image), "which part? /cover N LEFT TOP RIGHT BOTTOM, in percent")
     box = rectangle([number(side) for side in sides], image.image.size)
-    return Open(dialogs.Compare(session.cover(image, covered(image.image, box, neutral(session.model.mean)))))
+    return Open(dialogs.Compare(session.cover(image, cover_box(image.image, box, mean_color(session.model.mean)))))
 
 
 def rectangle(sides: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ import shlex
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.errors import UsageError
-from mlx_llava.program.paths import expanded
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session import dialogs, figures
 from mlx_llava.tui.session.reply import Open, Reply, Say
@@ -16,13 +16,13 @@ from mlx_llava.tui.session.settings import ABOUT, NAMES, setting_name
 def parse(argument: str) -> Load:
     """Read a model and an adapter: one folder whose name may contain spaces, or words that may be quoted."""
     try:
-        name, *rest = [argument] if expanded(argument).is_dir() else shlex.split(argument)
+        name, *rest = [argument] if expand_home(argument).is_dir() else shlex.split(argument)
     except ValueError as error:
         raise UsageError(f"{clean_line(argument, 60)}: {error}", "Quote the folder's name.") from error
     if len(rest) > 1:
         raise UsageError(f"{len(rest) + 1} names, expected a model and an adapter", "Quote names that contain spaces.")
-    model = None if name == EMBEDDED else str(expanded(name)) if name.startswith("~") else name
-    return Load(model, str(expanded(rest[0])) if rest else None)
+    model = None if name == EMBEDDED else str(expand_home(name)) if name.startswith("~") else name
+    return Load(model, str(expand_home(rest[0])) if rest else None)
 
 
 def model(session: Session, argument: str) -> Reply:
