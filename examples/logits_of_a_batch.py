@@ -15,7 +15,7 @@ rows = [
     prompter.encode([Turn("What color is the square?", num_images=1)], [image]),
     prompter.encode([Turn("How many shapes are there?")], []),
 ]
-batch = collate(rows, checkpoint.config.rows_per_crop)  # padded on the right
+batch = collate(rows)  # padded on the right
 logits = checkpoint.model(batch)
 for row, length in zip(logits, batch.lengths.tolist(), strict=True):
     next_token = int(row[length - 1].argmax().item())  # pyright: ignore[reportArgumentType]

@@ -86,7 +86,7 @@ def _builder(options: LookOptions) -> "ExampleBuilder":
         template=template(options.template or config.template),
         tokenizer=load_tokenizer(folder, config),
         image=config.image,
-        rows_per_crop=config.rows_per_crop,
+        rows_per_image=config.rows_per_crop,
         images=options.images,
         max_tokens=config.text.max_position_embeddings,
     )

@@ -1,5 +1,6 @@
 """Small LLaVAs from `spine` and batches with answers in them, for the tests of training."""
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -42,13 +43,13 @@ def lessons(case: str = "plain") -> list[Example]:
     for example in prompts(from_hf(CASES[case].config()).rows_per_crop).values():
         mask = np.zeros(len(example.tokens), bool)
         mask[2:4] = mask[-3:] = True
-        examples.append(Example(example.tokens, example.slots, mask & (example.slots < 0), example.crops))
+        examples.append(replace(example, label_mask=mask & (example.slots < 0)))
     return examples
 
 
-def batch(*examples: Example, case: str = "plain") -> Batch:
-    """Examples as one batch of the case."""
-    return collate(examples, from_hf(CASES[case].config()).rows_per_crop)
+def batch(*examples: Example) -> Batch:
+    """Examples as one batch."""
+    return collate(examples)
 
 
 def adapted(model: Llava, lora: Lora = LORA) -> Llava:

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.checkpoint.coverage import parameter_forms
 from mlx_llava.config import LlavaConfig
-from mlx_llava.inputs import TEXT, Batch, Example, collate, no_crops
+from mlx_llava.inputs import TEXT, Batch, Example, ImageSpan, collate, no_crops
 from mlx_llava.models.llava import Llava
 
 EMBEDDED = Path(__file__).parents[1] / "mlx_llava" / "embedded" / "tiny-llava-hf"
@@ -183,17 +183,18 @@ def add_tokenizer(folder: Path) -> None:
 def prompt(layout: list[int], rows: int, seed: int) -> Example:
     """Random tokens: a number n in `layout` stands for n of them, a 0 for a picture."""
     draw = np.random.Generator(np.random.PCG64(seed))
-    tokens, slots, images = [1], [TEXT], 0
+    tokens, slots, images = [1], [TEXT], []
     for length in layout:
         if length:
             tokens += draw.integers(3, 259, length).tolist()
             slots += [TEXT] * length
         else:
+            images.append(ImageSpan("", len(tokens), len(images) * rows, rows))
             tokens += [IMAGE_ID] * rows
-            slots += range(images * rows, (images + 1) * rows)
-            images += 1
-    crops = (2 * draw.random((images, SIDE, SIDE, 3)) - 1).astype(np.float32) * 2 if images else no_crops()
-    return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.zeros(len(tokens), bool), crops)
+            slots += range(images[-1].first_row, images[-1].first_row + rows)
+    crops = (2 * draw.random((len(images), SIDE, SIDE, 3)) - 1).astype(np.float32) * 2 if images else no_crops()
+    columns = np.array(tokens, np.int32), np.array(slots, np.int32), np.zeros(len(tokens), bool)
+    return Example(*columns, crops, tuple(images))
 
 
 def prompts(rows: int) -> dict[str, Example]:
@@ -208,7 +209,7 @@ def prompts(rows: int) -> dict[str, Example]:
 
 def together(rows: int) -> Batch:
     """All prompts as one batch: different pictures, different lengths."""
-    return collate(list(prompts(rows).values()), rows)
+    return collate(list(prompts(rows).values()))
 
 
 def last_rows(batch: Batch, logits: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -17,7 +17,7 @@ from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.checkpoint.reader import Reader, read_index
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError
 from mlx_llava.fuse import FuseOptions, fuse
-from mlx_llava.inputs import Batch, Example, collate
+from mlx_llava.inputs import Batch, Example, ImageSpan, collate
 from mlx_llava.models.lora import LAYERS, attach
 
 QUANTIZED: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ def question() -> Batch:
     tokens = np.array([1, 5, 30, 30, 30, 30, 9, 7], np.int32)
     slots = np.array([-1, -1, 0, 1, 2, 3, -1, -1], np.int32)
     crops = np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype(np.float32)
-    return collate([Example(tokens, slots, np.zeros(tokens.shape, bool), crops)], 4)
+    return collate([Example(tokens, slots, np.zeros(tokens.shape, bool), crops, (ImageSpan("", 2, 0, 4),))])
 
 
 def tune(model: Path, folder: Path, *, lora: bool = True, base: str | None = None) -> Path:

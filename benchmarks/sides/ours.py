@@ -21,7 +21,7 @@ from mlx_llava.inference.cache import PrefixCache
 from mlx_llava.inference.chat import Chat
 from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.sampling import CacheOptions, Sampling
-from mlx_llava.inputs import Example, collate
+from mlx_llava.inputs import Example, ImageSpan, collate
 from mlx_llava.models import lora
 from mlx_llava.models.llama import forward
 from mlx_llava.training import step
@@ -107,7 +107,8 @@ def train_step(folder: str, rank: int, steps: int, recompute: bool) -> dict[str,
     optimizer = AdamW(model, OptimizerOptions(conversation.RATE))
     ids = conversation.tokens()[0]
     slots = np.where(ids == conversation.IMAGE_ID, np.arange(len(ids)) - conversation.FIRST_ROW, -1).astype(np.int32)
-    batch = collate([Example(ids, slots, conversation.answers()[0], conversation.pixels())], conversation.NUM_ROWS)
+    image = ImageSpan("", conversation.FIRST_ROW, 0, conversation.NUM_ROWS)
+    batch = collate([Example(ids, slots, conversation.answers()[0], conversation.pixels(), (image,))])
     keep_freed_memory()
     mx.reset_peak_memory()
     times, losses = [clock()], []

@@ -3,7 +3,7 @@
 Nothing is truncated: a record that is too long, or has no answer to train on, is refused.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,12 @@ from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record
 from mlx_llava.errors import LlavaError, PromptError, RecordError
 from mlx_llava.images.pixels import crop, open_image
-from mlx_llava.inputs import Batch, Example, collate, no_crops
+from mlx_llava.inputs import Batch, Example, ImageCrops, collate
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Template, Turn
 from mlx_llava.prompts.tokens import Tokenizer
 
 CHUNK = 1000  # records checked in one job
+CLOSED = np.zeros((0, 0, 3), np.float32)  # the crop of an image that is not opened
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ExampleBuilder:
     template: Template
     tokenizer: Tokenizer
     image: ImageConfig
-    rows_per_crop: int
+    rows_per_image: int
     images: Path | None
     """Folder of the images."""
     max_tokens: int
@@ -47,7 +48,7 @@ class ExampleBuilder:
             open_images: if false, leave the image files closed; the example's crops are empty.
         """
         try:
-            crops = self._crops(record) if open_images else np.zeros((len(record.images), 0, 0, 3), np.float32)
+            crops = self._crops(record) if open_images else [CLOSED] * len(record.images)
             example = self._encode(self._pieces(record), crops)
         except LlavaError as error:
             raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
@@ -77,12 +78,12 @@ class ExampleBuilder:
         turns = [_images_first(turn) for turn in record.turns] if self.images_first else record.turns
         return self.template.training(turns, record.system)
 
-    def _encode(self, pieces: Sequence[Piece], crops: NDArray[np.float32]) -> Example:
-        return self.tokenizer.encode(pieces, crops, self.rows_per_crop, training=True)
+    def _encode(self, pieces: Sequence[Piece], crops: Iterable[NDArray[np.float32]]) -> Example:
+        images = [ImageCrops(image_crop[None], self.rows_per_image) for image_crop in crops]
+        return self.tokenizer.encode(pieces, images, training=True)
 
-    def _crops(self, record: Record) -> NDArray[np.float32]:
-        crops = [crop(open_image(path, "training"), self.image, str(path)) for path in self.image_paths(record)]
-        return np.stack(crops) if crops else no_crops()
+    def _crops(self, record: Record) -> list[NDArray[np.float32]]:
+        return [crop(open_image(path, "training"), self.image, str(path)) for path in self.image_paths(record)]
 
     def image_paths(self, record: Record) -> list[Path]:
         """The files of a record's images."""
@@ -90,11 +91,11 @@ class ExampleBuilder:
 
     def _count(self, pieces: Sequence[Piece]) -> int:
         marks = sum(isinstance(piece, ImageMark) for piece in pieces)
-        return len(self._encode(pieces, np.zeros((marks, 0, 0, 3), np.float32)).tokens)
+        return len(self._encode(pieces, [CLOSED] * marks).tokens)
 
     @cached_property
     def _lengths(self) -> Lengths:
-        return Lengths(self.tokenizer, self.rows_per_crop)
+        return Lengths(self.tokenizer, self.rows_per_image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +123,7 @@ class Examples:
         return feature_batch(self._batch(records, open_images=features is None), keys, features)
 
     def _batch(self, records: Sequence[Record], *, open_images: bool = True) -> Batch:
-        return collate(
-            [self.builder.example(record, open_images=open_images) for record in records], self.builder.rows_per_crop
-        )
+        return collate([self.builder.example(record, open_images=open_images) for record in records])
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """The faults, by index, of those records that cannot become examples."""

@@ -7,23 +7,20 @@ its words, each with the spaces before it, and words repeat: a record of 2200 by
 import re
 from collections.abc import Iterable
 
-import numpy as np
-
 from mlx_llava.prompts.templates import ImageMark, Piece, Text
 from mlx_llava.prompts.tokens import Tokenizer
 
 WORD = re.compile(r" +[^ ]*|[^ ]+")
 MAX_WORDS = 1 << 17  # in the cache, some megabytes
 BEFORE = "x"  # a word before the counted one, as tokenizers may add a space at the start of a text
-_NO_CROPS = np.zeros((0, 0, 0, 3), np.float32)
 
 
 class Lengths:
     """Upper bounds on lengths, for one tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer, rows_per_crop: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, rows_per_image: int) -> None:
         self.tokenizer = tokenizer
-        self.rows_per_crop = rows_per_crop
+        self.rows_per_image = rows_per_image
         self.words_are_separate = not any(b" " in spelling.lstrip(b" ") for spelling in tokenizer.spellings.values())
         self._alone = self._count(BEFORE)
         self._counts = dict[str, int]()
@@ -31,7 +28,7 @@ class Lengths:
     def at_most(self, pieces: Iterable[Piece]) -> int:
         """The tokens of a prompt, or a few more; includes the start token."""
         return 1 + sum(
-            self.rows_per_crop if isinstance(piece, ImageMark) else 1 + self._text(piece.text) for piece in pieces
+            self.rows_per_image if isinstance(piece, ImageMark) else 1 + self._text(piece.text) for piece in pieces
         )
 
     def _text(self, text: str) -> int:
@@ -51,7 +48,7 @@ class Lengths:
         return count
 
     def _count(self, text: str) -> int:
-        return len(self.tokenizer.encode([Text(text)], _NO_CROPS, self.rows_per_crop).tokens)
+        return len(self.tokenizer.encode([Text(text)], ()).tokens)
 
 
 def _num_bytes(text: str) -> int:

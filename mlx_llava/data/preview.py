@@ -38,7 +38,7 @@ def lines(
 def _text(example: Example, builder: ExampleBuilder, color: bool) -> str:
     start, end = ("\x1b[32m", "\x1b[0m") if color else ("【", "】")
     text = ""
-    for span in spans(example, builder.tokenizer, builder.rows_per_crop):
+    for span in spans(example, builder.tokenizer):
         piece = printable(span.text).replace("\n", "⏎\n")
         if span.kind == "image":
             piece = f"[{piece}: {span.num_tokens} tokens]"

@@ -49,7 +49,7 @@ def _article(record: Record, example: Example, builder: ExampleBuilder, longest:
 
 
 def _text(example: Example, builder: ExampleBuilder) -> Iterator[str]:
-    for span in spans(example, builder.tokenizer, builder.rows_per_crop):
+    for span in spans(example, builder.tokenizer):
         text = f"{span.text} · {span.num_tokens} tokens" if span.kind == "image" else span.text
         yield f'<span class="{span.kind}">{escape(text)}</span>'
 

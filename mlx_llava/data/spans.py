@@ -18,12 +18,14 @@ class Span:
     num_tokens: int
 
 
-def spans(example: Example, tokenizer: Tokenizer, rows_per_crop: int) -> Iterator[Span]:
+def spans(example: Example, tokenizer: Tokenizer) -> Iterator[Span]:
     """The spans of an example, in order; each image is one span."""
 
+    image_at = {n: number for number, image in enumerate(example.images) for n in image.positions}
+
     def kind(n: int) -> tuple[str, int]:
-        if example.slots[n] >= 0:
-            return "image", int(example.slots[n]) // rows_per_crop
+        if n in image_at:
+            return "image", image_at[n]
         return ("trained" if example.label_mask[n] else "context"), -1
 
     for (name, image), run_of in groupby(range(len(example.tokens)), kind):

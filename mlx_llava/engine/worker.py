@@ -8,7 +8,6 @@ from math import exp
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.checkpoint.hub import EMBEDDED
@@ -40,7 +39,6 @@ from mlx_llava.inference.attention import attention_maps
 from mlx_llava.inference.cancel import Cancelled, CancelledError
 from mlx_llava.inference.chat import Chat, Piece
 from mlx_llava.inference.sampling import Sampling
-from mlx_llava.inputs import TEXT
 from mlx_llava.models import backend
 from mlx_llava.program.run import explain
 from mlx_llava.prompts.templates import Turn, template
@@ -144,8 +142,7 @@ class ModelWorker:
         empty = len(prompter.encode([Turn("")], ()).tokens)
         before = prompter.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
         whole = prompter.encode(turns, images)
-        shown, shown_before = (int(np.count_nonzero(e.slots != TEXT)) for e in (whole, before))
-        rows = prompter.checkpoint.config.rows_per_crop
+        shown, shown_before = (sum(image.num_rows for image in e.images) for e in (whole, before))
         return Counted(
             request.number,
             system=empty,
@@ -153,7 +150,7 @@ class ModelWorker:
             history=len(before.tokens) - shown_before - empty,
             draft=len(whole.tokens) - shown - (len(before.tokens) - shown_before),
             context=prompter.checkpoint.config.text.max_position_embeddings,
-            starts=tuple(np.flatnonzero((whole.slots != TEXT) & (whole.slots % rows == 0)).tolist()),
+            starts=tuple(image.start for image in whole.images),
         )
 
     def _map_attention(self, request: MapAttention, cancelled: Cancelled) -> Iterator[AttentionMapped]:

@@ -15,7 +15,7 @@ from mlx_llava.images.image import Image
 from mlx_llava.inference.cancel import Cancelled, compute_unless, never
 from mlx_llava.inference.chat import Answer
 from mlx_llava.inference.prompter import Prompter, with_prefix
-from mlx_llava.inputs import TEXT, Example
+from mlx_llava.inputs import Example
 from mlx_llava.models.llama import Attention, DecoderLayer, Llama
 from mlx_llava.prompts.templates import Turn
 
@@ -98,7 +98,8 @@ def _prompt_and_answer(
     """The prompt of the last turn, the tokens of its answer, and whether they are the generated ones."""
     text = turns[-1].answer
     prompt = prompter.encode([*turns[:-1], replace(turns[-1], answer=None)], images)
-    same_prompt = (answer.prompt_ids, answer.image_keys) == (prompt.tokens.tolist(), [i.identity for i in images])
+    keys = [image.key for image in prompt.images]
+    same_prompt = (answer.prompt_ids, answer.image_keys) == (prompt.tokens.tolist(), keys)
     verbatim = bool(answer.tokens) and same_prompt and answer.text == text
     if verbatim:
         ids = [token.id for token in answer.tokens]
@@ -128,9 +129,9 @@ def _shares(
     """Attention `[tokens, images, side, side]`; a token's weights are those of the position that predicts it."""
     config = prompter.checkpoint.config
     whole = with_prefix(prompt, ids[:-1])
-    slots, x = whole.slots, prompter.embed(whole, images, cancelled=cancelled)[None]
-    is_patch = (slots != TEXT) & (slots % config.rows_per_crop >= config.rows_per_crop - config.vision.num_patches)
-    columns = mx.array(np.flatnonzero(is_patch))
+    x = prompter.embed(whole, images, cancelled=cancelled)[None]
+    patches = [image.positions[-config.vision.num_patches :] for image in whole.images]  # after the class token
+    columns = mx.array([position for positions in patches for position in positions])
     shares = np.array(attention(prompter.checkpoint.model.language_model, x, len(ids), columns, cancelled))
     side = config.vision.image_size // config.vision.patch_size
     return shares.reshape(len(ids), len(images), side, side)

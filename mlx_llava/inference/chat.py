@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import mlx.core as mx
-import numpy as np
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.images.image import Image, Source
@@ -21,7 +20,7 @@ from mlx_llava.inference.cache import PrefixCache
 from mlx_llava.inference.cancel import Cancelled, CancelledError, never
 from mlx_llava.inference.prompter import Prompter, with_prefix
 from mlx_llava.inference.sampling import CacheOptions, Sampling, Token
-from mlx_llava.inputs import TEXT, Example
+from mlx_llava.inputs import Example
 from mlx_llava.prompts.templates import Turn
 
 
@@ -100,13 +99,13 @@ class Chat:
         example = self.prompter.encode([*self.turns, turn], all_images)
         prompt = with_prefix(example, prefix)
         sampling = replace(sampling, max_tokens=self.prompter.room(prompt, sampling.max_tokens))
-        keys = self._keys(prompt, all_images)
+        keys = cache_keys(prompt)
         start = self._cache.reuse_prefix(keys)
         self.answer = answer = Answer(
             prompt_ids=example.tokens.tolist(),
-            image_keys=[image.identity for image in all_images],
+            image_keys=[image.key for image in example.images],
             prefix_tokens=len(prefix),
-            image_tokens=int(np.count_nonzero(example.slots != TEXT)),
+            image_tokens=sum(image.num_rows for image in example.images),
             prefilled_tokens=len(keys) - start,
         )
         model, ids = self.prompter.checkpoint.model.language_model, mx.array(prompt.tokens)
@@ -125,14 +124,6 @@ class Chat:
                 self.turns.append(replace(turn, answer=answer.text))
                 self.images = all_images
 
-    def _keys(self, example: Example, images: Sequence[Image]) -> list[Hashable]:
-        """A cache key for each position: its token, or its image and row."""
-        rows = self.prompter.checkpoint.config.rows_per_crop
-        return [
-            token if slot == TEXT else (images[slot // rows].identity, slot % rows)
-            for token, slot in zip(example.tokens.tolist(), example.slots.tolist(), strict=True)
-        ]
-
     def _pieces(self, tokens: Iterable[Token], max_tokens: int, cancelled: Cancelled) -> Iterator[Piece]:
         answer, text = self.answer, AnswerText(self.prompter, max_tokens)
         for token in tokens:
@@ -142,6 +133,14 @@ class Chat:
             yield Piece(piece, token)
             if answer.finish != "cancelled" or cancelled():
                 return
+
+
+def cache_keys(example: Example) -> list[Hashable]:
+    """A key for each position: its token, or its image and its place in it."""
+    keys: list[Hashable] = example.tokens.tolist()
+    for image in example.images:
+        keys[image.start : image.positions.stop] = [(image.key, n) for n in range(image.num_rows)]
+    return keys
 
 
 def timed(tokens: Iterable[Token], answer: Answer, started: float) -> Iterator[Token]:

@@ -13,7 +13,7 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.errors import LimitError
 from mlx_llava.images.image import Image
 from mlx_llava.inference.cancel import Cancelled, cancellable, never
-from mlx_llava.inputs import TEXT, Example, no_crops
+from mlx_llava.inputs import TEXT, Example, ImageCrops
 from mlx_llava.prompts.templates import Turn
 from mlx_llava.prompts.templates import template as prompt_template
 
@@ -33,8 +33,8 @@ class Prompter:
         """The prompt that asks for the answer of the last turn."""
         config = self.checkpoint.config
         pieces = self.template.answering(turns, self.system)
-        crops = np.stack([image.crop(config.image) for image in images]) if images else no_crops()
-        return self.checkpoint.tokenizer.encode(pieces, crops, config.rows_per_crop)
+        crops = [ImageCrops(i.crop(config.image)[None], config.rows_per_crop, i.identity) for i in images]
+        return self.checkpoint.tokenizer.encode(pieces, crops)
 
     def room(self, example: Example, max_tokens: int) -> int:
         """How many of `max_tokens` fit into the context after the prompt; LimitError if none do."""
@@ -54,12 +54,11 @@ class Prompter:
         Raises CancelledError if cancelled meanwhile; images that are already encoded stay so.
         """
         model, slots = self.checkpoint.model, example.slots[start:]
+        needed = [(span, i) for span, i in zip(example.images, images, strict=True) if span.positions.stop > start]
         features = None
-        if (slots != TEXT).any():
-            rows = self.checkpoint.config.rows_per_crop
-            needed = range(int(slots[slots != TEXT].min()) // rows, len(images))
-            features = mx.concatenate([self.features(images[n], cancelled) for n in needed])
-            slots = np.where(slots == TEXT, TEXT, slots - needed.start * rows)
+        if needed:
+            features = mx.concatenate([self.features(image, cancelled) for _, image in needed])
+            slots = np.where(slots == TEXT, TEXT, slots - needed[0][0].first_row)
         embeddings = model.embed(mx.array(example.tokens[start:])[None], mx.array(slots)[None], features)[0]
         mx.eval(embeddings)
         return embeddings

@@ -8,16 +8,15 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 
 from mlx_llava.errors import CheckpointError, PromptError
-from mlx_llava.inputs import TEXT, Example
+from mlx_llava.inputs import TEXT, Example, ImageCrops, ImageSpan, no_crops
 from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
 
 BOS, EOS = "<s>", "</s>"  # start of a prompt, end of an answer in LLaMA, Vicuna and Mistral
@@ -76,29 +75,30 @@ class Tokenizer:
             )
         return cls(spec, image_id, restart_after_image)
 
-    def encode(
-        self,
-        pieces: Sequence[Piece],
-        crops: NDArray[np.float32],
-        rows_per_crop: int,
-        *,
-        training: bool = False,
-    ) -> Example:
-        """The example of a prompt and its images, one crop each."""
+    def encode(self, pieces: Sequence[Piece], images: Sequence[ImageCrops], *, training: bool = False) -> Example:
+        """The example of a prompt and its images."""
         marks = sum(isinstance(piece, ImageMark) for piece in pieces)
-        if marks != len(crops):
+        if marks != len(images):
             raise PromptError(
-                f"the prompt has {marks} image marks but {len(crops)} images",
+                f"the prompt has {marks} image marks but {len(images)} images",
                 "Give one image for each mark.",
             )
+        ends = accumulate(image.num_rows for image in images)
+        rows = [range(end - image.num_rows, end) for image, end in zip(images, ends, strict=True)]
         tokens, slots, label_mask = [], [], []
-        for columns in self._columns(pieces, rows_per_crop):
+        for columns in self._columns(pieces, rows):
             tokens += columns[0]
             slots += columns[1]
             label_mask += columns[2]
         if training and not any(label_mask):
             raise PromptError("the conversation has nothing to train on", "Give every turn an answer.")
-        return Example(np.array(tokens, np.int32), np.array(slots, np.int32), np.array(label_mask, bool), crops)
+        spans = tuple(
+            ImageSpan(image.key, slots.index(own.start), own.start, image.num_rows, len(image.crops))
+            for image, own in zip(images, rows, strict=True)
+        )
+        crops = np.concatenate([image.crops for image in images]) if images else no_crops()
+        columns = np.array(tokens, np.int32), np.array(slots, np.int32), np.array(label_mask, bool)
+        return Example(*columns, crops, spans)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens without special ones."""
@@ -113,9 +113,9 @@ class Tokenizer:
         """The text of one token."""
         return self.spell([token])
 
-    def _columns(self, pieces: Sequence[Piece], rows_per_crop: int) -> Iterator[Columns]:
+    def _columns(self, pieces: Sequence[Piece], rows: Iterable[range]) -> Iterator[Columns]:
         yield [self.bos_id], [TEXT], [False]
-        at_start, next_row = True, 0
+        at_start, rows = True, iter(rows)
         for kind, run in groupby(map(self._text_if_unknown, pieces), type):
             if kind is Text:
                 yield self._text(list(run), self._at_start if at_start else self._inside)
@@ -123,9 +123,8 @@ class Tokenizer:
                 continue
             for piece in run:
                 if kind is ImageMark:
-                    slots = list(range(next_row, next_row + rows_per_crop))
-                    yield [self.image_id] * rows_per_crop, slots, [False] * rows_per_crop
-                    next_row += rows_per_crop
+                    slots = list(next(rows))
+                    yield [self.image_id] * len(slots), slots, [False] * len(slots)
                 else:
                     yield [self.special_ids[piece.text]], [TEXT], [piece.trained]
             at_start = kind is ImageMark and self.restart_after_image

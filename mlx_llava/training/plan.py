@@ -67,7 +67,7 @@ def plan(run: Run) -> str:
 def largest_step(checkpoint: Checkpoint, examples: Examples, batch_size: int, *, recompute: bool) -> int:
     """Approximate bytes of activations for a batch in which every conversation is as long as the longest one."""
     words = examples.dataset.lengths
-    longest = int(np.argmax(np.abs(words) + (words > 0) * examples.builder.rows_per_crop))
+    longest = int(np.argmax(np.abs(words) + (words > 0) * examples.builder.rows_per_image))
     example = examples.builder.example(examples.dataset[longest], open_images=False)
     size = BatchSize(min(batch_size, len(examples)), len(example.tokens), int(example.label_mask.sum()))
     num_bytes = checkpoint.model.language_model.norm.weight.dtype.size

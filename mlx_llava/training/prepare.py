@@ -80,7 +80,7 @@ def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
         template=template(config.template),
         tokenizer=checkpoint.tokenizer,
         image=config.image,
-        rows_per_crop=config.rows_per_crop,
+        rows_per_image=config.rows_per_crop,
         images=options.images,
         max_tokens=min(options.max_tokens, config.text.max_position_embeddings),
         images_first=not options.as_written,

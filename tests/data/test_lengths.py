@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from spine import LLAMA_576
 
 from mlx_llava.data.lengths import Lengths
+from mlx_llava.inputs import ImageCrops
 from mlx_llava.prompts.templates import IMAGE, Piece, Special, Text, Turn, template
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -17,8 +18,8 @@ TEXTS = st.text(st.sampled_from(" \n.,aeiotrsblu▁é<>/\u3042"), max_size=60)
 
 
 def num_tokens(pieces: list[Piece]) -> int:
-    crops = np.zeros((pieces.count(IMAGE), 0, 0, 3), np.float32)
-    return len(TOKENIZER.encode(pieces, crops, ROWS).tokens)
+    images = [ImageCrops(np.zeros((1, 0, 0, 3), np.float32), ROWS)] * pieces.count(IMAGE)
+    return len(TOKENIZER.encode(pieces, images).tokens)
 
 
 @given(st.lists(TEXTS.map(Text) | st.just(IMAGE) | st.just(Special("</s>")), max_size=8))

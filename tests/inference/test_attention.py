@@ -92,7 +92,7 @@ def quantized(model: Llava) -> Llava:
 @pytest.mark.parametrize("case", ["plain", "grouped queries", "mistral, window 8"])
 def test_attention_to_all_positions_sums_to_one(case: str, change: Callable[[Llava], Llava]) -> None:
     model = change(tiny(case))
-    batch = collate([prompts(16)["one picture"]], 16)
+    batch = collate([prompts(16)["one picture"]])
     x = model.embed(mx.array(batch.tokens), mx.array(batch.slots), model.features(model.vision_states(batch.crops)))
     shares = attention(model.language_model, x, 5, mx.arange(x.shape[1]))
     np.testing.assert_allclose(np.array(shares.sum(-1)), np.ones(5), rtol=0, atol=1e-6)

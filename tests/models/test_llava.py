@@ -1,6 +1,7 @@
 """The whole model against what transformers answered (tests/parity records it), and against itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -49,7 +50,7 @@ def greedy_uncached(checkpoint: Checkpoint, example: Example) -> list[int]:
 
 
 def logits(checkpoint: Checkpoint, examples: Sequence[Example]) -> NDArray[np.float32]:
-    return np.array(checkpoint.model(collate(examples, checkpoint.config.rows_per_crop)))
+    return np.array(checkpoint.model(collate(examples)))
 
 
 def test_logits_of_a_mixed_batch_equal_those_of_transformers(small: Small, golden: Any) -> None:
@@ -115,7 +116,7 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(small: Small) 
 def test_a_later_token_moves_no_earlier_logit(small: Small) -> None:
     checkpoint = small[1]
     example = prompts(checkpoint.config.rows_per_crop)["one picture"]
-    changed = Example(example.tokens.copy(), example.slots, example.label_mask, example.crops)
+    changed = replace(example, tokens=example.tokens.copy())
     changed.tokens[-3] = 5
     before, after = logits(checkpoint, [example])[0], logits(checkpoint, [changed])[0]
     assert np.abs(before[:-3] - after[:-3]).max() == 0.0
@@ -125,7 +126,7 @@ def test_a_later_token_moves_no_earlier_logit(small: Small) -> None:
 def test_rows_of_a_batch_see_their_own_pictures(small: Small) -> None:
     checkpoint = small[1]
     first = prompts(checkpoint.config.rows_per_crop)["one picture"]
-    second = Example(first.tokens, first.slots, first.label_mask, -first.crops)
+    second = replace(first, crops=-first.crops)
     a, b = logits(checkpoint, [first, second])
     assert np.abs(a - b)[first.slots.argmax() :].max() > 1e-2
     np.testing.assert_array_equal(a[first.slots == TEXT][:6], b[first.slots == TEXT][:6])  # before the picture

@@ -92,7 +92,7 @@ def test_only_adapters_and_projector_move_in_training() -> None:
 
 @pytest.mark.parametrize("packing", MODES)
 def test_gradients_on_a_packed_base_are_those_on_its_unpacked_weights(packing: Packing) -> None:
-    one = batch(*lessons("attention bias"), case="attention bias")
+    one = batch(*lessons("attention bias"))
     loss, _, gradients = loss_and_gradients(adapted(packed(packing)), one)
     same, _, expected = loss_and_gradients(adapted(unpacked(packed(packing))), one)
     assert float(loss) == pytest.approx(float(same), rel=1e-6)
@@ -107,7 +107,7 @@ def test_a_packed_base_learns_through_its_adapters() -> None:
     model = packed(MODES[0])
     attach(model, LORA)
     train_only(model, "adapters", "projector")
-    optimizer, one = AdamW(model, OptimizerOptions(1e-2)), batch(*lessons("attention bias"), case="attention bias")
+    optimizer, one = AdamW(model, OptimizerOptions(1e-2)), batch(*lessons("attention bias"))
     losses = [train_step(model, optimizer, [one], 1.0).loss for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
 

@@ -57,9 +57,8 @@ def logits(model: Reference, batch: Batch) -> NDArray[np.float32]:
 
 def greedy(model: Reference, example: Example) -> list[int]:
     """The next tokens, no end-of-sequence token among them a stop."""
-    rows = int((example.slots >= 0).sum()) // max(len(example.crops), 1)
     model.generation_config.eos_token_id = None
-    given = arguments(collate([example], rows))
+    given = arguments(collate([example]))
     with torch.no_grad():
         ids: Any = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
             **given, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0
@@ -86,7 +85,7 @@ def main() -> None:
             record[f"{name}: {kind}"] = np.array(greedy(model, example), np.int16)
         one = prompts(rows)["one picture"]
         if name in ALL_ROWS:
-            record[f"{name}: all logits"] = logits(model, collate([one], rows))[0]
+            record[f"{name}: all logits"] = logits(model, collate([one]))[0]
         if name in ALL_LAYERS:
             record[f"{name}: all layers"] = hidden_states(model, one.crops)
     np.savez_compressed(GOLDEN, **record)

@@ -36,7 +36,7 @@ def ours(model: Llava, batch: Batch, columns: NDArray[np.intp]) -> NDArray[np.fl
 def assert_same(model: Llava, reference: Any, case: str) -> None:
     rows = from_hf(CASES[case].config()).rows_per_crop
     for kind in ("one picture", "two pictures in one prompt", "two pictures in two turns"):
-        batch = collate([prompts(rows)[kind]], rows)
+        batch = collate([prompts(rows)[kind]])
         columns = np.flatnonzero(batch.slots[0] != TEXT)
         expected = theirs(reference, batch, columns)
         assert expected.shape == (ANSWER, rows * len(batch.crops))

@@ -26,6 +26,7 @@ from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.targets.chat_template import jinja
 from mlx_llava.export import ExportOptions, export
 from mlx_llava.images.pixels import crop, open_image
+from mlx_llava.inputs import ImageCrops
 from mlx_llava.prompts.templates import TEMPLATES, Turn, spell
 
 FORMS = ("plain", "class token kept", "two layers", "tied embeddings", "mistral, window 8", "llama3, v5", "mixed 3")
@@ -117,7 +118,7 @@ def test_the_processor_prepares_a_question_as_we_do(fit: str, embedded: Checkpoi
     given = processor(images=Image.open(path).convert("RGB"), text=text, return_tensors="np")
     crops = crop(open_image(path, "training"), checkpoint.config.image)[None]
     pieces = TEMPLATES["vicuna_v1"].answering([Turn("What is this?", 1)])
-    example = checkpoint.tokenizer.encode(pieces, crops, checkpoint.config.rows_per_crop)
+    example = checkpoint.tokenizer.encode(pieces, [ImageCrops(crops, checkpoint.config.rows_per_crop)])
     assert given["input_ids"][0].tolist() == example.tokens.tolist()
     ours = crops.transpose(0, 3, 1, 2)
     np.testing.assert_allclose(given["pixel_values"], ours, rtol=0, atol=0.02)  # a step of 1/255, in units of std

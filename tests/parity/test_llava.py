@@ -32,7 +32,7 @@ def pair(
 def test_logits_are_within_1e_4_at_every_position(pair: Pair) -> None:
     _, reference, checkpoint = pair
     rows = checkpoint.config.rows_per_crop
-    for batch in (*(collate([example], rows) for example in prompts(rows).values()), together(rows)):
+    for batch in (*(collate([example]) for example in prompts(rows).values()), together(rows)):
         ours, theirs = np.array(checkpoint.model(batch)), logits(reference, batch)
         for row, expected, length in zip(ours, theirs, batch.lengths, strict=True):
             np.testing.assert_allclose(row[:length], expected[:length], rtol=0, atol=1e-4)

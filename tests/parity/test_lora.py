@@ -62,7 +62,7 @@ def upright(ours: Mapping[str, mx.array]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("case", FORMS)
 def test_loss_and_every_gradient_are_those_of_peft(case: str) -> None:
     model, peft, pairs = pair(case)
-    given = batch(*lessons(case), case=case)
+    given = batch(*lessons(case))
     loss = mean_loss(peft, given)
     loss.backward()
     ours, count, gradients = loss_and_gradients(model, given)

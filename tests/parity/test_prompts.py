@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mlx_llava.inputs import ImageCrops
 from mlx_llava.prompts.templates import SPECIALS, ImageMark, Piece, Turn, spell, template
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -50,8 +51,8 @@ FILES = {
 
 
 def ours(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:
-    crops = np.zeros((sum(isinstance(piece, ImageMark) for piece in pieces), 4, 4, 3), np.float32)
-    return tokenizer.encode(pieces, crops, ROWS).tokens.tolist()
+    image = ImageCrops(np.zeros((1, 4, 4, 3), np.float32), ROWS)
+    return tokenizer.encode(pieces, [image] * sum(isinstance(piece, ImageMark) for piece in pieces)).tokens.tolist()
 
 
 def spelled(pieces: Sequence[Piece]) -> str:

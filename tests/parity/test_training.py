@@ -64,7 +64,7 @@ def assert_close(ours: Mapping[str, Any], theirs: Mapping[str, Any], relative: f
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_equals_that_of_transformers_to_five_decimals(case: str) -> None:
     model, reference = tiny(case), build(CASES[case], TEXT_SCALE)
-    for given in (batch(*lessons(case), case=case), *(batch(example, case=case) for example in lessons(case))):
+    for given in (batch(*lessons(case)), *(batch(example) for example in lessons(case))):
         loss, count = answer_loss(model, given)
         with torch.no_grad():
             assert float(loss) / count == pytest.approx(mean_loss(reference, given).item(), rel=0, abs=5e-6)
@@ -74,7 +74,7 @@ def test_the_loss_equals_that_of_transformers_to_five_decimals(case: str) -> Non
 @pytest.mark.parametrize("case", CASES)
 def test_every_gradient_is_within_1e_5_of_torchs(case: str, stage: str) -> None:
     model, reference, twins = pair(case, stage)
-    given = batch(*lessons(case), case=case)
+    given = batch(*lessons(case))
     mean_loss(reference, given).backward()
     _, count, gradients = loss_and_gradients(model, given)
     theirs = {name: twin.grad.numpy() for name, twin in twins.items() if twin.grad is not None}

@@ -11,12 +11,11 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from spine import EMBEDDED
 
 from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.errors import CheckpointError, PromptError
-from mlx_llava.inputs import TEXT, Example
+from mlx_llava.inputs import TEXT, Example, ImageCrops
 from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Special, Text, Turn, template
 from mlx_llava.prompts.tokens import Detokenizer, Tokenizer
 
@@ -79,12 +78,13 @@ def llama() -> Tokenizer:
     return load_llama()
 
 
-def images(pieces: Sequence[Piece]) -> NDArray[np.float32]:
-    return np.zeros((sum(isinstance(piece, ImageMark) for piece in pieces), 4, 4, 3), np.float32)
+def images(pieces: Sequence[Piece], num_rows: int = ROWS) -> list[ImageCrops]:
+    image = ImageCrops(np.zeros((1, 4, 4, 3), np.float32), num_rows)
+    return [image] * sum(isinstance(piece, ImageMark) for piece in pieces)
 
 
 def encode(tokenizer: Tokenizer, pieces: Sequence[Piece], training: bool = False) -> Example:
-    return tokenizer.encode(pieces, images(pieces), ROWS, training=training)
+    return tokenizer.encode(pieces, images(pieces), training=training)
 
 
 def ids(tokenizer: Tokenizer, *pieces: Piece) -> list[int]:
@@ -120,7 +120,7 @@ def test_an_original_prompt_has_the_published_ids(llama: Tokenizer, name: str, p
     pieces = template(name).answering([Turn("你好", 1)])
     expected = [person if token == 5199 else token for token in LLAVA_V1]
     expected += [3 + byte for byte in "你好".encode()] + [319, 1799, 9047, 13566, 29901]
-    assert llama.encode(pieces, images(pieces), rows_per_crop=1).tokens.tolist() == expected
+    assert llama.encode(pieces, images(pieces, 1)).tokens.tolist() == expected
 
 
 def test_text_after_the_end_of_an_answer_continues_without_a_space(llama: Tokenizer) -> None:
@@ -165,16 +165,15 @@ def test_recorded_prompts_of_the_embedded_model_have_the_same_length() -> None:
         for i, asked in enumerate(record["turns"]):
             open_turn = Turn(asked["question"], num_images=int(i == 0))
             pieces = template("vicuna_v1").answering([*turns, open_turn])
-            assert len(tiny.encode(pieces, images(pieces), 64).tokens) == asked["prompt_tokens"]
+            assert len(tiny.encode(pieces, images(pieces, 64)).tokens) == asked["prompt_tokens"]
             assert tiny.decode(asked["output_ids"]) == asked["answer"]
             turns.append(Turn(open_turn.question, open_turn.num_images, asked["answer"]))
 
 
 @pytest.mark.parametrize("num_images", [0, 2])
 def test_images_and_marks_must_be_equally_many(tiny: Tokenizer, num_images: int) -> None:
-    crops = np.zeros((num_images, 4, 4, 3), np.float32)
     with pytest.raises(PromptError, match=f"1 image marks but {num_images} images"):
-        tiny.encode([IMAGE, Text("a")], crops, ROWS)
+        tiny.encode([IMAGE, Text("a")], images([IMAGE] * num_images))
 
 
 def test_the_golden_vocabulary_is_what_its_script_writes() -> None:

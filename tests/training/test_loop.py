@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from spine import CASES
 from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.data.batches import Order
 from mlx_llava.errors import TrainingError
-from mlx_llava.inputs import Batch, Example, collate
+from mlx_llava.inputs import Batch, collate
 from mlx_llava.training.loop import MAX_SKIPPED, METRICS, Run, train
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.step import train_only
@@ -55,8 +56,8 @@ class Lessons:
         for index in indices:
             example = lessons()[index % 3]
             crops = np.full_like(example.crops, np.nan) if index in self.broken else example.crops
-            examples.append(Example(example.tokens, example.slots, example.label_mask, crops))
-        return collate(examples, ROWS)
+            examples.append(replace(example, crops=crops))
+        return collate(examples)
 
 
 def run(folder: Path, broken: set[int], count: int = 6) -> Run:

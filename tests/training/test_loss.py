@@ -1,11 +1,13 @@
 """What the loss counts, what it does not see, and what gets no gradient."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from lessons import batch, lessons, tiny, values
 
-from mlx_llava.inputs import Batch, Example, no_crops
+from mlx_llava.inputs import Batch, no_crops
 from mlx_llava.training.loss import BUCKET, answer_loss, embeddings, summed_loss, targets
 from mlx_llava.training.optimizer import trainable
 from mlx_llava.training.step import loss_and_gradients, train_only
@@ -16,7 +18,7 @@ LENGTHS = np.array([100, 100], np.int32)
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_is_the_cross_entropy_of_the_marked_tokens_and_of_no_other(case: str) -> None:
-    model, one = tiny(case), batch(*lessons(case), case=case)
+    model, one = tiny(case), batch(*lessons(case))
     logits = np.array(model(one), np.float64)[:, :-1]
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     each = np.take_along_axis(log_p, one.tokens[:, 1:, None], -1)[..., 0]
@@ -42,15 +44,15 @@ def test_a_first_token_has_no_one_to_predict_it() -> None:
     for place, count in ((0, 0), (1, 1)):
         mask = np.zeros_like(example.label_mask)
         mask[place] = mask[-1] = True
-        assert targets(batch(Example(example.tokens, example.slots, mask, example.crops))).num_tokens == 1 + count
+        assert targets(batch(replace(example, label_mask=mask))).num_tokens == 1 + count
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_padded_batch_has_the_loss_and_the_gradients_of_its_rows_alone(case: str) -> None:
     model = tiny(case)
     train_only(model, "projector", "language_model")
-    together = loss_and_gradients(model, batch(*lessons(case), case=case))
-    alone = [loss_and_gradients(model, batch(example, case=case)) for example in lessons(case)]
+    together = loss_and_gradients(model, batch(*lessons(case)))
+    alone = [loss_and_gradients(model, batch(example)) for example in lessons(case)]
     assert together[1] == sum(count for _, count, _ in alone)
     assert float(together[0]) == pytest.approx(sum(float(loss) for loss, _, _ in alone), rel=1e-6)
     for name, gradient in together[2].items():
@@ -75,7 +77,7 @@ def test_the_loss_of_a_token_has_no_gradient_in_later_embeddings(case: str) -> N
     model, example = tiny(case), lessons(case)[0]
     place = len(example.tokens) - 4
     mask = np.arange(len(example.tokens)) == place
-    one = batch(Example(example.tokens, example.slots, mask, example.crops), case=case)
+    one = batch(replace(example, label_mask=mask))
     goal = targets(one)
     gradient = mx.grad(lambda x: summed_loss(model.language_model, x, goal))(embeddings(model, one))
     size = np.abs(np.array(gradient[0])).max(axis=-1)

@@ -1,5 +1,7 @@
 """A step: what it counts, what it moves, what it refuses to move."""
 
+from dataclasses import replace
+
 import mlx.nn as nn
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def start(*parts: Part, rate: float = 1e-3) -> tuple[Llava, AdamW]:
 
 
 def broken(like: Example) -> Batch:
-    return batch(Example(like.tokens, like.slots, like.label_mask, np.full_like(like.crops, np.nan)))
+    return batch(replace(like, crops=np.full_like(like.crops, np.nan)))
 
 
 def test_four_batches_of_one_equal_one_batch_of_four() -> None:
@@ -109,7 +111,7 @@ def test_a_step_reports_what_it_did() -> None:
 def test_a_batch_that_would_train_on_nothing_is_refused() -> None:
     model, optimizer = start("projector")
     example = lessons()[0]
-    mute = Example(example.tokens, example.slots, np.zeros_like(example.label_mask), example.crops)
+    mute = replace(example, label_mask=np.zeros_like(example.label_mask))
     with pytest.raises(RecordError, match="no answer token"):
         train_step(model, optimizer, [batch(example), batch(mute)], 1.0)
     assert optimizer.num_updates == 0
