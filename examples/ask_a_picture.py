@@ -1,15 +1,11 @@
 """Ask the bundled model about one of its example images: `python examples/ask_a_picture.py`."""
 
-from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import IMAGE, converted_folder
-from mlx_llava.images.image import Image
-from mlx_llava.inference.chat import Chat
+from mlx_llava import Chat, load
+from mlx_llava.embedded import IMAGE
 
-checkpoint = load(converted_folder())
-chat = Chat(checkpoint)
-image = Image.open(IMAGE)
+chat = Chat(load())
 
-for piece in chat.ask("Describe the image.", [image]):
+for piece in chat.ask("Describe the image.", [IMAGE]):
     print(piece.text, end="", flush=True)
 print()
 

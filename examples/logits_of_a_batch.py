@@ -1,13 +1,12 @@
 """Logits of one batch of two prompts, one with an image and one without: `python examples/logits_of_a_batch.py`."""
 
-from mlx_llava.checkpoint.folder import load
-from mlx_llava.embedded import IMAGE, converted_folder
-from mlx_llava.images.image import Image
+from mlx_llava import Image, load
+from mlx_llava.embedded import IMAGE
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inputs import collate
 from mlx_llava.prompts.templates import Turn
 
-checkpoint = load(converted_folder())
+checkpoint = load()
 prompter = Prompter(checkpoint)
 image = Image.open(IMAGE, decoding="training")
 

@@ -1,10 +1,26 @@
-"""LLaVA on a Mac: convert a checkpoint, ask it about pictures.
+"""LLaVA on a Mac: convert a checkpoint, ask it about images.
 
-Each name has one address, for example `from mlx_llava.inference.chat import Chat`.
+`load`, `Chat` and `Image` are imported on first use. Every other name has one address, for example
+`from mlx_llava.inference.sampling import Sampling`.
 """
+
+from importlib import import_module
 
 from mlx_llava.program.blas import load_fast_blas
 
 __version__ = "0.1.0"
 
+_FRONT_DOOR = {
+    "load": ("mlx_llava.resolve", "open_model"),
+    "Chat": ("mlx_llava.inference.chat", "Chat"),
+    "Image": ("mlx_llava.images.image", "Image"),
+}
+
 load_fast_blas()  # has an effect only before the first import of MLX
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FRONT_DOOR:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _FRONT_DOOR[name]
+    return getattr(import_module(module), attribute)

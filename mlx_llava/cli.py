@@ -9,7 +9,7 @@ from mlx_llava.program.run import run
 
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer one question about images, or a file of questions"),
-    "chat": ("mlx_llava.tui.cli", "chat about images in the terminal"),
+    "chat": ("mlx_llava.chat", "chat about images in the terminal"),
     "convert": ("mlx_llava.convert.cli", "convert a LLaVA checkpoint from Hugging Face to MLX, optionally quantized"),
     "pretrain": ("mlx_llava.pretrain", "stage 1: train the projector on images and captions"),
     "finetune": ("mlx_llava.finetune", "stage 2: train the language model and the projector on conversations"),

@@ -1,6 +1,6 @@
-"""What a LLaVA is made of: its three parts, and how text and pictures become its input.
+"""What a LLaVA is made of: its three parts, and how text and images become its input.
 
-Knows no file format: `checkpoint/config_json` reads these from a checkpoint's config.json.
+Knows no file format: `checkpoint/config_json/` reads these from a config.json.
 """
 
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """How a picture becomes the vision tower's input."""
+    """Preprocessing of an image for the vision tower."""
 
     side: int = 336
-    """Pixels along an edge of the square the tower sees."""
+    """Pixels along an edge of the tower's square input."""
     fit: Fit = "crop"
-    """`crop` the middle of the resized picture (llava-hf), or `pad` it to a square first (LLaVA-1.5)."""
+    """`crop` the center of the resized image (llava-hf), or `pad` the image to a square first (LLaVA-1.5)."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
 
@@ -47,7 +47,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ClipTextConfig:
-    """CLIP's text tower: what a vision tower is trained with, and LLaVA never sees."""
+    """CLIP's text tower, which trains a vision tower; LLaVA does not use it."""
 
     vocab_size: int
     max_position_embeddings: int
@@ -73,7 +73,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Llama, LLaMA or Mistral."""
+    """The language model: LLaMA (and so Vicuna) or Mistral."""
 
     model_type: str
     vocab_size: int
@@ -94,25 +94,30 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class LlavaConfig:
-    """A whole LLaVA: the three parts, and how text and pictures become its input."""
+    """A LLaVA: its three parts, and how text and images become its input."""
 
     vision: VisionConfig
     text: TextConfig
     feature_layers: tuple[int, ...] = (-2,)
-    """Entries of the tower's hidden states that the projector sees, side by side."""
+    """Indices into the tower's hidden states; the projector reads these states concatenated."""
     keep_class_token: bool = False
     projector_depth: int = 2
     projector_act: str = "gelu"
     projector_bias: bool = True
     image_token_id: int = 0
-    """The id that stands at a picture's positions; where the vocabulary has none, any row will do."""
+    """Token id at image positions; without such a token in the vocabulary, any id works."""
     eos_token_ids: tuple[int, ...] = (2,)
     image: ImageConfig = field(default_factory=ImageConfig)
     template: str = "vicuna_v1"
     restart_after_image: bool = False
-    """The tokenizer starts a new string after a picture, as original LLaVA does."""
+    """Tokenize the text after an image as the start of a string, as original LLaVA does."""
 
     @property
     def rows_per_crop(self) -> int:
-        """Image features of one crop."""
+        """Image features of one crop, which is the whole image."""
         return self.vision.num_patches + self.keep_class_token
+
+    @property
+    def picture(self) -> ImageConfig:
+        """The name of `image` in version 0.1."""
+        return self.image

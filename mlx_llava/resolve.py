@@ -10,11 +10,12 @@ from mlx_llava.checkpoint.hub import CONFIG, fetch
 from mlx_llava.embedded import converted_folder, load_embedded
 
 
-def open_model(name: str | None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
+def open_model(name: str | Path | None = None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
     """The model called `name`, or the bundled one, with the adapters of the folder `adapter`."""
     if name is None:
         checkpoint = load_embedded()
     else:
+        name = str(name)
         converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are downloaded
         checkpoint = load(fetch(name, revision))
     if adapter is not None:

@@ -1,0 +1,97 @@
+"""What users import from the top: the README's names, and those of version 0.1."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from spine import EMBEDDED, answer_of
+
+import mlx_llava
+from mlx_llava.checkpoint.folder import Checkpoint
+
+PHOTO = EMBEDDED / "examples" / "two_shapes_wide.png"
+SQUARE = "What color is the square?"
+
+README = """
+from mlx_llava import Chat, load
+
+chat = Chat(load("llava-7b-4bit"))
+for piece in chat.ask("What is this?", ["photo.jpg"]):
+    print(piece.text, end="")
+for piece in chat.ask("And what color is it?"):  # computes only the new tokens
+    print(piece.text, end="")
+"""
+README_OF_0_1 = """
+from pathlib import Path
+
+from mlx_llava.chat import Chat, Picture
+from mlx_llava.checkpoint import load
+
+checkpoint = load(Path("llava-7b-4bit"))
+chat = Chat(checkpoint)
+picture = Picture.open(Path("photo.jpg"), "photo.jpg", checkpoint.config.picture, "seen")
+for piece in chat.ask("What is this?", [picture]):
+    print(piece.text, end="")
+for piece in chat.ask("And its colour?"):  # computes the new tokens only
+    print(piece.text, end="")
+"""
+
+
+@pytest.mark.parametrize("snippet", [README, README_OF_0_1])
+def test_the_readme_s_snippet_runs(
+    snippet: str,
+    converted: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("llava-7b-4bit").symlink_to(converted(EMBEDDED))
+    shutil.copy(PHOTO, "photo.jpg")
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    chat = names["chat"]
+    assert isinstance(chat, mlx_llava.Chat)
+    assert capsys.readouterr().out == "".join(turn.answer or "" for turn in chat.turns)
+    assert (len(chat.turns), len(chat.images), chat.answer.finish) == (2, 1, "stop")
+    assert chat.answer.prefilled_tokens < 20 < chat.answer.image_tokens
+
+
+SOURCES: dict[str, Callable[[], object]] = {
+    "str": lambda: str(PHOTO),
+    "Path": lambda: PHOTO,
+    "bytes": PHOTO.read_bytes,
+    "Pillow": lambda: PIL.Image.open(PHOTO),
+    "Image": lambda: mlx_llava.Image.open(PHOTO),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_image_may_be_any_of_these(embedded: Checkpoint, source: str) -> None:
+    chat = mlx_llava.Chat(embedded)
+    pieces = chat.ask(SQUARE, [SOURCES[source]()])  # pyright: ignore[reportArgumentType]
+    assert "".join(piece.text for piece in pieces) == answer_of(PHOTO.name, SQUARE)["answer"]
+
+
+def test_load_without_a_name_loads_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
+    model = mlx_llava.load()
+    assert mlx_llava.load(model.folder).config == mlx_llava.load(str(model.folder)).config == model.config
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    for module in ("mlx_llava", "mlx_llava.chat"):
+        code = f"import {module} as m; m.nothing"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert f"AttributeError: module '{module}' has no attribute 'nothing'" in done.stderr
+
+
+def test_chat_is_a_command_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_llava.chat", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "mlx-llava chat" in done.stdout
