@@ -19,15 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlx_llava.checkpoint.reader import Reader
-from mlx_llava.checkpoint.regular_file import Stamp, opened, spell
+from mlx_llava.checkpoint.regular_file import PIECE, Stamp, damaged, opened, spell
 from mlx_llava.checkpoint.safetensors import DTYPES, Tensor
 from mlx_llava.convert.torch_bin.allowed_calls import View
 from mlx_llava.convert.torch_bin.pickles import read, refused
-from mlx_llava.errors import CheckpointError
 
 MAX_PICKLE = 64 * 2**20  # bytes; that of a 13B shard has 60 kB
 MAX_MEMBERS, MAX_LIST = 200_000, 64 * 2**20  # and bytes of the list of them
-PIECE = 2**20
 # torch/serialization.py
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -222,7 +220,3 @@ def _checksum(file: Any, piece: Piece) -> int:
     while left and (data := file.read(min(left, PIECE))):
         value, left = zlib.crc32(data, value), left - len(data)
     return value
-
-
-def damaged(problem: str) -> CheckpointError:
-    return CheckpointError(problem, "Download the file again.")
