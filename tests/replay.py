@@ -1,4 +1,4 @@
-"""The terminal chat with a worker that makes its answers up: for work on the screen without a model."""
+"""The terminal chat with scripted answers, for work on the screen without a model."""
 
 import sys
 
@@ -34,7 +34,7 @@ def area(side: float) -> float:
 
 
 def answer(request: Ask) -> str:
-    """A bit of everything that Markdown can show."""
+    """Answer with every kind of Markdown."""
     return ANSWER.format(question=request.exchanges[-1].question)
 
 

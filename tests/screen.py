@@ -1,4 +1,4 @@
-"""The application under test: with a scripted worker, without a terminal, and seen as text."""
+"""The application under test, with a scripted worker and without a terminal; its screen as text."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from mlx_llava.tui.session.settings import Settings
 
 
 class Driver:
-    """An application and the hand that uses it."""
+    """Uses an application as a person does."""
 
     def __init__(self, pilot: Pilot[int], app: ChatApp) -> None:
         self.pilot = pilot
@@ -29,7 +29,7 @@ class Driver:
         self.session = app.session
 
     async def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> None:
-        """Wait until something is so, and the screen shows it."""
+        """Wait for a condition, and for the screen to show it."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.text()
@@ -53,21 +53,21 @@ class Driver:
         await self.pilot.pause(0.1)
 
     def lines(self) -> list[str]:
-        """The screen, a text for each row."""
+        """Return the rows of the screen."""
         return ["".join(s.text for s in strip).rstrip() for strip in self.app.screen._compositor.render_strips()]
 
     def text(self) -> str:
-        """The screen as one text."""
+        """Return the screen as one text."""
         return "\n".join(self.lines())
 
 
 def builder(worker: Worker | type[Worker]) -> Callable[[], Worker]:
-    """Makes a worker of a class, or hands out the one that there is."""
+    """Return a function that creates a worker of a class, or returns the given one."""
     return worker if isinstance(worker, type) else lambda: worker
 
 
-def kept_for_this_run() -> History:
-    """A history in memory that does not say so."""
+def quiet_history() -> History:
+    """Return a history in memory that does not count as incognito."""
     history = History(None)
     history.file = Path("history")
     return history
@@ -83,11 +83,11 @@ async def running(
     history: History | None = None,
     settings: Settings | None = None,
 ) -> AsyncIterator[Driver]:
-    """The application, running."""
+    """Run the application."""
     session = Session(
         lambda: Engine(builder(worker)),
         settings or Settings(),
-        Record(history or kept_for_this_run()),
+        Record(history or quiet_history()),
     )
     app = ChatApp(session, Opening(load, images))
     try:
@@ -99,7 +99,7 @@ async def running(
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make a test of an asynchronous function."""
+    """Turn an asynchronous function into a test."""
 
     @wraps(test)
     def run(*arguments: object, **named: object) -> None:
@@ -109,7 +109,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def answers(driver: Driver) -> list[str]:
-    """The answers that are shown."""
+    """Return the answers on the path."""
     return [node.text for node in driver.session.conversation.answers]
 
 

@@ -1,4 +1,4 @@
-"""A worker that says what it is told to, for tests and for working on the screen without a model."""
+"""A worker with scripted answers, for tests and for work on the screen without a model."""
 
 import threading
 import time
@@ -74,7 +74,7 @@ class ScriptedWorker:
         self.closed = True
 
     @property
-    def asked(self) -> list[Ask]:
+    def questions(self) -> list[Ask]:
         return [request for request in self.requests if isinstance(request, Ask)]
 
     def _load(self, request: Load) -> Iterator[Event]:
@@ -90,29 +90,29 @@ class ScriptedWorker:
         text = self.answer if isinstance(self.answer, str) else self.answer(request)
         images = sum(len(exchange.images) for exchange in request.exchanges)
         yield AnswerStarted(request.number, 40 + 576 * images, 576 * images, 40, 0.12, 0.34, 0.46)
-        said = 0
+        count = 0
         for word in pieces(text):
             yield AnswerPiece(
-                request.number, word, Choice(word, 0.9, said), (Choice(word, 0.9, said), Choice(" dog", 0.05, 999))
+                request.number, word, Choice(word, 0.9, count), (Choice(word, 0.9, count), Choice(" dog", 0.05, 999))
             )
-            said += 1
+            count += 1
             time.sleep(self.pause)
             while not (self.gate.wait(0.005) or cancelled()):
                 pass
             if cancelled():
-                yield AnswerFinished(request.number, "cancelled", said, 100.0, 4_200_000_000, 4_900_000_000)
+                yield AnswerFinished(request.number, "cancelled", count, 100.0, 4_200_000_000, 4_900_000_000)
                 return
-        yield AnswerFinished(request.number, "stop", said, 100.0, 4_200_000_000, 4_900_000_000)
+        yield AnswerFinished(request.number, "stop", count, 100.0, 4_200_000_000, 4_900_000_000)
 
 
 def pieces(text: str) -> list[str]:
-    """Words, each with the space before it, as tokens come."""
+    """Split into words with their leading space, like tokens."""
     words = text.split(" ")
     return [words[0], *(f" {word}" for word in words[1:])]
 
 
 def counted(request: Count) -> Counted:
-    """Four characters are a token."""
+    """Count four characters as a token."""
 
     def length(exchanges: tuple[Exchange, ...]) -> int:
         return sum(len(e.question) + len(e.answer or "") for e in exchanges) // 4

@@ -49,7 +49,7 @@ async def test_escape_stops_and_keeps_what_was_said() -> None:
         assert answers(driver) == ["one"]
         worker.gate.set()
         await driver.ask("Go on.")
-        assert [e.answer for e in worker.asked[-1].exchanges] == ["one", None]
+        assert [e.answer for e in worker.questions[-1].exchanges] == ["one", None]
 
 
 @on_loop
@@ -62,12 +62,12 @@ async def test_answering_again_makes_a_branch_and_branches_can_be_changed() -> N
         await driver.shows("‹2/2›")
         await driver.until(lambda: not driver.session.answering)
         assert answers(driver) != [first]
-        assert len(worker.asked[-1].exchanges) == 1
+        assert len(worker.questions[-1].exchanges) == 1
         await driver.pilot.press("alt+left")
         await driver.shows("‹1/2›")
         assert answers(driver) == [first]
         await driver.ask("And then?")
-        assert worker.asked[-1].exchanges[0].answer == first
+        assert worker.questions[-1].exchanges[0].answer == first
 
 
 @on_loop
@@ -78,7 +78,7 @@ async def test_pictures_come_by_argument_and_by_paste() -> None:
         driver.app.chat.composer.prompt.post_message(events.Paste(f"'{OTHER}'"))
         await driver.shows("2 three_shapes.png")
         await driver.ask("What is the difference?")
-        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name, OTHER.name]
+        assert [p.name for p in worker.questions[-1].exchanges[0].images] == [SCENE.name, OTHER.name]
 
 
 @on_loop
@@ -107,12 +107,12 @@ async def test_a_picture_can_be_switched_off_and_its_tokens_are_saved() -> None:
         await driver.type("/off 1", "enter")
         await driver.shows("1 two_shapes_wide.png 160×120 · off")
         await driver.ask("And now?")
-        assert [p.name for e in worker.asked[-1].exchanges for p in e.images] == [OTHER.name]
+        assert [p.name for e in worker.questions[-1].exchanges for p in e.images] == [OTHER.name]
         chip = driver.app.chat.query(Chip).first()
         chip.focus()
         await driver.pilot.press("space", "escape")
         await driver.ask("And with both?")
-        assert len(worker.asked[-1].exchanges[0].images) == 2
+        assert len(worker.questions[-1].exchanges[0].images) == 2
 
 
 @on_loop
@@ -140,8 +140,8 @@ async def test_two_lines_make_one_question() -> None:
         await driver.type("one", "ctrl+j")
         await driver.type("two\\", "enter")
         await driver.type("three", "enter")
-        await driver.until(lambda: worker.asked)
-        assert worker.asked[0].exchanges[0].question == "one\ntwo\nthree"
+        await driver.until(lambda: worker.questions)
+        assert worker.questions[0].exchanges[0].question == "one\ntwo\nthree"
 
 
 @on_loop
@@ -154,8 +154,8 @@ async def test_letters_and_enter_that_come_together_lose_nothing() -> None:
             for letter in text:
                 prompt.post_message(events.Key({" ": "space"}.get(letter, letter), letter))
             prompt.post_message(events.Key("enter", "\r"))
-            await driver.until(lambda n=n: len(worker.asked) == n + 1 and not driver.session.answering)
-            assert worker.asked[-1].exchanges[-1].question == text
+            await driver.until(lambda n=n: len(worker.questions) == n + 1 and not driver.session.answering)
+            assert worker.questions[-1].exchanges[-1].question == text
             await driver.type("/new", "enter")
             await driver.until(lambda: not driver.session.conversation.path())
 
@@ -256,7 +256,7 @@ async def test_an_unknown_command_is_told_of_and_a_path_is_no_command() -> None:
         await driver.type("/agian", "enter")
         await driver.shows("Did you mean /again?")
         await driver.ask("/usr/bin is what?")
-        assert worker.asked[0].exchanges[0].question == "/usr/bin is what?"
+        assert worker.questions[0].exchanges[0].question == "/usr/bin is what?"
 
 
 @on_loop
@@ -318,7 +318,7 @@ async def test_a_question_that_failed_is_left_out_and_its_pictures_stand_with_th
         await driver.shows("too long")
         worker.refusal = ""
         await driver.ask("And now?")
-        (exchange,) = worker.asked[-1].exchanges
+        (exchange,) = worker.questions[-1].exchanges
         assert (exchange.question, len(exchange.images)) == ("And now?", 1)
 
 

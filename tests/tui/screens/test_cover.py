@@ -79,7 +79,7 @@ async def test_a_covered_picture_is_asked_about_beside_the_whole_one() -> None:
         assert driver.session.comparison is not None
         for told in ("original", "picture 1 covered", first.text, driver.session.comparison.right.text):
             assert told in driver.text()
-        asked = worker.asked[-1].exchanges[-1]
+        asked = worker.questions[-1].exchanges[-1]
         assert asked.question == "What?"
         pil_image = PIL.Image.open(BytesIO(asked.images[0].data))
         assert pil_image.size == PIL.Image.open(SCENE).size
@@ -126,8 +126,8 @@ async def test_what_was_said_since_the_picture_came_is_said_again() -> None:
         await driver.type("/cover 1", "enter")
         await driver.shows("Enter cover, ask again")
         await driver.pilot.press("enter")
-        await driver.until(lambda: len(worker.asked) == 3 and not driver.session.comparing)
-        before, after = worker.asked[1].exchanges, worker.asked[2].exchanges
+        await driver.until(lambda: len(worker.questions) == 3 and not driver.session.comparing)
+        before, after = worker.questions[1].exchanges, worker.questions[2].exchanges
         assert [e.question for e in after] == [e.question for e in before] == ["one?", "two?"]
         assert after[0].answer == before[0].answer
         assert after[1] == before[1]
@@ -158,7 +158,7 @@ async def test_what_cannot_be_covered_is_told_of() -> None:
         await driver.ask("Something else?")
         driver.app.chat.cover_and_ask(shown, model, Patches(24, 8, 8, 16, 16))
         await driver.shows("no longer in this chat")
-        assert len(worker.asked) == len(driver.session.conversation.path()) == 2
+        assert len(worker.questions) == len(driver.session.conversation.path()) == 2
 
 
 @on_loop

@@ -42,7 +42,7 @@ async def test_settings_change_on_their_screen_and_reach_the_model() -> None:
         await driver.shows("must be a number from 0 to 100")
         await driver.pilot.press("end", *["backspace"] * 4, *"0.7", "enter", "escape")
         await driver.ask("Hm?")
-        assert worker.asked[0].answer_settings.temperature == 0.7
+        assert worker.questions[0].answer_settings.temperature == 0.7
 
 
 @on_loop
@@ -62,7 +62,7 @@ async def test_chats_are_found_opened_pinned_and_deleted(tmp_path: Path) -> None
         await driver.pilot.press("enter")
         await driver.shows("about first thing")
         await driver.ask("more")
-        assert [e.question for e in worker.asked[-1].exchanges] == ["first thing", "more"]
+        assert [e.question for e in worker.questions[-1].exchanges] == ["first thing", "more"]
         await driver.pilot.press("f2", "down", "down", "p")
         await driver.shows("★ second thing")
         await driver.pilot.press("d", "d")

@@ -24,7 +24,7 @@ async def test_an_earlier_question_can_be_edited() -> None:
         await driver.shows("‹2/2›")
         await driver.until(lambda: not driver.session.answering)
         assert [node.text for node in driver.session.conversation.questions] == ["What is this?"]
-        assert [e.question for e in worker.asked[-1].exchanges] == ["What is this?"]
+        assert [e.question for e in worker.questions[-1].exchanges] == ["What is this?"]
         await driver.pilot.press("alt+left")
         await driver.shows("Why?")
 
@@ -37,8 +37,8 @@ async def test_an_edited_question_keeps_its_pictures() -> None:
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
         await driver.type(" now", "enter")
-        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
-        (exchange,) = worker.asked[-1].exchanges
+        await driver.until(lambda: len(worker.questions) == 2 and not driver.session.answering)
+        (exchange,) = worker.questions[-1].exchanges
         assert (exchange.question, exchange.images[0].name) == ("What is this? now", SCENE.name)
 
 
@@ -53,8 +53,8 @@ async def test_an_edited_question_can_have_other_pictures_and_the_one_before_kee
         assert len(driver.session.images()) == 2
         driver.session.remove(2)
         await driver.type(" now", "enter")
-        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
-        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name]
+        await driver.until(lambda: len(worker.questions) == 2 and not driver.session.answering)
+        assert [p.name for p in worker.questions[-1].exchanges[0].images] == [SCENE.name]
         await driver.pilot.press("up")
         await driver.shows("Editing a question")
         driver.session.switch(1)
@@ -74,8 +74,8 @@ async def test_what_the_draft_was_comes_back_after_editing() -> None:
         await driver.type("/edit", "enter")
         await driver.shows("Editing a question")
         await driver.type(" now", "enter")
-        await driver.until(lambda: len(worker.asked) == 2 and not driver.session.answering)
-        assert [p.name for p in worker.asked[-1].exchanges[0].images] == [SCENE.name]
+        await driver.until(lambda: len(worker.questions) == 2 and not driver.session.answering)
+        assert [p.name for p in worker.questions[-1].exchanges[0].images] == [SCENE.name]
         assert [p.name for p in driver.session.draft.node.images] == [OTHER.name]
 
 
@@ -110,4 +110,4 @@ async def test_escape_leaves_editing_and_asks_nothing() -> None:
         assert driver.session.draft.editing is None
         assert driver.app.chat.composer.prompt.text == ""
         await driver.ask("Next.")
-        assert [e.question for e in worker.asked[-1].exchanges] == ["Why?", "Next."]
+        assert [e.question for e in worker.questions[-1].exchanges] == ["Why?", "Next."]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from screen import ScriptedWorker, kept_for_this_run, on_loop, running
+from screen import ScriptedWorker, on_loop, quiet_history, running
 from spine import EMBEDDED
 
 from mlx_llava.engine.messages import Counted
@@ -17,7 +17,7 @@ from mlx_llava.tui.session import commands
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.commands.command import Command
 from mlx_llava.tui.session.commands.models import parse
-from mlx_llava.tui.session.figures import context_lines, context_warning
+from mlx_llava.tui.session.figures import context_lines, context_warning, stats_lines
 from mlx_llava.tui.session.reply import Reply, Say
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import Settings
@@ -69,11 +69,18 @@ def test_the_advice_for_a_prompt_that_is_too_long_helps() -> None:
     assert ["reserved for the answer", "128", "25%"] in rows
 
 
+@pytest.mark.parametrize("key", ["image_tokens", "picture_tokens"])  # the latter in histories of older versions
+def test_the_facts_of_a_saved_answer_are_listed(key: str) -> None:
+    facts = {"prompt_tokens": 90, key: 64, "prefilled_tokens": 1, "first_token": 0.1, "vision": 0.0, "prefill": 0.1}
+    facts |= {"tokens": 2, "tokens_per_second": 9.0, "finish": "stop", "memory": 1e9, "peak": 2e9}
+    assert stats_lines(facts)[0] == "prompt       90 tokens, 64 of pictures, 1 computed"
+
+
 def test_a_bug_in_a_command_does_not_end_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
     def mistake(session: Session, argument: str) -> Reply:
         raise ZeroDivisionError("no reason")
 
-    session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(kept_for_this_run()))
+    session = Session(lambda: Engine(ScriptedWorker), Settings(), Record(quiet_history()))
     monkeypatch.setitem(commands.COMMANDS, "new", Command("new", "/new", "", mistake))
     with pytest.raises(LlavaError, match="ZeroDivisionError: no reason"):
         commands.run(session, "/new")

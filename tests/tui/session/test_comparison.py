@@ -56,7 +56,7 @@ async def test_a_model_that_cannot_be_compared_with_leaves_everything_as_it_was(
         assert driver.session.model is not None
         await driver.pilot.press("escape")
         await driver.ask("And now?")
-        assert len(worker.asked) == 2
+        assert len(worker.questions) == 2
 
 
 @on_loop
