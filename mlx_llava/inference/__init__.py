@@ -1,1 +1,1 @@
-"""From a loaded model to answers."""
+"""Answers from a loaded model."""

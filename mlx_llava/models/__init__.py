@@ -1,1 +1,1 @@
-"""The three parts of LLaVA and how they are joined. Arrays only."""
+"""LLaVA: its three parts, joined. Arrays only."""

@@ -1,4 +1,4 @@
-"""LoRA adapters on the language model. Packed layers below them stay packed: then it is QLoRA."""
+"""LoRA adapters on the language model; with quantized layers below them it is QLoRA."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from mlx.utils import tree_unflatten
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
 
-# The linear layers of a Vicuna block, all of them, as LLaVA's find_all_linear_names finds (llava/train/train.py).
+# All linear layers of a block, as in LLaVA's find_all_linear_names (llava/train/train.py).
 LAYERS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -23,25 +23,25 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Lora:
-    """The form of the adapters: y + alpha / rank · dropout(x) A B."""
+    """Hyperparameters of the adapters: y + alpha / rank · dropout(x) A B."""
 
     rank: int = 128
     """Rank of each adapter."""
     alpha: float = 256.0
-    """Adapters count alpha / rank times."""
+    """Adapter outputs are scaled by alpha / rank."""
     dropout: float = 0.05
-    """Share of an adapter's inputs that is dropped in training."""
+    """Dropout on adapter inputs during training."""
 
     @property
     def scale(self) -> float:
-        """The factor on what adapters add."""
+        """The factor on adapter outputs."""
         return self.alpha / self.rank
 
 
 def attach(model: Llava, lora: Lora) -> None:
-    """Put an adapter on every linear layer of every block; it adds nothing until it is trained, for B is zero.
+    """Put an adapter on every linear layer of every block; B is zero, so the output is unchanged until training.
 
-    A is uniform within ±1/√inputs, as PEFT has it, drawn from MLX's global random state.
+    A is uniform in ±1/√inputs as in PEFT, drawn from MLX's global random state.
     """
     from mlx_lm.tuner.lora import LoRALinear  # late: it imports transformers
 
@@ -50,22 +50,22 @@ def attach(model: Llava, lora: Lora) -> None:
         for path, layer in adaptable(model).items()
     }
     model.update_modules(tree_unflatten(list(layers.items())))
-    model.train(model.training)  # new modules train: their dropout would go on in answers
+    model.train(model.training)  # new modules are in training mode: dropout would be active in answers
 
 
 def adaptable(model: Llava) -> dict[str, nn.Linear | nn.QuantizedLinear]:
-    """The layers that take an adapter, by their full paths; UsageError where they have one already."""
-    found = {}
+    """The layers that take an adapter, by full path; UsageError if they have one already."""
+    layers = {}
     for n, block in enumerate(model.language_model.layers):
         modules = dict(block.named_modules())
         for name in LAYERS:
             layer = modules[name]
             if not isinstance(layer, nn.Linear | nn.QuantizedLinear):
                 raise UsageError("the model has adapters already", "Merge them before adding others.")
-            found[f"language_model.layers.{n}.{name}"] = layer
-    return found
+            layers[f"language_model.layers.{n}.{name}"] = layer
+    return layers
 
 
 def attached(model: Llava) -> dict[str, Any]:
-    """The layers that have an adapter, by their full paths."""
+    """The layers with an adapter, by full path."""
     return {path: module for path, module in model.named_modules() if "lora_a" in module}

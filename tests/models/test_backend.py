@@ -1,4 +1,4 @@
-"""What the CPU backend does differently gives the same numbers."""
+"""The CPU backend's shortcuts give the same numbers."""
 
 from typing import Any
 
@@ -24,16 +24,16 @@ from mlx_llava.models.llama import Llama
 
 @pytest.mark.parametrize("settings", [(64, 4, "affine"), (32, 8, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4")])
 @pytest.mark.parametrize("bias", [False, True])
-def test_an_unpacked_product_equals_the_packed_one(settings: tuple[int, int, str], bias: bool) -> None:
-    packed = nn.QuantizedLinear.from_linear(nn.Linear(128, 96, bias=bias), *settings)
+def test_a_product_with_dequantized_weights_is_the_same(settings: tuple[int, int, str], bias: bool) -> None:
+    quantized = nn.QuantizedLinear.from_linear(nn.Linear(128, 96, bias=bias), *settings)
     for rows in (1, FEW_ROWS, FEW_ROWS + 1, 40):
         x = mx.random.normal((2, rows, 128))
-        ours, theirs = np.array(CPUQuantizedLinear(packed)(x)), np.array(packed(x))
+        ours, theirs = np.array(CPUQuantizedLinear(quantized)(x)), np.array(quantized(x))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)  # fp32, sums in another order
 
 
-def test_unpacked_weights_are_not_kept_for_the_gradient() -> None:
-    layers = [nn.QuantizedLinear(512, 512) for _ in range(32)]  # 1 MB each, unpacked
+def test_dequantized_weights_are_not_kept_for_the_gradient() -> None:
+    layers = [nn.QuantizedLinear(512, 512) for _ in range(32)]  # 1 MB each, dequantized
     ours, plain = nn.Sequential(*map(CPUQuantizedLinear, layers)), nn.Sequential(*layers)
     mx.eval(plain.parameters())
     before = mx.get_active_memory()
@@ -62,7 +62,7 @@ def test_on_the_cpu_a_model_computes_in_float32() -> None:
 @pytest.mark.parametrize("mode", ["affine", "mxfp4", "nvfp4", "mxfp8"])
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_a_half_precision_model_stays_in_its_dtype(mode: str, dtype: mx.Dtype) -> None:
-    """As on a GPU, where nothing is widened: the cache would otherwise take twice its memory."""
+    """As on a GPU, where weights keep their dtype; otherwise the cache would take twice the memory."""
     model = Llama(from_hf(CASES["plain"].config()).text)
     model.set_dtype(dtype)
     nn.quantize(model, mode=mode)

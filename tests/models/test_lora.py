@@ -1,4 +1,4 @@
-"""Adapters: where they sit, how they begin, and what they learn on a packed base."""
+"""Adapters: their layers, their initialization, and training on a quantized base."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trainable
 from mlx_llava.training.step import loss_and_gradients, train_only, train_step
 
 MODES = [(64, 4, "affine"), (32, 8, "affine"), (64, 3, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4"), (32, 8, "mxfp8")]
-Packing = tuple[int, int, str]
+Options = tuple[int, int, str]
 
 
-def packed(packing: Packing) -> Llava:
-    """A base whose decoder is packed, as `convert -q` packs it."""
+def quantized(options: Options) -> Llava:
+    """A base whose decoder is quantized as by `convert -q`."""
     model = tiny("attention bias")
-    group_size, bits, mode = packing
+    group_size, bits, mode = options
     nn.quantize(
         model,
         group_size,
@@ -36,8 +36,8 @@ def packed(packing: Packing) -> Llava:
     return model
 
 
-def unpacked(model: Llava) -> Llava:
-    """The same base with every weight that was packed written out."""
+def dequantized(model: Llava) -> Llava:
+    """The same base with its quantized weights in float32."""
 
     def widen(layer: Any) -> Any:
         if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
@@ -45,8 +45,8 @@ def unpacked(model: Llava) -> Llava:
         plain = (
             nn.Embedding(1, 1) if isinstance(layer, nn.QuantizedEmbedding) else nn.Linear(1, 1, bias="bias" in layer)
         )
-        packing = (layer.group_size, layer.bits, layer.mode)
-        plain.weight = mx.dequantize(layer.weight, layer.scales, layer.get("biases"), *packing, dtype=mx.float32)
+        quantization = (layer.group_size, layer.bits, layer.mode)
+        plain.weight = mx.dequantize(layer.weight, layer.scales, layer.get("biases"), *quantization, dtype=mx.float32)
         if "bias" in layer:
             plain.bias = layer.bias  # pyright: ignore
         return plain
@@ -55,7 +55,7 @@ def unpacked(model: Llava) -> Llava:
     return model
 
 
-def test_adapters_sit_on_the_seven_layers_of_every_vicuna_block_and_nowhere_else() -> None:
+def test_adapters_are_on_the_seven_layers_of_every_block_and_nowhere_else() -> None:
     model = adapted(tiny())
     train_only(model, "adapters")
     expected = {
@@ -67,7 +67,7 @@ def test_adapters_sit_on_the_seven_layers_of_every_vicuna_block_and_nowhere_else
     assert trainable(model).keys() == expected | {n for n in values(model) if n.startswith("projector.")}
 
 
-def test_new_adapters_change_nothing_and_begin_uniform() -> None:
+def test_new_adapters_change_nothing_and_start_uniform() -> None:
     model, one = tiny(), batch(*lessons())
     before = mx.array(model(one))
     attach(model, Lora(rank=32, alpha=64.0, dropout=0.0))
@@ -90,11 +90,11 @@ def test_only_adapters_and_projector_move_in_training() -> None:
     assert changed == trainable(model).keys()
 
 
-@pytest.mark.parametrize("packing", MODES)
-def test_gradients_on_a_packed_base_are_those_on_its_unpacked_weights(packing: Packing) -> None:
+@pytest.mark.parametrize("options", MODES)
+def test_gradients_on_a_quantized_base_are_those_on_its_dequantized_weights(options: Options) -> None:
     one = batch(*lessons("attention bias"))
-    loss, _, gradients = loss_and_gradients(adapted(packed(packing)), one)
-    same, _, expected = loss_and_gradients(adapted(unpacked(packed(packing))), one)
+    loss, _, gradients = loss_and_gradients(adapted(quantized(options)), one)
+    same, _, expected = loss_and_gradients(adapted(dequantized(quantized(options))), one)
     assert float(loss) == pytest.approx(float(same), rel=1e-6)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
@@ -103,8 +103,8 @@ def test_gradients_on_a_packed_base_are_those_on_its_unpacked_weights(packing: P
         assert np.array(gradient).any()
 
 
-def test_a_packed_base_learns_through_its_adapters() -> None:
-    model = packed(MODES[0])
+def test_a_quantized_base_learns_through_its_adapters() -> None:
+    model = quantized(MODES[0])
     attach(model, LORA)
     train_only(model, "adapters", "projector")
     optimizer, one = AdamW(model, OptimizerOptions(1e-2)), batch(*lessons("attention bias"))
@@ -112,9 +112,9 @@ def test_a_packed_base_learns_through_its_adapters() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("packing", MODES)
-def test_adapters_of_a_packed_base_can_be_loaded_onto_it(packing: Packing, tmp_path: Path) -> None:
-    model, other = adapted(packed(packing)), packed(packing)
+@pytest.mark.parametrize("options", MODES)
+def test_adapters_of_a_quantized_base_can_be_loaded_onto_it(options: Options, tmp_path: Path) -> None:
+    model, other = adapted(quantized(options)), quantized(options)
     save(tmp_path, model, LORA, "a base", projector=False)
     load(tmp_path, other, "a base")
     ours, theirs = values(model), values(other)
