@@ -144,7 +144,7 @@ def cache_keys(example: Example) -> list[Hashable]:
 
 
 def timed(tokens: Iterable[Token], answer: Answer, started: float) -> Iterator[Token]:
-    """The tokens as they come, with their times recorded in the answer; `started` is when its images were encoded."""
+    """Pass tokens on and record their times in the answer; `started` is when the vision tower started."""
     before, is_first = time.perf_counter(), True
     for token in tokens:
         now = time.perf_counter()
