@@ -40,7 +40,7 @@ def report(answer: Answer, sampling: Sampling, load_seconds: float, model: str) 
 
 def images(images: Sequence[Image], decoding: Decoding) -> list[dict[str, Any]]:
     """The images of a question and how their files were decoded."""
-    return [{"path": i.name, "sha256": i.identity, "size": list(i.size), "look": decoding} for i in images]
+    return [{"path": i.name, "sha256": i.identity, "size": list(i.size), "decoding": decoding} for i in images]
 
 
 def probabilities(answer: Answer, tokenizer: Tokenizer) -> dict[str, Any]:
