@@ -49,9 +49,8 @@ def _rooms() -> Iterator[str]:
     folders = [ROOT / "mlx_llava", ROOT / "convert", ROOT / "tui"]  # rglob follows no links
     for room in [room for folder in folders for room in sorted({file.parent for file in folder.rglob("*.py")})]:
         files = sorted(file for file in room.glob("*.py") if not file.name.startswith("__"))
-        if files:
-            yield f"\n**{room.relative_to(ROOT)}/** {_first_line(room / '__init__.py')}\n\n"
-            yield from (f"- `{file.name}` {_first_line(file)}\n" for file in files)
+        yield f"\n**{room.relative_to(ROOT)}/** {_first_line(room / '__init__.py')}\n" + "\n" * bool(files)
+        yield from (f"- `{file.name}` {_first_line(file)}\n" for file in files)
 
 
 def _first_line(file: Path) -> str:
