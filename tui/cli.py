@@ -83,11 +83,11 @@ def plain(options: ChatOptions, settings: Settings) -> bool:
 
 def new_session(options: ChatOptions) -> Session:
     """Return a session whose engine is not started yet."""
-    file = read_settings(config_folder())
-    incognito = options.incognito or file.settings.incognito
+    settings, notices = read_settings(config_folder())
+    incognito = options.incognito or settings.incognito
     record = Record(History(None if incognito else data_folder()))
-    record.trouble += file.notices
-    return Session(make_engine, file.settings, record, partial(write_settings, config_folder()))
+    record.trouble += notices
+    return Session(make_engine, settings, record, partial(write_settings, config_folder()))
 
 
 def first_chat(options: ChatOptions, session: Session) -> int | None:

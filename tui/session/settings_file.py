@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,20 @@ from mlx_llava.tui.session.settings import NAMES, Settings, accepts
 FILE = "settings.json"
 
 
-@dataclass(frozen=True)
-class SettingsFile:
-    """The settings of a file, and notices for the user."""
+def read_settings(folder: Path) -> tuple[Settings, list[str]]:
+    """Read the settings of a folder, with notices for the user.
 
-    settings: Settings
-    notices: tuple[str, ...] = ()
-
-
-def read_settings(folder: Path) -> SettingsFile:
-    """Read the settings of a folder. A bad value is reported and left in the file; a damaged file is renamed."""
+    A bad value is reported and left in the file; a damaged file is renamed.
+    """
     try:
         values, notices = _values(folder / FILE)
     except OSError as error:
-        return SettingsFile(Settings(), (f"The settings cannot be read: {error.strerror}. Defaults are used.",))
+        return Settings(), [f"The settings cannot be read: {error.strerror}. Defaults are used."]
     usable = {name: value for name, value in values.items() if name in NAMES and accepts(name, value)}
     for name in values.keys() - usable.keys():
         problem = f"cannot be {clean_line(json.dumps(values[name]), 60)}" if name in NAMES else "is unknown"
-        notices = (*notices, f"The setting {clean_line(str(name), 60)} in {folder / FILE} {problem}; it is ignored.")
-    return SettingsFile(Settings(**usable), tuple(sorted(notices)))
+        notices.append(f"The setting {clean_line(str(name), 60)} in {folder / FILE} {problem}; it is ignored.")
+    return Settings(**usable), sorted(notices)
 
 
 def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
@@ -44,7 +38,8 @@ def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
     try:
         with locked(private_folder(folder) / "settings.lock"):
             values, _ = _values(folder / FILE)
-            write_private(folder / FILE, _json({**values, **changed}))
+            content = json.dumps({**values, **changed}, indent=2) + "\n"
+            write_private(folder / FILE, content.encode())
     except OSError as error:
         raise LlavaError(
             f"{error.filename or folder}: {error.strerror}",
@@ -52,20 +47,16 @@ def write_settings(folder: Path, settings: Settings, before: Settings) -> None:
         ) from error
 
 
-def _values(file: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _values(file: Path) -> tuple[Mapping[str, Any], list[str]]:
     """Return the contents of the file, and notices; a damaged file is renamed."""
     try:
         values = json.loads(file.read_bytes())
         if isinstance(values, dict):
-            return values, ()
+            return values, []
     except FileNotFoundError:
-        return {}, ()
+        return {}, []
     except (ValueError, RecursionError):
         pass
     renamed = file.with_name(f"{file.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}")
     file.replace(renamed)
-    return {}, (f"The settings were damaged and are now {renamed}; defaults are used.",)
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
+    return {}, [f"The settings were damaged and are now {renamed}; defaults are used."]

@@ -102,7 +102,7 @@ def test_settings_outlive_a_run(tmp_path: Path) -> None:
     assert read_settings(folder) == read_settings(tmp_path)
     chosen = Settings().set("temperature", "0.5").set("system", "Ünï\n").set("incognito", "on")
     write_settings(folder, chosen, Settings())
-    assert read_settings(folder).settings == chosen
+    assert read_settings(folder) == (chosen, [])
     assert json.loads((folder / FILE).read_text()).keys() == {"temperature", "system", "incognito"}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
@@ -110,13 +110,13 @@ def test_settings_outlive_a_run(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_told_and_kept(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"mood": {"a": [1]}, "seed": "x", "top_p": 0.5, "theme": "no\\u001b[2J"}')
-    kept = read_settings(tmp_path)
-    assert kept.settings == Settings(top_p=0.5)
-    assert len(kept.notices) == 3
-    assert any("mood" in notice and "is unknown" in notice for notice in kept.notices)
-    assert any("seed" in notice and 'cannot be "x"' in notice for notice in kept.notices)
-    assert not any("\x1b" in notice for notice in kept.notices)
-    write_settings(tmp_path, Settings(top_p=0.5, max_tokens=9), kept.settings)
+    settings, notices = read_settings(tmp_path)
+    assert settings == Settings(top_p=0.5)
+    assert len(notices) == 3
+    assert any("mood" in notice and "is unknown" in notice for notice in notices)
+    assert any("seed" in notice and 'cannot be "x"' in notice for notice in notices)
+    assert not any("\x1b" in notice for notice in notices)
+    write_settings(tmp_path, Settings(top_p=0.5, max_tokens=9), settings)
     values = json.loads((tmp_path / FILE).read_text())
     assert (values["mood"], values["seed"], values["top_p"], values["max_tokens"]) == ({"a": [1]}, "x", 0.5, 9)
 
@@ -124,11 +124,11 @@ def test_what_is_not_known_is_told_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"{", b"[1]", b"\xff\xfe", b"", b"[" * 100_000])
 def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / FILE).write_bytes(damage)
-    kept = read_settings(tmp_path)
+    settings, notices = read_settings(tmp_path)
     (aside,) = tmp_path.glob("settings.damaged-*")
-    assert (kept.settings, aside.read_bytes()) == (Settings(), damage)
-    assert str(aside) in kept.notices[0]
-    assert read_settings(tmp_path).notices == ()
+    assert (settings, aside.read_bytes()) == (Settings(), damage)
+    assert str(aside) in notices[0]
+    assert read_settings(tmp_path) == (Settings(), [])
 
 
 def test_two_windows_do_not_undo_each_other(tmp_path: Path) -> None:
@@ -141,13 +141,14 @@ def test_two_windows_do_not_undo_each_other(tmp_path: Path) -> None:
         window.start()
     for window in windows:
         window.join()
-    kept = read_settings(tmp_path).settings
-    assert kept == Settings(temperature=0.5, seed=4, theme="nord", fit="pad", max_tokens=9)
+    settings, _ = read_settings(tmp_path)
+    assert settings == Settings(temperature=0.5, seed=4, theme="nord", fit="pad", max_tokens=9)
 
 
 def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot be read" in read_settings(tmp_path / "file").notices[0]
+    _, notices = read_settings(tmp_path / "file")
+    assert "cannot be read" in notices[0]
     with pytest.raises(LlavaError) as raised:
         write_settings(tmp_path / "file", Settings(seed=1), Settings())
     assert "apply to this run" in raised.value.advice
