@@ -19,7 +19,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
 from mlx_llava.tui.screens.chat import ChatScreen
-from mlx_llava.tui.session import dialogs
+from mlx_llava.tui.session import commands, dialogs
 from mlx_llava.tui.session.commands.command import Command
 from mlx_llava.tui.session.session import Opening, Session
 
@@ -162,9 +162,7 @@ class ChatApp(App[int]):
             self.copy_to_clipboard(text)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        from mlx_llava.tui.session.commands.table import TABLE
-
-        for command in TABLE if screen is self.chat else ():
+        for command in commands.TABLE if screen is self.chat else ():
             yield SystemCommand(f"/{command.name}", command.what, partial(self._run_or_fill, command))
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 

@@ -9,17 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlx_llava.engine.messages import (
-    AnswerFinished,
-    AnswerPiece,
-    AttentionMapped,
-    Crashed,
-    Event,
-    Failed,
-    Load,
-    Loaded,
-    Loading,
-)
+from mlx_llava.engine import messages
 from mlx_llava.errors import LlavaError, ModelError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
@@ -83,7 +73,7 @@ class Talk:
         names = [image.image.name for image in self.session.attention_subject().images]
 
         def show(event: AttentionEvent) -> None:
-            if isinstance(event, AttentionMapped):
+            if isinstance(event, messages.AttentionMapped):
                 self.say("\n".join(number_lines(event, names, token)))
 
         self.session.map_attention(show)
@@ -119,26 +109,26 @@ class Talk:
         self.code = 1
         self.say(f"error: {clean_line(problem, 400)}\n{clean_line(advice, 400)}")
 
-    def _show(self, event: Event) -> None:
+    def _show(self, event: messages.Event) -> None:
         match event:
-            case Loading():
+            case messages.Loading():
                 self.say(f"loading {clean_line(event.name)}")
-            case Loaded():
+            case messages.Loaded():
                 self.say(f"ready: {clean_line(figures.model_name(event.model))}")
-            case AnswerPiece():
+            case messages.AnswerPiece():
                 print(clean(event.text), end="", flush=True)
-            case AnswerFinished():
+            case messages.AnswerFinished():
                 print(flush=True)
                 self.session.count("")
                 if self.interactive:
                     self.say(figures.answer_line(vars(event)))
-            case Failed():
+            case messages.Failed():
                 self._fail(event)
-            case Crashed():
+            case messages.Crashed():
                 self.report(f"the engine crashed: {event.problem}", "/model starts it again.")
 
-    def _fail(self, event: Failed) -> None:
-        if isinstance(event.request, Load) and not self.interactive:
+    def _fail(self, event: messages.Failed) -> None:
+        if isinstance(event.request, messages.Load) and not self.interactive:
             raise ModelError(event.problem, event.advice)
         self.report(event.problem, event.advice)
 
@@ -172,7 +162,7 @@ def talk(session: Session, opening: Opening) -> int:
     """Chat until the input ends; returns the exit code."""
     chat = Talk(session, sys.stdin.isatty())
     session.engine.start()
-    session.load(opening.load or Load())
+    session.load(opening.load or messages.Load())
     try:
         chat.listen()
         if opening.chat is not None:

@@ -11,28 +11,8 @@ import mlx.core as mx
 
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.checkpoint.hub import EMBEDDED
-from mlx_llava.engine.messages import (
-    AnswerFinished,
-    AnswerPiece,
-    AnswerSettings,
-    AnswerStarted,
-    Ask,
-    AttentionMapped,
-    Choice,
-    Count,
-    Counted,
-    Event,
-    Exchange,
-    Failed,
-    Fit,
-    ImageFile,
-    Load,
-    Loaded,
-    Loading,
-    MapAttention,
-    ModelFacts,
-    Request,
-)
+from mlx_llava.config import Fit
+from mlx_llava.engine import messages
 from mlx_llava.errors import LlavaError
 from mlx_llava.images.image import Image
 from mlx_llava.inference.attention import attention_maps
@@ -54,34 +34,34 @@ class ModelWorker:
     def __init__(self) -> None:
         self.checkpoint: Checkpoint | None = None
         self.chat: Chat | None = None
-        self._settings = AnswerSettings()
+        self._settings = messages.AnswerSettings()
         self._images: dict[str, Image] = {}  # by the digest of their file
 
-    def handle(self, request: Request, cancelled: Cancelled) -> Iterator[Event]:
+    def handle(self, request: messages.Request, cancelled: Cancelled) -> Iterator[messages.Event]:
         """The events of one request; an error that can be explained is an event too."""
         try:
             match request:
-                case Load():
+                case messages.Load():
                     yield from self._load(request)
-                case Ask():
+                case messages.Ask():
                     yield from self._ask(request, cancelled)
-                case Count():
+                case messages.Count():
                     yield self._count(request)
-                case MapAttention():
+                case messages.MapAttention():
                     yield from self._map_attention(request, cancelled)
         except (LlavaError, OSError, MemoryError, RuntimeError, ValueError) as error:
             explained = explain(error)
             if explained is None:
                 raise
-            yield Failed(request, explained.problem, explained.advice)
+            yield messages.Failed(request, explained.problem, explained.advice)
 
     def close(self) -> None:
         """Free the model and MLX's streams of this thread."""
         self.checkpoint = self.chat = None
         mx.clear_streams()
 
-    def _load(self, request: Load) -> Iterator[Event]:
-        yield Loading(request, request.model or EMBEDDED)
+    def _load(self, request: messages.Load) -> Iterator[messages.Event]:
+        yield messages.Loading(request, request.model or EMBEDDED)
         started = time.perf_counter()
         adapter = Path(request.adapter).expanduser() if request.adapter else None
         before, self.checkpoint, self.chat = (self.checkpoint, self.chat), None, None
@@ -90,9 +70,9 @@ class ModelWorker:
         except Exception:
             self.checkpoint, self.chat = before
             raise
-        yield Loaded(request, facts(self.checkpoint, request, time.perf_counter() - started))
+        yield messages.Loaded(request, facts(self.checkpoint, request, time.perf_counter() - started))
 
-    def _chat_for(self, settings: AnswerSettings) -> Chat:
+    def _chat_for(self, settings: messages.AnswerSettings) -> Chat:
         """The chat; a new one if the template or the fit of images has changed."""
         if self.checkpoint is None:
             raise LlavaError("there is no model yet", "Load one with /model.")
@@ -103,16 +83,16 @@ class ModelWorker:
         self.chat.prompter.system = settings.system
         return self.chat
 
-    def _conversation(self, exchanges: Sequence[Exchange]) -> tuple[list[Turn], list[Image]]:
+    def _conversation(self, exchanges: Sequence[messages.Exchange]) -> tuple[list[Turn], list[Image]]:
         turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
         return turns, [self._image(file) for e in exchanges for file in e.images]
 
-    def _image(self, file: ImageFile) -> Image:
+    def _image(self, file: messages.ImageFile) -> Image:
         if file.digest not in self._images:
             self._images[file.digest] = Image.open(file.data, file.name)
         return self._images[file.digest]
 
-    def _ask(self, request: Ask, cancelled: Cancelled) -> Iterator[Event]:
+    def _ask(self, request: messages.Ask, cancelled: Cancelled) -> Iterator[messages.Event]:
         settings = request.answer_settings
         chat = self._chat_for(settings)
         turns, images = self._conversation(request.exchanges)
@@ -128,14 +108,15 @@ class ModelWorker:
                 yield self._piece(request.number, piece, chat)
         yield finished(request.number, chat)
 
-    def _piece(self, number: int, piece: Piece, chat: Chat) -> AnswerPiece:
+    def _piece(self, number: int, piece: Piece, chat: Chat) -> messages.AnswerPiece:
         token, spell = piece.token, chat.prompter.checkpoint.tokenizer.piece
         if token.logprob is None:
-            return AnswerPiece(number, piece.text)
-        others = tuple(Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
-        return AnswerPiece(number, piece.text, Choice(spell(token.id), exp(token.logprob), token.id), others)
+            return messages.AnswerPiece(number, piece.text)
+        sampled = messages.Choice(spell(token.id), exp(token.logprob), token.id)
+        others = tuple(messages.Choice(spell(n), exp(logprob), n) for n, logprob in token.top)
+        return messages.AnswerPiece(number, piece.text, sampled, others)
 
-    def _count(self, request: Count) -> Counted:
+    def _count(self, request: messages.Count) -> messages.Counted:
         prompter = self._chat_for(request.answer_settings).prompter
         turns, images = self._conversation(request.exchanges)
         draft_images = turns[-1].num_images
@@ -143,7 +124,7 @@ class ModelWorker:
         before = prompter.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
         whole = prompter.encode(turns, images)
         shown, shown_before = (sum(image.num_rows for image in e.images) for e in (whole, before))
-        return Counted(
+        return messages.Counted(
             request.number,
             system=empty,
             images=shown,
@@ -153,7 +134,7 @@ class ModelWorker:
             starts=tuple(image.start for image in whole.images),
         )
 
-    def _map_attention(self, request: MapAttention, cancelled: Cancelled) -> Iterator[AttentionMapped]:
+    def _map_attention(self, request: messages.MapAttention, cancelled: Cancelled) -> Iterator[messages.Event]:
         chat = self._chat_for(request.answer_settings)
         turns, images = self._conversation(request.exchanges)
         try:
@@ -161,7 +142,7 @@ class ModelWorker:
         except CancelledError:
             return
         tokens = tuple(map(chat.prompter.checkpoint.tokenizer.piece, maps.ids))
-        yield AttentionMapped(request.number, tokens, maps.verbatim, maps.shares, maps.neutral)
+        yield messages.AttentionMapped(request.number, tokens, maps.verbatim, maps.shares, maps.neutral)
 
 
 def with_fit(checkpoint: Checkpoint, fit: Fit | None) -> Checkpoint:
@@ -170,36 +151,29 @@ def with_fit(checkpoint: Checkpoint, fit: Fit | None) -> Checkpoint:
     return replace(checkpoint, config=replace(checkpoint.config, image=image))
 
 
-def sampling(settings: AnswerSettings) -> Sampling:
+def sampling(settings: messages.AnswerSettings) -> Sampling:
     """The sampling options among the settings."""
     return Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
 
 
-def started(number: int, chat: Chat) -> AnswerStarted:
+def started(number: int, chat: Chat) -> messages.AnswerStarted:
     """The counts and times known with the first token."""
     answer = chat.answer
-    return AnswerStarted(
-        number,
-        len(answer.prompt_ids),
-        answer.image_tokens,
-        answer.prefilled_tokens,
-        answer.vision,
-        answer.prefill,
-        answer.first_token,
-    )
+    counts = len(answer.prompt_ids), answer.image_tokens, answer.prefilled_tokens
+    return messages.AnswerStarted(number, *counts, answer.vision, answer.prefill, answer.first_token)
 
 
-def finished(number: int, chat: Chat) -> AnswerFinished:
+def finished(number: int, chat: Chat) -> messages.AnswerFinished:
     """The counts and memory known at the end."""
     answer = chat.answer
     memory, peak = mx.get_active_memory(), mx.get_peak_memory()
-    return AnswerFinished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
+    return messages.AnswerFinished(number, answer.finish, len(answer.tokens), answer.tokens_per_second, memory, peak)
 
 
-def facts(checkpoint: Checkpoint, request: Load, seconds: float) -> ModelFacts:
+def facts(checkpoint: Checkpoint, request: messages.Load, seconds: float) -> messages.ModelFacts:
     """The facts about a model that the front end shows."""
     config = checkpoint.config
-    return ModelFacts(
+    return messages.ModelFacts(
         name=request.model or EMBEDDED,
         adapter=request.adapter,
         context=config.text.max_position_embeddings,

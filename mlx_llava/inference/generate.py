@@ -77,12 +77,7 @@ def stream(
             yield _token(int(token), logprobs, num_top)
 
 
-def batch(
-    model: Llama,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    stop: Collection[int],
-) -> list[list[Token]]:
+def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Collection[int]) -> list[list[Token]]:
     """Answers to several prompts, decoded together; a stop token ends its answer and is its last token.
 
     Each prompt's `max_tokens` overrides that of `sampling`.
@@ -108,11 +103,7 @@ def batch(
 
 
 def _prefill(
-    model: Llama,
-    embeddings: mx.array,
-    layers: list[Any],
-    bits: int | None = None,
-    run_block: BlockRunner = forward,
+    model: Llama, embeddings: mx.array, layers: list[Any], bits: int | None = None, run_block: BlockRunner = forward
 ) -> None:
     """Fill the caches chunk by chunk as `generate_step` does, which takes no block runner."""
     chunk = PREFILL_CPU if on_cpu() and not _is_quantized(model) else PREFILL

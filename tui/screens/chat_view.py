@@ -1,7 +1,9 @@
 """Shows a session while it changes: the conversation above, the composer below."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 
 from textual.css.query import NoMatches
 from textual.screen import Screen
@@ -10,15 +12,39 @@ from textual.widget import MountError, Widget
 from mlx_llava.engine.messages import AnswerFinished, AnswerPiece, Ask, Crashed, Event, Failed, Loaded, MapAttention
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
-from mlx_llava.tui.screens.pump import Pump
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.widgets.composer import Composer
 from mlx_llava.tui.widgets.image_view import ImageView
 from mlx_llava.tui.widgets.log import Log
-from mlx_llava.tui.widgets.status import Status
-from mlx_llava.tui.widgets.title import Title
+from mlx_llava.tui.widgets.status import Status, Title
 from mlx_llava.tui.widgets.turns import AnswerTurn
+
+PAUSE = 0.05  # seconds between two polls
+SHARE = 7  # pause this many times as long as the last poll took: use at most a seventh of a core
+LONGEST = 0.5  # seconds between two polls, however long one takes
+
+
+class Pump:
+    """Calls a listener after each wake-up, with pauses in between."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        """Set when there are events."""
+        self.hurry = asyncio.Event()
+        """While set, pauses are short."""
+
+    async def run(self, listen: Callable[[], Awaitable[None]]) -> None:
+        """Call `listen` whenever there are events."""
+        busy = time.thread_time()
+        while True:
+            await self.woken.wait()
+            self.woken.clear()
+            await listen()
+            used, busy = time.thread_time() - busy, time.thread_time()  # includes layout and paint since the last poll
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.hurry.wait(), min(max(PAUSE, SHARE * used), LONGEST))
+                await asyncio.sleep(PAUSE / 5)
 
 
 class ChatView(Screen[None]):

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from mlx_llava.tui.session.commands.table import TABLE
+from mlx_llava.tui.session.commands import TABLE
 
 WIDTH = 70  # columns of a line
 KEYS = (

@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_llava.checkpoint.hub import EMBEDDED
-from mlx_llava.engine.messages import (
-    AnswerPiece,
-    Choice,
-    Event,
-    Exchange,
-    Load,
-    Loaded,
-    ModelFacts,
-)
+from mlx_llava.engine.messages import AnswerPiece, Choice, Event, Exchange, Load, Loaded, ModelFacts
 from mlx_llava.engine.thread import Engine
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.attachments import Attachment
@@ -65,7 +57,7 @@ class Session:
 
     @property
     def model(self) -> ModelFacts | None:
-        return self.engine.loader.model
+        return self.engine.model
 
     @property
     def answering(self) -> PendingAnswer | None:
@@ -154,8 +146,8 @@ class Session:
 
     def compare(self, load: Load) -> Comparison:
         """Let another model answer the last question too, then load the current one again."""
-        left, current = self._last_answer(), self.engine.loader.current
-        if self.engine.loader.pending or current is None:
+        left, current = self._last_answer(), self.engine.loaded
+        if self.engine.loading or current is None:
             raise UsageError("a model is being loaded", "Wait for it.")
         self.comparison = Comparison.of_models(left, current, load)
         self.load(load)
@@ -277,5 +269,5 @@ class Session:
 
     def _describe(self) -> Description:
         model = self.model.name if self.model else None
-        pending = self.engine.loader.pending
+        pending = self.engine.loading
         return model or (pending.model if pending else None) or EMBEDDED, vars(self.settings)

@@ -1,6 +1,10 @@
-"""The line at the bottom: state, speed, memory, and how full the context is."""
+"""The lines at the top and the bottom: title and model; state, speed, memory, and how full the context is."""
+
+from collections.abc import Iterable
 
 from rich.text import Text
+from textual.containers import Horizontal
+from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.program.text import clean_line, size
@@ -9,6 +13,25 @@ from mlx_llava.tui.session.session import Session
 
 BAR = 10  # cells
 FULL = 0.85  # share of the context from which the bar warns
+
+
+class Title(Horizontal):
+    """Shows what the chat is called and which model answers."""
+
+    def __init__(self) -> None:
+        super().__init__(id="top")
+
+    def compose(self) -> Iterable[Widget]:
+        yield Static("mlx-llava", markup=False, classes="title")
+        yield Static("", markup=False, classes="where")
+
+    def show(self, session: Session) -> None:
+        questions, model = session.conversation.questions, session.model
+        title = session.record.title or (questions[0].text if questions else "") or "mlx-llava"
+        self.query_one(".title", Static).update(clean_line(title, 200))
+        where = f"{clean_line(figures.model_name(model), 40)} · {clean_line(model.device, 24)}" if model else ""
+        hidden = "not saved · " if session.record.incognito else ""
+        self.query_one(".where", Static).update(hidden + where)
 
 
 class Status(Static):
@@ -54,7 +77,7 @@ class Status(Static):
 
 
 def state(session: Session) -> Text:
-    loading = session.engine.loader.pending
+    loading = session.engine.loading
     if session.engine.crashed:
         return Text("✕ the engine crashed — /model starts it again")
     if session.answering:

@@ -103,7 +103,7 @@ async def cover(driver: Driver) -> None:
 async def comparison(driver: Driver) -> None:
     await driver.ask("What is this?")
     await driver.type("/compare other", "enter")
-    await driver.until(lambda: not driver.session.comparing and not driver.session.engine.loader.pending)
+    await driver.until(lambda: not driver.session.comparing and not driver.session.engine.loading)
     await driver.shows("the answers are the same ·")
 
 

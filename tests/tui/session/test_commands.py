@@ -123,7 +123,7 @@ def test_training_data_of_a_chat_can_be_tuned_on_as_it_says(tmp_path: Path, monk
     async def ask() -> None:
         async with running(ScriptedWorker("A square."), images=(SCENE,), history=History(tmp_path)) as driver:
             await driver.ask("What is this?")
-            driver.session.engine.loader.model = None  # the scripted model has no folder
+            driver.session.engine.model = None  # the scripted model has no folder
             reply = commands.run(driver.session, "/tune my data/chats.json")
             assert isinstance(reply, Say)
             assert "1 in all" in reply.text
