@@ -42,7 +42,7 @@ def save(
     """
     tensors = {
         ADAPTERS: {f"{path}.{name}": a[name] for path, a in attached(model).items() for name in ("lora_a", "lora_b")},
-        PROJECTOR: dict(_projector(model)) if projector else {},
+        PROJECTOR: projector_weights(model) if projector else {},
     }
     values = {
         "fine_tune_type": "lora",
@@ -78,7 +78,7 @@ def load(folder: Path, model: Llava, base: str) -> Lora | None:
         values.update((name, x.astype(mx.float32)) for name, x in _read(folder / ADAPTERS, _forms(model, lora)))
     if projector:
         forms = {n: f for n, f in parameter_forms(model).items() if n.startswith("projector.")}
-        current = dict(_projector(model))
+        current = projector_weights(model)
         values.update((name, x.astype(current[name].dtype)) for name, x in _read(folder / PROJECTOR, forms))
     if lora is not None:
         attach(model, lora)
@@ -101,9 +101,10 @@ def load_projector(folder: Path, model: Llava, base: str) -> None:
     load(folder, model, base)
 
 
-def _projector(model: Llava) -> Iterator[tuple[str, mx.array]]:
+def projector_weights(model: Llava) -> dict[str, mx.array]:
+    """The projector's weights by their names in the model."""
     flat: list[tuple[str, mx.array]] = tree_flatten(model.projector.parameters())  # pyright: ignore
-    return ((f"projector.{name}", value) for name, value in flat)
+    return {f"projector.{name}": value for name, value in flat}
 
 
 def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bool]:

@@ -14,7 +14,8 @@ from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
 from mlx_llava.checkpoint.quantization import Quantization, quantize_layers, read_quantization
 from mlx_llava.checkpoint.reader import read_index
-from mlx_llava.checkpoint.safetensors import Tensor, check_unchanged
+from mlx_llava.checkpoint.regular_file import check_unchanged
+from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import LimitError, ModelError
@@ -108,14 +109,14 @@ def _weights(tensors: Collection[Tensor]) -> Iterator[tuple[str, mx.array]]:
     MLX reads the files, with several threads. Their headers were checked before; afterwards the files must still be
     the same.
     """
-    for file in {tensor.file for tensor in tensors}:
-        try:
+    stamps = {tensor.file: tensor.stamp for tensor in tensors}
+    try:
+        for file in stamps:
             arrays: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore
             for name in list(arrays):
                 array = backend.to_compute_dtype(arrays.pop(name))
                 mx.eval(array)
                 yield name, array
-        except (RuntimeError, ValueError):
-            check_unchanged(tensors)
-            raise
-    check_unchanged(tensors)
+    finally:  # an error of MLX, too, may be due to a file that changed
+        for file, stamp in stamps.items():
+            check_unchanged(file, stamp)

@@ -45,28 +45,20 @@ def hub_cache() -> Path:
 
 
 def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
-    from huggingface_hub import is_offline_mode, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, is_offline_mode, snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=NOT_FILES))
-    except GatedRepoError:
+    except errors.GatedRepoError:
         raise ModelError(f"{name}: gated repository", "Accept its licence on the hub and set HF_TOKEN.") from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise ModelError(f"{name}: no revision {revision}", "Leave --revision out to get the newest.") from None
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise ModelError(
             f"{name}: no such folder, and no such repository on the hub",
             "Check the name; a private repository needs HF_TOKEN.",
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         how = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
         raise NetworkError(f"{name}: not on this machine, and {how}", "Connect, or name a local folder.") from None
     except Exception as error:  # errors of its HTTP client are not OSErrors

@@ -1,6 +1,5 @@
 """Tensors of a checkpoint folder, from one safetensors file or from shards with an index, and their rows."""
 
-import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.regular_file import Stamp, changed, check_unchanged, damaged, opened, read_at, spell
 from mlx_llava.checkpoint.safetensors import DTYPES, MAX_HEADER, Tensor, parse_json, read_header
 from mlx_llava.errors import CheckpointError
 from mlx_llava.program.text import escape
@@ -89,7 +88,8 @@ class Reader:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
             if kind is None:
-                self.check()
+                for file, (_, stamp) in self._files.items():
+                    check_unchanged(file, stamp)
         self._files.clear()
 
     def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
@@ -109,13 +109,3 @@ class Reader:
         data = read_at(descriptor, (stop - start) * row, tensor.offset + start * row, spell(tensor.file))
         shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
         return np.ndarray(shape, DTYPES[tensor.dtype], data)
-
-    def check(self) -> None:
-        """Raise CheckpointError if a file read so far was rewritten, replaced or removed."""
-        for file, (descriptor, stamp) in self._files.items():
-            try:
-                unchanged = stamp_of(os.fstat(descriptor)) == stamp == stamp_of(file.stat())
-            except OSError:
-                unchanged = False
-            if not unchanged:
-                raise changed(spell(file))

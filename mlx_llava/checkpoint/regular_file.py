@@ -42,6 +42,16 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def check_unchanged(file: Path, stamp: Stamp) -> None:
+    """Raise CheckpointError if a file was rewritten, replaced or removed since it had this stamp."""
+    try:
+        unchanged = stamp_of(file.stat()) == stamp
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise changed(spell(file))
+
+
 def read_at(descriptor: int, count: int, offset: int, where: str) -> bytearray:
     """Exactly `count` bytes; by pread, not mmap, so that a file that shrinks is an error and not a SIGBUS."""
     data = bytearray(count)

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from mlx_llava.checkpoint.regular_file import Stamp, changed, damaged, opened, read_at, spell, stamp_of
+from mlx_llava.checkpoint.regular_file import Stamp, damaged, opened, read_at, spell
 from mlx_llava.checkpoint.strict_json import unique_keys
 from mlx_llava.errors import CheckpointError
 from mlx_llava.program.text import escape
@@ -53,7 +53,6 @@ class Tensor:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes in the file."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     @property
@@ -78,17 +77,6 @@ def read_header(file: Path) -> dict[str, Tensor]:
         tensors[name] = Tensor(name, dtype, shape, file, start + begin, stamp)
     _check_layout(tensors.values(), start, stamp.size, where)
     return tensors
-
-
-def check_unchanged(tensors: Iterable[Tensor]) -> None:
-    """Raise CheckpointError if a file of these tensors was rewritten, replaced or removed since its header was read."""
-    for file, stamp in {tensor.file: tensor.stamp for tensor in tensors}.items():
-        try:
-            unchanged = stamp_of(file.stat()) == stamp
-        except OSError:
-            unchanged = False
-        if not unchanged:
-            raise changed(spell(file))
 
 
 def _header(descriptor: int, size: int, where: str) -> tuple[int, bytearray]:

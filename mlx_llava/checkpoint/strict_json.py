@@ -120,12 +120,8 @@ class Section:
 
     def finish(self, harmless: Collection[str] = ()) -> None:
         """Refuse keys that were not read and might change an answer; null counts as absent."""
-        unknown = [
-            key
-            for key, value in self.values.items()
-            if value is not None and key not in self.read_keys and key not in harmless
-        ]
-        if unknown:
+        known = self.read_keys.union(harmless)
+        if unknown := [key for key in self.values if key in self and key not in known]:
             keys = ", ".join(map(short, unknown[:5]))
             raise ConfigError(
                 f"{self.where}: {keys}: not implemented here, and it may change answers",
@@ -136,10 +132,8 @@ class Section:
         """The error for a value that is missing or out of range."""
         if value is None:
             return ConfigError(f"{self.where}: {key} is missing", f"It must be {expected}.")
-        return ConfigError(
-            f"{self.where}: {key} is {short(value)}",
-            f"It must be {expected}; nothing else is implemented here.",
-        )
+        advice = f"It must be {expected}; nothing else is implemented here."
+        return ConfigError(f"{self.where}: {key} is {short(value)}", advice)
 
 
 def short(value: object) -> str:

@@ -7,7 +7,7 @@ from mlx_llava.checkpoint.config_json.keys import finish
 from mlx_llava.checkpoint.config_json.text import text_section
 from mlx_llava.checkpoint.config_json.towers import TOWERS, feature_layers
 from mlx_llava.checkpoint.strict_json import Section, short
-from mlx_llava.config import Fit, ImageConfig, LlavaConfig, VisionConfig
+from mlx_llava.config import ImageConfig, LlavaConfig, VisionConfig
 from mlx_llava.errors import ConfigError
 
 # How an original LLaVA was trained. Its tokenizer may contain `<im_patch>`, our prompts never do.
@@ -37,6 +37,7 @@ def from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
         )
     model_type = "mistral" if top.get("model_type") == "llava_mistral" else "llama"
     text = text_section(top, model_type)
+    fit = "pad" if top.choice("image_aspect_ratio", "square", ("square", "pad")) == "pad" else "crop"
     config = LlavaConfig(
         vision=vision,
         text=text,
@@ -44,7 +45,7 @@ def from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
         keep_class_token=top.choice("mm_vision_select_feature", "patch", ("patch", "cls_patch")) == "cls_patch",
         projector_depth=_projector_depth(top),
         eos_token_ids=top.integers("eos_token_id", 2, 0, text.vocab_size - 1),
-        image=ImageConfig(side=vision.image_size, fit=_fit(top)),
+        image=ImageConfig(side=vision.image_size, fit=fit),
         template="mistral_instruct" if model_type == "mistral" else "vicuna_v1",
         restart_after_image=True,
     )
@@ -54,10 +55,6 @@ def from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
     top.only("s2", False)
     finish(top, TRAINING)
     return config
-
-
-def _fit(top: Section) -> Fit:
-    return "pad" if top.choice("image_aspect_ratio", "square", ("square", "pad")) == "pad" else "crop"
 
 
 def _projector_depth(top: Section) -> int:

@@ -18,10 +18,7 @@ class Defaults:
 
 
 # LlamaConfig and MistralConfig of transformers 5.23.
-DEFAULTS = {
-    "llama": Defaults(11008, None, 2048, None),
-    "mistral": Defaults(14336, 8, 131072, 4096),
-}
+DEFAULTS = {"llama": Defaults(11008, None, 2048, None), "mistral": Defaults(14336, 8, 131072, 4096)}
 ROPE_KEYS = {
     "default": ("rope_type", "rope_theta"),
     "linear": ("rope_type", "rope_theta", "factor"),
