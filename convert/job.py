@@ -41,7 +41,8 @@ class Job:
         """The plan as text."""
         inventory, config = self.inventory, self.inventory.inputs.config
         dropped = f"; {inventory.dropped} more dropped on purpose" if inventory.dropped else ""
-        yield f"{self.options.hf_path}: {len(inventory.tensors)} tensors, {size(inventory.num_bytes)}{dropped}"
+        read = sum(tensor.num_bytes for tensor in inventory.tensors.values())
+        yield f"{self.options.hf_path}: {len(inventory.tensors)} tensors, {size(read)}{dropped}"
         forms = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
         quantized = f"; {len(self.quantized)} layers quantized: {'; '.join(forms)}" if forms else ""
         yield f"{size(size_of(self.plan()))} as {str(self.dtype).removeprefix('mlx.core.')}{quantized}"
@@ -51,7 +52,12 @@ class Job:
 
 def prepare(options: ConvertOptions) -> Job:
     """Read every config and header, and decide everything, before any weight is read."""
-    _check(options)
+    check_limits(options)  # flags that cannot work, before anything is downloaded
+    check_flags(options)
+    if options.template is not None:
+        template(options.template)
+    if not options.dry_run:
+        check_target(options.mlx_path, options.overwrite)
     inputs = gather(options)
     inventory = take_inventory(inputs)
     return Job(
@@ -76,13 +82,3 @@ def write(job: Job, progress: OnBytes = ignore) -> None:
         with Reader() as reader:
             check_head(reader, job.inventory)
         write_weights(folder, plan, progress)
-
-
-def _check(options: ConvertOptions) -> None:
-    """Refuse flags that cannot work, before anything is downloaded."""
-    check_limits(options)
-    check_flags(options)
-    if options.template is not None:
-        template(options.template)
-    if not options.dry_run:
-        check_target(options.mlx_path, options.overwrite)

@@ -18,12 +18,8 @@ from mlx_llava.convert.torch_bin.archive import read_file
 from mlx_llava.convert.weights.algebra import FileTensor, LoraDelta
 from mlx_llava.errors import CheckpointError, ConversionError
 
-CONFIG, ADAPTERS, OTHERS, PROJECTOR = (
-    "adapter_config.json",
-    "adapter_model",
-    "non_lora_trainables.bin",
-    "mm_projector.bin",
-)
+CONFIG, ADAPTERS = "adapter_config.json", "adapter_model"
+OTHERS, PROJECTOR = "non_lora_trainables.bin", "mm_projector.bin"
 # Keys of peft's LoraConfig that do not change a merged weight, or that follow from its tensors.
 HARMLESS = frozenset(
     """

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.config_json import from_hf
@@ -60,9 +59,11 @@ class ConvertedFolder:
             path, _, kind = name.rpartition(".")
             if path in self.quantized and kind in ("scales", "biases"):
                 continue
-            weight = self._dequantized(path) if path in self.quantized and kind == "weight" else part
+            if path in self.quantized and kind == "weight":
+                biases = self.parts.get(f"{path}.biases")
+                part = Dequantized(part, self.parts[f"{path}.scales"], biases, self.quantized[path])
             delta = self.adapters.layers.get(path) if self.adapters and kind == "weight" else None
-            weights[name] = WithAdapter(weight, delta) if delta else weight
+            weights[name] = WithAdapter(part, delta) if delta else part
         return weights
 
     def keeps(self, path: str, quantization: Quantization) -> bool:
@@ -78,10 +79,6 @@ class ConvertedFolder:
     def dtype_of(self, part: Weight) -> mx.Dtype:
         """The dtype to write it in: its own if it is in a file, otherwise the model's."""
         return DTYPES[part.tensor.dtype] if isinstance(part, FileTensor) else self.dtype
-
-    def _dequantized(self, path: str) -> Weight:
-        weight, scales = self.parts[f"{path}.weight"], self.parts[f"{path}.scales"]
-        return Dequantized(weight, scales, self.parts.get(f"{path}.biases"), self.quantized[path])
 
 
 def read(folder: Path, name: str, adapter: Path | None = None) -> ConvertedFolder:
@@ -116,6 +113,5 @@ def _read_adapters(folder: Path, model: Llava, base: str) -> FolderAdapters:
         if lora and "lora_a" in module:
             a, b = (InMemory(f"{folder}: {path}", module[name]) for name in ("lora_a", "lora_b"))
             layers[path] = LoraDelta(a, b, lora.scale)
-    flat: list[tuple[str, mx.array]] = tree_flatten(model.projector.parameters())  # pyright: ignore
     trained = read_json(folder / adapters.CONFIG)["mlx_llava"].get("projector")
-    return FolderAdapters(lora, layers, {f"projector.{name}": array for name, array in flat} if trained else {})
+    return FolderAdapters(lora, layers, adapters.projector_weights(model) if trained else {})

@@ -1,6 +1,6 @@
 """Everything the flags name: configs and headers of a checkpoint, of its base, and of a separate vision tower."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Inputs:
     adapters: Adapters = field(default_factory=Adapters)
     projector: Mapping[str, Weight] = field(default_factory=dict)
     """A new one, by our names."""
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
 
 def gather(options: ConvertOptions) -> Inputs:
@@ -48,16 +48,14 @@ def gather(options: ConvertOptions) -> Inputs:
     elif options.seed is not None:
         raise UsageError("--seed is for --new-projector", "Leave it out.")
     config, tensors, tower = _read(options, folder, values)
-    seed = options.seed or 0
-    projector = random_projector(config, seed) if options.new_projector else {}
-    notes = (*_adapter_notes(tuned, options), *_notes(folder, values))
-    if projector:
-        notes = (f"a new projector, {options.new_projector}, with random seed {seed}; train it first", *notes)
+    notes = [*_adapter_notes(tuned, options), *_notes(folder, values)]
+    projector = {}
+    if options.new_projector:
+        seed = options.seed or 0
+        projector = random_projector(config, seed)
+        notes.insert(0, f"a new projector, {options.new_projector}, with random seed {seed}; train it first")
     if options.vision_tower and _has_tower(tensors):
-        notes = (
-            *notes,
-            "note: uses the checkpoint's own tower; --vision-tower gives only its config and image settings",
-        )
+        notes += ["note: uses the checkpoint's own tower; --vision-tower gives only its config and image settings"]
     return Inputs(folder, config, tensors, tensors_of(tower) if tower else {}, tuned, projector, notes)
 
 
@@ -111,7 +109,7 @@ def _has_tower(tensors: Mapping[str, Tensor]) -> bool:
 def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:
     """The config with the end-of-sequence ids of generation_config.json, which transformers follows too."""
     path = folder / "generation_config.json"
-    keys = Section(read_json(path), path.name) if path.exists() else Section({}, path.name)
+    keys = Section(read_json(path) if path.exists() else {}, path.name)
     if "eos_token_id" not in keys:
         return config
     return replace(config, eos_token_ids=keys.integers("eos_token_id", None, 0, config.text.vocab_size - 1))

@@ -38,11 +38,6 @@ class Inventory:
         return FLOAT_DTYPES[self.tensors[EMBEDDING].dtype]
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes to be read."""
-        return sum(tensor.num_bytes for tensor in self.tensors.values())
-
-    @property
     def all_tensors(self) -> Iterator[Tensor]:
         """Every tensor that is read: the model's, the adapters', and a head that repeats the embedding."""
         yield from self.tensors.values()
@@ -53,14 +48,11 @@ class Inventory:
 
     def weights(self) -> dict[str, Weight]:
         """The weights in MLX's layout, adapters added."""
-        weights: dict[str, Weight] = {name: _in_mlx_layout(name, FileTensor(t)) for name, t in self.tensors.items()}
+        weights: dict[str, Weight] = {name: FileTensor(tensor) for name, tensor in self.tensors.items()}
+        weights[CONVOLUTION] = Transposed(weights[CONVOLUTION], TO_MLX)
         for path, delta in self.inputs.adapters.layers.items():
             weights[f"{path}.weight"] = WithAdapter(weights[f"{path}.weight"], delta)
         return {**weights, **self.inputs.projector}
-
-
-def _in_mlx_layout(name: str, weight: Weight) -> Weight:
-    return Transposed(weight, TO_MLX) if name == CONVOLUTION else weight
 
 
 def take_inventory(inputs: Inputs) -> Inventory:
@@ -75,7 +67,10 @@ def take_inventory(inputs: Inputs) -> Inventory:
     dropped = len(theirs) - len(tensors)
     if not any(name.startswith("vision_tower.") for name in tensors):
         tensors |= {ours: inputs.tower[name] for ours, name in new_names(inputs.tower, TOWER_RULES).items()}
-    tensors = _replace(tensors, inputs.adapters.replaced)
+    replaced = inputs.adapters.replaced
+    if any(name.startswith(PROJECTOR) for name in replaced):  # replaces a whole one, which may have another depth
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PROJECTOR)}
+    tensors |= replaced
     for tensor in tensors.values():
         if tensor.dtype not in FLOAT_DTYPES:
             raise CheckpointError(
@@ -85,12 +80,6 @@ def take_inventory(inputs: Inputs) -> Inventory:
     check_coverage(forms, {n: _converted(n, t) for n, t in tensors.items()}, where)
     check_shapes(inputs.adapters.layers, tensors, where)
     return Inventory(inputs, tensors, dropped, repeated_head)
-
-
-def _replace(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put `others` in the place of tensors; a projector replaces a whole one, which may have another depth."""
-    has_projector = any(name.startswith(PROJECTOR) for name in others)
-    return {n: t for n, t in tensors.items() if not (has_projector and n.startswith(PROJECTOR))} | dict(others)
 
 
 def _converted(name: str, tensor: Tensor) -> Tensor:

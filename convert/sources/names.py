@@ -6,7 +6,7 @@ Three generations of files: original LLaVA (`model.layers`, `model.mm_projector`
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mlx_llava.errors import ConversionError
@@ -44,29 +44,24 @@ TOWER_RULES = (
 )
 
 
-def new_name(name: str, rules: Iterable[Rule] = RULES) -> str | None:
+def new_name(name: str, rules: Sequence[Rule] = RULES) -> str | None:
     """Our name for a tensor, None for one dropped on purpose; ConversionError if no rule matches."""
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
             return rule.ours and match.expand(rule.ours)
-    raise ConversionError(
-        f"{name[:80]}: no rule for this tensor",
-        "If it belongs to a LLaVA, add a rule to convert/sources/names.py.",
-    )
+    advice = "If it belongs to a LLaVA, add a rule to convert/sources/names.py."
+    raise ConversionError(f"{name[:80]}: no rule for this tensor", advice)
 
 
-def new_names(names: Iterable[str], rules: Iterable[Rule] = RULES) -> Mapping[str, str]:
+def new_names(names: Iterable[str], rules: Sequence[Rule] = RULES) -> Mapping[str, str]:
     """`{ours: theirs}` for every tensor that is not dropped."""
-    rules = tuple(rules)
     theirs: dict[str, str] = {}
     for name in names:
         ours = new_name(name, rules)
         if ours is None:
             continue
         if ours in theirs:
-            raise ConversionError(
-                f"{name} and {theirs[ours]} are both {ours}",
-                "The checkpoint holds the same tensor twice; remove one.",
-            )
+            problem = f"{name} and {theirs[ours]} are both {ours}"
+            raise ConversionError(problem, "The checkpoint holds the same tensor twice; remove one.")
         theirs[ours] = name
     return theirs

@@ -50,10 +50,8 @@ def jinja(template: Template) -> str:
 def _first(piece: Piece | System) -> str:
     if not isinstance(piece, System):
         return _output([piece])
-    return (
-        f"{{%- if system -%}}{{{{ {_quoted(piece.before)} }}}}{{{{ system }}}}"
-        f"{{{{ {_quoted(piece.after)} }}}}{{%- endif -%}}"
-    )
+    before, after = _output([Text(piece.before)]), _output([Text(piece.after)])
+    return f"{{%- if system -%}}{before}{{{{ system }}}}{after}{{%- endif -%}}"
 
 
 def _opening(template: Template) -> list[Piece]:

@@ -42,7 +42,8 @@ def with_image_token(tokenizer: bytes, config: LlavaConfig) -> Vocabulary:
     new = [name for name in (IMAGE, PAD) if name not in ids]
     first = 1 + max([*spec["model"]["vocab"].values(), *ids.values()])
     ids |= {name: first + n for n, name in enumerate(new)}
-    spec["added_tokens"] += [_entry(name, ids[name]) for name in new]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+    spec["added_tokens"] += [{"id": ids[name], "content": name, **flags} for name in new]
     rows = max(config.text.vocab_size, first + len(new))
     extended = rows if rows == config.text.vocab_size else -(-rows // MULTIPLE) * MULTIPLE
     return Vocabulary(spec, ids[IMAGE], ids[PAD], extended)
@@ -50,8 +51,3 @@ def with_image_token(tokenizer: bytes, config: LlavaConfig) -> Vocabulary:
 
 def _special_ids(spec: dict[str, Any]) -> dict[str, int]:
     return {token["content"]: token["id"] for token in spec["added_tokens"]}
-
-
-def _entry(spelling: str, number: int) -> dict[str, Any]:
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": spelling, **flags, "special": True}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,7 @@ def _config(config: LlavaConfig, vocabulary: Vocabulary, dtype: str) -> dict[str
     if config.text.model_type == "llama":
         del values["text_config"]["sliding_window"]
     values["vision_config"]["projection_dim"] = config.vision.hidden_size  # of a layer that LLaVA lacks
-    rows = config.rows_per_crop
-    return {**values, **ends, "image_seq_length": rows, "dtype": dtype, "torch_dtype": dtype}
+    return {**values, **ends, "image_seq_length": config.rows_per_crop, "dtype": dtype, "torch_dtype": dtype}
 
 
 def _ends(config: LlavaConfig, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -116,8 +115,7 @@ def _tokenizer_config(config: LlavaConfig, vocabulary: Vocabulary) -> dict[str, 
 
 
 def _images(image: ImageConfig) -> dict[str, Any]:
-    values = asdict(image)
-    pads = values["fit"] == "pad"
+    pads = image.fit == "pad"
     return {
         **PROCESSOR,
         "image_processor_type": "LlavaImageProcessor" if pads else "CLIPImageProcessor",

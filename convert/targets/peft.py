@@ -54,12 +54,11 @@ def _tensors(adapters: FolderAdapters) -> Iterator[tuple[str, mx.array]]:
 
 
 def _config(lora: Lora, base: str, projector: bool) -> dict[str, Any]:
-    whole = float(lora.alpha).is_integer()
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base,
         "r": lora.rank,
-        "lora_alpha": int(lora.alpha) if whole else lora.alpha,
+        "lora_alpha": int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha,
         "lora_dropout": lora.dropout,
         "bias": "none",
         "target_modules": TARGETS,

@@ -7,11 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mlx_llava.checkpoint.safetensors import DTYPES
+from mlx_llava.checkpoint.safetensors import DTYPES, MAX_COUNT, MAX_DIMS
 
 MAX_GROWTH = 64 * 2**20  # bytes of a tensor that repeats its storage
-MAX_DIMS = 8
-MAX_COUNT = 2**63 - 1
 
 # Storage types and their dtypes in safetensors.
 STORAGES = {

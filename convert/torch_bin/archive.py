@@ -171,7 +171,8 @@ def _streamed(stream: BytesIO, file: Any, size: int, where: str) -> tuple[Any, M
     if type(machine) is not dict or machine.get("little_endian") is not True:
         raise refused(where, "numbers in big-endian order")
     value, keys = read(stream, where), read(stream, where)
-    sizes = {view.storage.key: (DTYPES[view.storage.dtype].itemsize, view.storage.length) for view in _views(value)}
+    views = [view for view in value.values() if type(view) is View] if type(value) is dict else []
+    sizes = {view.storage.key: (DTYPES[view.storage.dtype].itemsize, view.storage.length) for view in views}
     if type(keys) is not list or any(type(key) is not str or key not in sizes for key in keys):
         raise refused(where, "storages that no tensor uses")
     pieces, place = {}, stream.tell()
@@ -183,10 +184,6 @@ def _streamed(stream: BytesIO, file: Any, size: int, where: str) -> tuple[Any, M
         pieces[key] = Piece(place + 8, count * sizes[key][0], None)
         place += 8 + pieces[key].num_bytes
     return value, pieces
-
-
-def _views(value: object) -> list[View]:
-    return [view for view in value.values() if type(view) is View] if type(value) is dict else []
 
 
 def _place(name: str, view: View, pieces: Mapping[str, Piece], file: Path, stamp: Stamp) -> Tensor:

@@ -18,13 +18,7 @@ from mlx_llava.errors import ConversionError
 ROWS_BYTES = 16 * 2**20  # of a tensor in memory at a time, in float32
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 # Bits of the exponent: all set in NaN and infinity. On the CPU, 30 times as fast as mx.isfinite of half precision.
-EXPONENTS = {
-    mx.float16: (mx.uint16, 0x7C00),
-    mx.bfloat16: (mx.uint16, 0x7F80),
-    mx.float32: (mx.uint32, 0x7F800000),
-}
-
-
+EXPONENTS = {mx.float16: (mx.uint16, 0x7C00), mx.bfloat16: (mx.uint16, 0x7F80), mx.float32: (mx.uint32, 0x7F800000)}
 OnBytes = Callable[[int, int], object]  # called after each write with its bytes, and those of the whole plan
 
 
@@ -66,12 +60,7 @@ def size_of(plan: Sequence[Planned]) -> int:
     return sum(output.num_bytes for output in outputs(plan))
 
 
-def write_weights(
-    folder: Path,
-    plan: Sequence[Planned],
-    progress: OnBytes = ignore,
-    metadata: str = "mlx",
-) -> None:
+def write_weights(folder: Path, plan: Sequence[Planned], progress: OnBytes = ignore, metadata: str = "mlx") -> None:
     """Read, cast, quantize and write every tensor; `metadata` is the `format` in the files, `mlx` or `pt`."""
     total = size_of(plan)
     with Reader() as reader, Writer(folder, outputs(plan), metadata) as writer:
@@ -102,11 +91,9 @@ def _cast(weight: Weight, reader: Reader, piece: tuple[int, int], dtype: mx.Dtyp
     if mx.max(cast.view(bits) & exponent).item() != exponent:
         return cast
     which = f"{weight.where}, rows {piece[0]} to {piece[1] - 1}"
-    bad = mx.sum(~mx.isfinite(rows)).item()
-    if bad:
-        raise ConversionError(
-            f"{which}: {bad} values are NaN or infinite", "The checkpoint is damaged; download it again."
-        )
+    if bad := mx.sum(~mx.isfinite(rows)).item():
+        advice = "The checkpoint is damaged; download it again."
+        raise ConversionError(f"{which}: {bad} values are NaN or infinite", advice)
     overflows = mx.sum(~mx.isfinite(cast)).item()
     target = str(dtype).removeprefix("mlx.core.")
     raise ConversionError(f"{which}: {overflows} values are too large for {target}", "Use --dtype bfloat16 or float32.")

@@ -82,11 +82,8 @@ class Writer:
         header: dict[str, object] = {"__metadata__": self._metadata}
         size = 0
         for o in outputs:
-            header[o.name] = {
-                "dtype": DTYPE_NAMES[o.dtype],
-                "shape": o.shape,
-                "data_offsets": [size, size + o.num_bytes],
-            }
+            offsets = [size, size + o.num_bytes]
+            header[o.name] = {"dtype": DTYPE_NAMES[o.dtype], "shape": o.shape, "data_offsets": offsets}
             size += o.num_bytes
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
