@@ -45,12 +45,9 @@ def collect() -> dict[str, Any]:
 
     from mlx_llava.models import backend
 
+    own = {"mlx-llava": __version__, "python": platform.python_version()}
     return {
-        "versions": {
-            "mlx-llava": __version__,
-            "python": platform.python_version(),
-            **{n: _version(n) for n in PACKAGES},
-        },
+        "versions": own | {package: _version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "device": "cpu" if backend.on_cpu() else str(mx.device_info().get("device_name", "gpu")),
         "memory": backend.memory_limit(),
@@ -64,9 +61,8 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     rows = [(name, value or "not installed") for name, value in facts["versions"].items()]
     rows += [("system", facts["system"]), ("device", facts["device"])]
     rows += [("memory", f"{size(facts['memory'])} available to a model"), ("CPU BLAS", facts["cpu_blas"])]
-    rows += [
-        (f"{name} cache", f"{cache['path']} ({size(cache['free'])} free)") for name, cache in facts["caches"].items()
-    ]
+    for name, cache in facts["caches"].items():
+        rows += [(f"{name} cache", f"{cache['path']} ({size(cache['free'])} free)")]
     width = max(len(name) for name, _ in rows)
     yield from (f"{name:{width}}  {value}" for name, value in rows)
 

@@ -8,13 +8,13 @@ URLs are untrusted text. What is guaranteed:
 - HTTPS certificates are verified; a redirect never leads from HTTPS to HTTP.
 """
 
-import http.client
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from mlx_llava import __version__
@@ -64,10 +64,11 @@ def fetch_image(url: str, limits: FetchLimits = LIMITS) -> FetchedImage:
     for _ in range(limits.redirects + 1):
         try:
             response = _get(parts, limits, deadline)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise _unreachable(parts, error, limits, deadline) from None  # its message may contain private addresses
         if isinstance(response, bytes):
-            return FetchedImage(_name(parts), parts.geturl(), _image(response, parts))
+            open_image(response, "display", _shown(parts))  # an ImageError unless it can be decoded
+            return FetchedImage(_name(parts), parts.geturl(), response)
         previous, parts = parts, _checked(response, parts.geturl())
         if (previous.scheme, parts.scheme) == ("https", "http"):
             raise NetworkError(f"{_shown(previous)}: redirects to a URL without encryption", _ADVICE)
@@ -85,9 +86,8 @@ def _checked(url: str, base: str = "") -> SplitResult:
     if not usable or parts.scheme not in PORTS or "%" in host:
         raise NetworkError(f"{clean_line(url, 120)}: not a URL that begins with http:// or https://", _ADVICE)
     if parts.username is not None or parts.password is not None:
-        raise NetworkError(
-            f"{host}: the URL contains a user name or password", "Leave it out, or save the image first."
-        )
+        problem = f"{host}: the URL contains a user name or password"
+        raise NetworkError(problem, "Leave it out, or save the image first.")
     return parts
 
 
@@ -101,15 +101,13 @@ def _get(parts: SplitResult, limits: FetchLimits, deadline: float) -> bytes | st
     with closing(sock), shut_down_at(sock, deadline):
         sock.settimeout(limits.seconds)
         stream = _tls().wrap_socket(sock, server_hostname=host) if parts.scheme == "https" else sock
-        with closing(http.client.HTTPConnection(host, port)) as connection:
+        with closing(HTTPConnection(host, port)) as connection:
             connection.sock, connection.auto_open = stream, 0  # never resolve the name again
             connection.request("GET", _target(parts), headers={"Host": _authority(host, port, parts), **HEADERS})
             return _answer(connection.getresponse(), parts, limits, deadline)
 
 
-def _answer(
-    response: http.client.HTTPResponse, parts: SplitResult, limits: FetchLimits, deadline: float
-) -> bytes | str:
+def _answer(response: HTTPResponse, parts: SplitResult, limits: FetchLimits, deadline: float) -> bytes | str:
     if response.status in MOVED and (location := response.headers.get("Location")):
         return location
     if response.status != 200:
@@ -123,7 +121,7 @@ def _answer(
             raise TimeoutError
         if not piece:
             if expected is not None and len(data) < expected:
-                raise http.client.IncompleteRead(b"")
+                raise IncompleteRead(b"")
             return bytes(data)
         data += piece
     raise ImageError(f"{_shown(parts)}: more than {limits.max_bytes // 10**6} MB", "Give a smaller image.")
@@ -149,12 +147,6 @@ def _unreachable(parts: SplitResult, error: Exception, limits: FetchLimits, dead
     else:
         problem = "cannot be reached" if isinstance(error, OSError) else "the response is not valid HTTP"
     return NetworkError(f"{_shown(parts)}: {problem}", "Check the URL, or save the image and give its path.")
-
-
-def _image(data: bytes, parts: SplitResult) -> bytes:
-    """The bytes, if they can be decoded."""
-    open_image(data, "display", _shown(parts))
-    return data
 
 
 def _target(parts: SplitResult) -> str:

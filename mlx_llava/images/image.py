@@ -50,19 +50,17 @@ class Image:
         """The vision tower's input `[side, side, 3]`."""
         if config not in self._crops:
             rgb = self._decode()
-            self._facts = self._facts or _describe(rgb)
+            self._facts = self._facts or (pixels.identity(rgb), rgb.size)
             self._crops[config] = pixels.crop(rgb, config, self.name)
         return self._crops[config]
 
     def _described(self) -> tuple[str, tuple[int, int]]:
-        self._facts = self._facts or _describe(self._decode())
+        if self._facts is None:
+            rgb = self._decode()
+            self._facts = pixels.identity(rgb), rgb.size
         return self._facts
 
     def _decode(self) -> PILImage.Image:
         if isinstance(self._source, PILImage.Image):
             return pixels.to_rgb(self._source, self._decoding)
         return pixels.open_image(self._source, self._decoding)
-
-
-def _describe(rgb: PILImage.Image) -> tuple[str, tuple[int, int]]:
-    return pixels.identity(rgb), rgb.size

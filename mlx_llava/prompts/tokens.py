@@ -49,14 +49,7 @@ class Tokenizer:
         self._inside = _library(_without_first_prefix(text_spec))
 
     @classmethod
-    def load(
-        cls,
-        path: Path,
-        *,
-        num_rows: int,
-        image_id: int,
-        restart_after_image: bool,
-    ) -> "Tokenizer":
+    def load(cls, path: Path, *, num_rows: int, image_id: int, restart_after_image: bool) -> "Tokenizer":
         """Read a tokenizer.json whose tokens fit an embedding of `num_rows` rows.
 
         Args:
@@ -70,19 +63,16 @@ class Tokenizer:
         if rows > num_rows:
             raise CheckpointError(f"{path}: the tokenizer has {rows} tokens, the model {num_rows} rows", _ADVICE)
         if not 0 <= image_id < num_rows:
-            raise CheckpointError(
-                f"{path}: the image token is {image_id}, the model has {num_rows} rows", "Fix config.json."
-            )
+            problem = f"{path}: the image token is {image_id}, the model has {num_rows} rows"
+            raise CheckpointError(problem, "Fix config.json.")
         return cls(spec, image_id, restart_after_image)
 
     def encode(self, pieces: Sequence[Piece], images: Sequence[ImageCrops], *, training: bool = False) -> Example:
         """The example of a prompt and its images."""
         marks = sum(isinstance(piece, ImageMark) for piece in pieces)
         if marks != len(images):
-            raise PromptError(
-                f"the prompt has {marks} image marks but {len(images)} images",
-                "Give one image for each mark.",
-            )
+            problem = f"the prompt has {marks} image marks but {len(images)} images"
+            raise PromptError(problem, "Give one image for each mark.")
         ends = accumulate(image.num_rows for image in images)
         rows = [range(end - image.num_rows, end) for image, end in zip(images, ends, strict=True)]
         tokens, slots, label_mask = [], [], []
@@ -139,9 +129,8 @@ class Tokenizer:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the text has a broken character at {error.start}", "Give text that is valid Unicode."
-            ) from None
+            problem = f"the text has a broken character at {error.start}"
+            raise PromptError(problem, "Give text that is valid Unicode.") from None
         encoding = encoder.encode(text, add_special_tokens=False)
         if not self._forbidden.isdisjoint(encoding.ids):
             raise PromptError("the text would become a special token", "Leave out characters the model cannot read.")
