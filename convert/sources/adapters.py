@@ -45,11 +45,11 @@ class Adapters:
 
 def is_adapter_folder(folder: Path) -> bool:
     """Whether a folder holds adapters or a projector, and not a whole model."""
-    return (
-        any((folder / name).exists() for name in (CONFIG, PROJECTOR))
-        and not any(folder.glob("*model*.index.json"))
-        and not any((folder / name).exists() for name in ("model.safetensors", SINGLE))
-    )
+    if any(folder.glob("*model*.index.json")) or any(
+        (folder / name).exists() for name in ("model.safetensors", SINGLE)
+    ):
+        return False
+    return any((folder / name).exists() for name in (CONFIG, PROJECTOR))
 
 
 def read(folder: Path) -> Adapters:

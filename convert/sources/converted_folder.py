@@ -93,9 +93,10 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> ConvertedFolde
     tensors = read_index(folder)
     model = empty_model(config, quantized)
     check_coverage(parameter_forms(model), tensors, str(folder))
-    trained = None if adapter is None else _read_adapters(adapter, model, fingerprint(folder))
+    trained = None
     parts: dict[str, Weight] = {tensor: FileTensor(place) for tensor, place in tensors.items()}
-    if adapter is not None and trained:
+    if adapter is not None:
+        trained = _read_adapters(adapter, model, fingerprint(folder))
         config = adapters.with_training_format(adapter, config)
         ours = {"template": config.template, "picture": asdict(config.image)}
         values = {**values, "mlx_llava": {**values["mlx_llava"], **ours}}

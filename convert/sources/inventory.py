@@ -95,12 +95,10 @@ def check_head(reader: Reader, inventory: Inventory) -> None:
     embedding, head = inventory.tensors[EMBEDDING], inventory.repeated_head
     if head is None:
         return
-
-    def repeats(start: int, stop: int) -> bool:
-        ours, theirs = (FileTensor(tensor).rows(reader, start, stop) for tensor in (embedding, head))
-        return bool(mx.array_equal(ours, theirs).item())
-
-    if head.shape != embedding.shape or not all(repeats(*piece) for piece in pieces(FileTensor(embedding), COMPARED)):
+    ours, theirs = FileTensor(embedding), FileTensor(head)
+    if ours.shape != theirs.shape or not all(
+        mx.array_equal(ours.rows(reader, *piece), theirs.rows(reader, *piece)) for piece in pieces(ours, COMPARED)
+    ):
         raise CheckpointError(
             f"{head.file}: {head.name} is not the embedding, though config.json ties them",
             "Set tie_word_embeddings to false in config.json.",

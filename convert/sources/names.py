@@ -20,6 +20,7 @@ class Rule(NamedTuple):
 
 
 TOWER = r"((?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+)"
+TEXT = r"((?:embed_tokens|layers|norm)\..+)"
 
 RULES = (
     Rule(r".*\.rotary_emb\.inv_freq", None),  # computed from the config
@@ -29,10 +30,7 @@ RULES = (
     Rule(r"model\.mm_projector\.(weight|bias)", r"projector.linear_1.\1"),
     # layers of an nn.Sequential, where every second one is an activation
     *(Rule(rf"model\.mm_projector\.{2 * n}\.(weight|bias)", rf"projector.linear_{n + 1}.\1") for n in range(8)),
-    Rule(
-        r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?((?:embed_tokens|layers|norm)\..+)",
-        r"language_model.\1",
-    ),
+    Rule(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?" + TEXT, r"language_model.\1"),
     Rule(r"(?:language_model\.)?lm_head\.weight", r"language_model.lm_head.weight"),
 )
 

@@ -187,7 +187,6 @@ def _streamed(stream: BytesIO, file: Any, size: int, where: str) -> tuple[Any, M
 
 
 def _place(name: str, view: View, pieces: Mapping[str, Piece], file: Path, stamp: Stamp) -> Tensor:
-    """The tensor of a view."""
     storage, size = view.storage, DTYPES[view.storage.dtype].itemsize
     piece = pieces.get(storage.key)
     if piece is None or piece.num_bytes != storage.length * size:

@@ -72,12 +72,6 @@ class _Machine:
     def put(self, key: int) -> None:
         self.memo[key] = self.stack[-1]
 
-    def memoize(self, _: object) -> None:
-        self.put(len(self.memo))
-
-    def get(self, key: int) -> None:
-        self.push(self.memo[key])
-
     def append(self, items: list[Any]) -> None:
         self._top(list).extend(items)
 
@@ -97,9 +91,6 @@ class _Machine:
             raise RefusedError(f"asks for {escape(full.replace(' ', '.'))}, not a tensor")
         self.push(Global(full))
 
-    def stack_name(self, _: object) -> None:
-        self.name(*self.last(2))
-
     def reduce(self, _: object) -> None:
         function, arguments = self.last(2)
         if type(function) is not Global or function.name not in CALLS or type(arguments) is not tuple:
@@ -110,9 +101,6 @@ class _Machine:
         state = self.pop()
         if type(self.stack[-1]) is not dict or type(state) is not dict or state.keys() != {"_metadata"}:
             raise RefusedError(f"state for a {kind_of(self.stack[-1])}")  # state_dict()._metadata: versions of modules
-
-    def persistent(self, _: object) -> None:
-        self.push(storage_of(self.pop()))
 
     def _top(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
@@ -145,12 +133,12 @@ OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "SETITEMS": lambda m, x: m.set_items(m.marked()),
     "BINPUT": _Machine.put,
     "LONG_BINPUT": _Machine.put,
-    "MEMOIZE": _Machine.memoize,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
+    "MEMOIZE": lambda m, x: m.put(len(m.memo)),
+    "BINGET": lambda m, x: m.push(m.memo[x]),
+    "LONG_BINGET": lambda m, x: m.push(m.memo[x]),
     "GLOBAL": lambda m, x: m.name(*x.split(" ", 1)),
-    "STACK_GLOBAL": _Machine.stack_name,
+    "STACK_GLOBAL": lambda m, x: m.name(*m.last(2)),
     "REDUCE": _Machine.reduce,
     "BUILD": _Machine.build,
-    "BINPERSID": _Machine.persistent,
+    "BINPERSID": lambda m, x: m.push(storage_of(m.pop())),
 }

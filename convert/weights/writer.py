@@ -54,7 +54,9 @@ class Writer:
         self._places: dict[str, Place] = {}
         self._files = ExitStack()
         shards = _shards(outputs)
-        names = _file_names(len(shards))
+        numbers = range(1, len(shards) + 1)
+        names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in numbers]
+        names = names if len(shards) > 1 else ["model.safetensors"]
         for name, shard in zip(names, shards, strict=True):
             self._open(folder / name, shard)
         if len(shards) > 1:
@@ -114,9 +116,3 @@ def _shards(outputs: Iterable[Output]) -> list[list[Output]]:
         shards[-1].append(output)
         size += output.num_bytes
     return shards
-
-
-def _file_names(count: int) -> list[str]:
-    if count == 1:
-        return ["model.safetensors"]
-    return [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]

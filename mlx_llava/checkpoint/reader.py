@@ -88,7 +88,7 @@ class Reader:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
             if kind is None:
-                for file, (_, stamp) in self._files.items():
+                for file, (_descriptor, stamp) in self._files.items():
                     check_unchanged(file, stamp)
         self._files.clear()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlx_llava import __version__
 from mlx_llava.checkpoint.folder import Checkpoint, load
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.convert.job import prepare, write
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, ModelError
@@ -23,9 +24,13 @@ QUESTION = "What color is the square?"
 def converted_folder() -> Path:
     """The converted model, converted on first use; one folder for each version of weights and program."""
     digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / f"embedded-{__version__}-{digest}"
+    folder = cache_folder() / f"{EMBEDDED}-{__version__}-{digest}"
     if not folder.is_dir():
-        _convert(folder)
+        try:
+            write(prepare(ConvertOptions(hf_path=os.fspath(CHECKPOINT), mlx_path=folder)))
+        except ConversionError:
+            if not folder.is_dir():  # otherwise another process was faster
+                raise
     return folder
 
 
@@ -37,12 +42,3 @@ def load_embedded() -> Checkpoint:
     except (CheckpointError, ModelError):
         shutil.rmtree(folder)
         return load(converted_folder())
-
-
-def _convert(folder: Path) -> None:
-    options = ConvertOptions(hf_path=os.fspath(CHECKPOINT), mlx_path=folder)
-    try:
-        write(prepare(options))
-    except ConversionError:
-        if not folder.is_dir():  # otherwise another process was faster
-            raise

@@ -21,9 +21,8 @@ def write_file(file: Path, data: bytes, *, mode: int = 0o666, durable: bool = Tr
     try:
         with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as out:
             out.write(data)
-            if durable:
-                out.flush()
-                os.fsync(out.fileno())
+        if durable:
+            sync(temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textual import work
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Choice, Load, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
@@ -100,7 +101,7 @@ class ChatDialogs(ChatView):
         if start.model:
             self.session.load(Load(start.model), make_default=True)
             return
-        self.session.set("model", "embedded")
+        self.session.set("model", EMBEDDED)
         if not (self.session.images() or self.composer.reading):
             image, question = sample()
             self.composer.attach([image])

@@ -15,6 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
+from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line, size
 from mlx_llava.tui.models import catalog
@@ -48,7 +49,7 @@ class Welcome(ModalScreen[StartingModel | None]):
         self.query_one(OptionList).focus()
 
     def _options(self) -> Iterable[Option]:
-        yield option("embedded", "The bundled model", "ready now, no download: answers questions about drawn shapes")
+        yield option(EMBEDDED, "The bundled model", "ready now, no download: answers questions about drawn shapes")
         for folder in catalog.converted_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
@@ -69,7 +70,7 @@ class Welcome(ModalScreen[StartingModel | None]):
         name = event.option_id or ""
         if self._fetching:
             return
-        if name == "embedded":
+        if name == EMBEDDED:
             self.dismiss(StartingModel(None))
         elif name.startswith("path:"):
             self.dismiss(StartingModel(name.removeprefix("path:")))
