@@ -5,7 +5,7 @@ Prints the examples and batches that training would use, without computing anyth
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,19 +77,12 @@ def _builder(options: LookOptions) -> "ExampleBuilder":
     from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
     from mlx_llava.checkpoint.hub import EMBEDDED
     from mlx_llava.data.examples import ExampleBuilder
-    from mlx_llava.prompts.templates import template
     from mlx_llava.resolve import folder_of
 
     folder = folder_of(options.model)
     config = from_hf(converted_config(folder, options.model or EMBEDDED))
-    return ExampleBuilder(
-        template=template(options.template or config.template),
-        tokenizer=load_tokenizer(folder, config),
-        image=config.image,
-        rows_per_image=config.rows_per_crop,
-        images=options.images,
-        max_tokens=config.text.max_position_embeddings,
-    )
+    config = replace(config, template=options.template or config.template)
+    return ExampleBuilder.of(config, load_tokenizer(folder, config), options.images)
 
 
 if __name__ == "__main__":

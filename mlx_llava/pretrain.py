@@ -3,16 +3,11 @@
 Run the same command again to resume.
 """
 
-from typing import TYPE_CHECKING
-
 from mlx_llava.errors import UsageError
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
 from mlx_llava.training.options import PretrainOptions
-
-if TYPE_CHECKING:
-    from mlx_llava.models.projector import Projector
 
 
 def main() -> None:
@@ -25,6 +20,7 @@ def pretrain(options: PretrainOptions) -> int:
     if options.new_projector and options.projector:
         raise UsageError("--new-projector and --projector exclude each other", "Give one of them.")
     from mlx_llava.checkpoint import adapters
+    from mlx_llava.models.projector import reinitialize
     from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
@@ -39,16 +35,6 @@ def pretrain(options: PretrainOptions) -> int:
     log(f"projector written to {folder}")
     log(f"next stage: mlx-llava finetune --model {base.checkpoint.folder} --projector {folder} …")
     return 0 if finished else INTERRUPTED
-
-
-def reinitialize(projector: "Projector", seed: int) -> None:
-    """Give the projector new random weights, the same for the same seed."""
-    import mlx.core as mx
-
-    from mlx_llava.models.projector import random_parameters
-
-    arrays, dtype = random_parameters(projector, mx.random.key(seed)), projector["linear_1"].weight.dtype
-    projector.load_weights([(name, array.astype(dtype)) for name, array in arrays.items()])
 
 
 if __name__ == "__main__":

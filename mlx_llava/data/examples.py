@@ -3,7 +3,7 @@
 Nothing is truncated: a record that is too long, or has no answer to train on, is refused.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_llava.config import ImageConfig
+from mlx_llava.config import ImageConfig, LlavaConfig
 from mlx_llava.data.dataset import Dataset, refusal
 from mlx_llava.data.feature_files import FeatureFiles, feature_batch, read_all
 from mlx_llava.data.lengths import Lengths
@@ -20,7 +20,7 @@ from mlx_llava.data.records import Record
 from mlx_llava.errors import LlavaError, PromptError, RecordError
 from mlx_llava.images.pixels import crop, open_image
 from mlx_llava.inputs import Batch, Example, ImageCrops, collate
-from mlx_llava.prompts.templates import IMAGE, ImageMark, Piece, Template, Turn
+from mlx_llava.prompts.templates import IMAGE, Piece, Template, Turn, template
 from mlx_llava.prompts.tokens import Tokenizer
 
 CHUNK = 1000  # records checked in one job
@@ -40,6 +40,12 @@ class ExampleBuilder:
     max_tokens: int
     images_first: bool = False
     """Move images to the front of their question, as LLaVA's training does."""
+
+    @classmethod
+    def of(cls, config: LlavaConfig, tokenizer: Tokenizer, images: Path | None) -> "ExampleBuilder":
+        """A builder for the model of a config, with the model's context as the limit of tokens."""
+        limit = config.text.max_position_embeddings
+        return cls(template(config.template), tokenizer, config.image, config.rows_per_crop, images, limit)
 
     def example(self, record: Record, *, open_images: bool = True) -> Example:
         """Build the example of a record; errors name the record.
@@ -61,13 +67,13 @@ class ExampleBuilder:
 
     def num_tokens(self, record: Record) -> int:
         """The number of tokens of a record, image tokens included, without opening its images."""
-        return self._count(self._pieces(record))
+        return len(self._encode(self._pieces(record), [CLOSED] * len(record.images)).tokens)
 
     def fault(self, record: Record) -> str | None:
         """Why a record cannot become an example, without opening its images; None if it can."""
         try:
-            pieces = self._pieces(record)
-            tokens = 0 if self._lengths.at_most(pieces) <= self.max_tokens else self._count(pieces)
+            fits = self._lengths.at_most(self._pieces(record)) <= self.max_tokens
+            tokens = 0 if fits else self.num_tokens(record)
         except PromptError as error:
             return f"{record.where}: {error.problem}"
         if tokens > self.max_tokens:
@@ -88,10 +94,6 @@ class ExampleBuilder:
     def image_paths(self, record: Record) -> list[Path]:
         """The files of a record's images."""
         return [(self.images or Path()) / name for name in record.images]
-
-    def _count(self, pieces: Sequence[Piece]) -> int:
-        marks = sum(isinstance(piece, ImageMark) for piece in pieces)
-        return len(self._encode(pieces, [CLOSED] * marks).tokens)
 
     @cached_property
     def _lengths(self) -> Lengths:
@@ -132,8 +134,9 @@ class Examples:
 
     def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":
         """Check all records; faulty ones raise RecordError, or are left out and listed in dataset.left_out."""
-        faults: dict[int, str] = {}
-        with loader(self.faults, _chunks(len(self)), num_workers) as results:
+        faults, indices = dict[int, str](), range(len(self))
+        jobs = ((start, indices[start : start + CHUNK]) for start in indices[::CHUNK])
+        with loader(self.faults, jobs, num_workers) as results:
             for _, chunk_faults in results:
                 faults |= chunk_faults
         if faults and not leave_out:
@@ -141,11 +144,6 @@ class Examples:
         if len(faults) == len(self):
             raise refusal(list(faults.values()), "Nothing is left to train on: allow more with --max-tokens.")
         return replace(self, dataset=self.dataset.without(faults))
-
-
-def _chunks(count: int) -> Iterator[tuple[int, range]]:
-    for start in range(0, count, CHUNK):
-        yield start, range(start, min(start + CHUNK, count))
 
 
 def _images_first(turn: Turn) -> Turn:

@@ -5,7 +5,7 @@ Does not know the tower, only its fingerprint and the shape of its features. Nev
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,8 @@ class FeatureBatch(Batch):
 
 def feature_batch(batch: Batch, keys: Sequence[str | None], features: NDArray[Any] | None) -> FeatureBatch:
     """A batch with the cache keys and cached features of its images."""
-    values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
-    if features is not None:
-        values["crops"] = no_crops()
-    return FeatureBatch(**values, keys=tuple(keys), features=features)
+    batch = batch if features is None else replace(batch, crops=no_crops())
+    return FeatureBatch(**vars(batch), keys=tuple(keys), features=features)
 
 
 def read_all(files: FeatureFiles, keys: Sequence[str | None]) -> NDArray[Any] | None:

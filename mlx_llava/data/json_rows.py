@@ -49,11 +49,11 @@ def rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def parse(data: bytes) -> Any:
-    """The value of one row; raises Fault if it is not JSON."""
+    """The value of one row, or a Fault if it is not JSON."""
     try:
         return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise Fault(_reason(error)) from None
+        return Fault(_reason(error))
 
 
 def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
@@ -63,7 +63,7 @@ def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
     for line, data in enumerate(file, 1):
         if data.strip():
             number += 1
-            yield Row(number, line, start, len(data), _parsed(data))
+            yield Row(number, line, start, len(data), parse(data))
         start += len(data)
 
 
@@ -80,7 +80,7 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
                 item = _item(text, done)
                 number, line = number + 1, line + text.count("\n", done, item.start)
                 raw = text[item.start : item.end]
-                value = item.value if raw.isascii() else _parsed(raw.encode("latin-1"))
+                value = item.value if raw.isascii() else parse(raw.encode("latin-1"))
                 yield Row(number, line, at + item.start, len(raw), value)
                 line, done = line + text.count("\n", item.start, item.after), item.after + 1
         except (ValueError, IndexError, RecursionError) as error:  # broken, or it continues beyond the window
@@ -113,13 +113,6 @@ def _window(file: BinaryIO, at: int, size: int) -> str:
 def _end_of_white(text: str, at: int) -> int:
     match = _white.match(text, at)
     return match.end() if match else at
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return parse(data)
-    except Fault as fault:
-        return fault
 
 
 def _reason(error: Exception) -> str:

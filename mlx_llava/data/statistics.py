@@ -26,11 +26,6 @@ class Statistics:
     prefixes: Counter[str] = field(default_factory=Counter)
     """First words of questions, with counts."""
 
-    @property
-    def share_text_only(self) -> float:
-        """Fraction of records without images."""
-        return self.text_only / max(self.records, 1)
-
 
 def statistics(records: Iterable[Record]) -> Statistics:
     """Count over records."""
@@ -50,12 +45,12 @@ def statistics(records: Iterable[Record]) -> Statistics:
 
 def lines(counts: Statistics, num_prefixes: int = 10) -> list[str]:
     """The counts as lines of a table."""
-    words = counts.answer_words
+    words, num_records = counts.answer_words, max(counts.records, 1)
     rows = [
         ("records", f"{counts.records:,}"),
-        ("text only", f"{counts.text_only:,} ({counts.share_text_only:.1%})"),
+        ("text only", f"{counts.text_only:,} ({counts.text_only / num_records:.1%})"),
         ("images", f"{counts.images:,}"),
-        ("turns", f"{counts.turns:,} ({counts.turns / max(counts.records, 1):.2f} per record)"),
+        ("turns", f"{counts.turns:,} ({counts.turns / num_records:.2f} per record)"),
     ]
     if len(words):
         median, p95 = np.percentile(words, [50, 95])

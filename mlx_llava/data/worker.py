@@ -27,7 +27,8 @@ class Worker:
         environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
-        self._in, self._out = _required(self._process.stdin), _required(self._process.stdout)
+        self._in: IO[bytes] = self._process.stdin  # pyright: ignore - pipes, so not None
+        self._out: IO[bytes] = self._process.stdout  # pyright: ignore
 
     def send(self, pickled: bytes) -> None:
         """Send the function, or an argument, which waits in the pipe; the pipe holds 64 kB."""
@@ -94,12 +95,6 @@ def _reply(make: Callable[[Any], Any], pickled: bytes) -> bytes:
         return pickle.dumps(("error", type(error), error.problem, error.advice))
     except Exception:  # of any kind: the program reports it
         return pickle.dumps(("failed", traceback.format_exc()))
-
-
-def _required(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise RuntimeError("a worker without a pipe")
-    return pipe
 
 
 if __name__ == "__main__":

@@ -46,18 +46,14 @@ class Attention(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        width, heads, kv_heads, dim = (
-            config.hidden_size,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
+        width, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = dim
         self.scale = dim**-0.5
-        self.q_proj = nn.Linear(width, heads * dim, bias=config.attention_bias)
-        self.k_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
-        self.v_proj = nn.Linear(width, kv_heads * dim, bias=config.attention_bias)
-        self.o_proj = nn.Linear(heads * dim, width, bias=config.attention_bias)
+        self.q_proj = nn.Linear(width, heads * dim, bias=bias)
+        self.k_proj = nn.Linear(width, kv_heads * dim, bias=bias)
+        self.v_proj = nn.Linear(width, kv_heads * dim, bias=bias)
+        self.o_proj = nn.Linear(heads * dim, width, bias=bias)
         self._wavelengths = rope_wavelengths(config.rope, dim)  # underscore: not a parameter
 
     def __call__(self, x: mx.array, mask: mx.array | str | None, cache: Any) -> mx.array:
@@ -80,13 +76,7 @@ class Attention(nn.Module):
     def rope(self, x: mx.array, offset: int | mx.array) -> mx.array:
         """Rotate each pair of dimensions of `x [B, heads, T, head_dim]` by its position."""
         return mx.fast.rope(
-            x,
-            self.head_dim,
-            traditional=False,
-            base=None,
-            scale=1.0,
-            offset=offset,
-            freqs=self._wavelengths,
+            x, self.head_dim, traditional=False, base=None, scale=1.0, offset=offset, freqs=self._wavelengths
         )
 
 
@@ -141,10 +131,7 @@ class Llama(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(
-        self,
-        inputs: mx.array,
-        cache: Sequence[Any] | None = None,
-        input_embeddings: mx.array | None = None,
+        self, inputs: mx.array, cache: Sequence[Any] | None = None, input_embeddings: mx.array | None = None
     ) -> mx.array:
         """Logits `[B, T, vocab_size]` for ids `[B, T]`, or for `input_embeddings [B, T, hidden_size]` instead."""
         x = self.embed(inputs) if input_embeddings is None else input_embeddings

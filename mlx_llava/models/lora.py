@@ -26,7 +26,6 @@ class Lora:
     """Hyperparameters of the adapters: y + alpha / rank · dropout(x) A B."""
 
     rank: int = 128
-    """Rank of each adapter."""
     alpha: float = 256.0
     """Adapter outputs are scaled by alpha / rank."""
     dropout: float = 0.05

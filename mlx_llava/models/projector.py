@@ -33,3 +33,9 @@ def random_parameters(projector: Projector, key: mx.array) -> dict[str, mx.array
         inputs = shapes[f"{name.rpartition('.')[0]}.weight"][1]
         arrays[name] = mx.random.uniform(-(inputs**-0.5), inputs**-0.5, shape, key=one_key)
     return arrays
+
+
+def reinitialize(projector: Projector, seed: int) -> None:
+    """Give the projector new random weights, the same for the same seed."""
+    arrays, dtype = random_parameters(projector, mx.random.key(seed)), projector["linear_1"].weight.dtype
+    projector.load_weights([(name, array.astype(dtype)) for name, array in arrays.items()])

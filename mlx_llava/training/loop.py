@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,6 +29,7 @@ from mlx_llava.training import snapshots
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.meters import Meters
 from mlx_llava.training.optimizer import AdamW
+from mlx_llava.training.options import TrainingOptions
 from mlx_llava.training.recompute import recompute_block
 from mlx_llava.training.schedule import Schedule
 from mlx_llava.training.snapshots import Progress, Snapshot
@@ -49,14 +51,9 @@ class Run:
     model: Llava
     optimizer: AdamW
     examples: Examples
-    order: Order
-    num_epochs: int
-    warmup_ratio: float
-    per_batch_mean: bool
-    save_every: int
-    """Steps between snapshots."""
-    num_workers: int
+    options: TrainingOptions
     folder: Path
+    """Where snapshots and metrics go."""
     identity: Mapping[str, Any]
     """Everything that must be the same when the run resumes: options, data, model."""
     recompute: bool = False
@@ -66,10 +63,21 @@ class Run:
     step_memory: int = 0
     """Estimated bytes of a step, without weights and optimizer state."""
 
+    @cached_property
+    def order(self) -> Order:
+        """The order in which the examples are trained on."""
+        sizes = (self.options.batch_size, self.options.accumulation, self.options.seed)
+        return Order(self.examples.dataset.lengths, *sizes, grouped=self.options.group_by_length)
+
     @property
     def num_steps(self) -> int:
         """Steps of the whole run; the last step of an epoch may have fewer batches."""
-        return self.num_epochs * -(-self.order.num_batches // self.order.accumulation)
+        return self.options.epochs * -(-self.order.num_batches // self.order.accumulation)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The factor on the learning rates at each step."""
+        return Schedule(self.num_steps, self.options.warmup_ratio)
 
 
 def train(run: Run, log: Log) -> bool:
@@ -77,12 +85,11 @@ def train(run: Run, log: Log) -> bool:
     keep_freed_memory()
     progress = resume(run, log)
     meters = Meters(run.folder / METRICS, run.num_steps, progress.step)
-    schedule = Schedule(run.num_steps, run.warmup_ratio)
     rates = {name: run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
-    jobs = run.order.jobs(run.num_epochs, Position(progress.epoch, progress.number))
-    with loader(run.examples.batch, jobs, run.num_workers) as batches, stop_requests() as stop_requested:
+    jobs = run.order.jobs(run.options.epochs, Position(progress.epoch, progress.number))
+    with loader(run.examples.batch, jobs, run.options.workers) as batches, stop_requests() as stop_requested:
         for last, step_batches in group_into_steps(batches, run.order):
-            factor = schedule(progress.step)
+            factor = run.schedule(progress.step)
             step = run_step(run, progress, step_batches, factor)
             records = record_numbers(run, progress, last) if step.skipped else []
             progress = progress_after(progress, last, run.order)
@@ -90,7 +97,7 @@ def train(run: Run, log: Log) -> bool:
             log(meters.record(progress.step, step, {n: factor * r for n, r in rates.items()}, positions, records))
             check_skipped(meters, records)
             stopping = stop_requested()
-            if stopping or progress.step % run.save_every == 0 or progress.step == run.num_steps:
+            if stopping or progress.step % run.options.save_every == 0 or progress.step == run.num_steps:
                 snapshots.save(run.folder, Snapshot(progress, run.optimizer.state()), run.identity)
                 if not stopping:
                     validate(run, progress.step, log)
@@ -122,11 +129,11 @@ def group_into_steps(batches: Iterator[tuple[Position, Batch]], order: Order) ->
 
 def run_step(run: Run, progress: Progress, batches: list[Batch], factor: float) -> Step:
     """One step. Random numbers (dropout) are seeded per step, so a resumed run draws the same ones."""
-    if (files := run.examples.feature_files) is not None:
-        batches = [add_features(run.model, files, batch) for batch in batches]
+    batches = [add_features(run.model, run.examples.feature_files, batch) for batch in batches]
     mx.random.seed(run.order.seed * 1_000_003 + progress.step)
     run_block = recompute_block if run.recompute else forward
-    return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=run.per_batch_mean, run_block=run_block)
+    per_batch_mean = run.options.per_batch_mean
+    return train_step(run.model, run.optimizer, batches, factor, per_batch_mean=per_batch_mean, run_block=run_block)
 
 
 def progress_after(progress: Progress, last: Position, order: Order) -> Progress:
@@ -165,10 +172,10 @@ def validation_loss(model: Llava, examples: Examples, batch_size: int) -> float:
     total, num_tokens = 0.0, 0
     model.eval()
     try:
-        for start in range(0, len(examples), batch_size):
-            batch = examples.batch(range(start, min(start + batch_size, len(examples))))
-            if examples.feature_files is not None:
-                batch = add_features(model, examples.feature_files, batch)
+        indices = range(len(examples))
+        for start in indices[::batch_size]:
+            batch = examples.batch(indices[start : start + batch_size])
+            batch = add_features(model, examples.feature_files, batch)
             loss, count = answer_loss(model, batch)
             total, num_tokens = total + float(loss), num_tokens + count
     finally:

@@ -23,14 +23,12 @@ Arrays = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """Learning rates, weight decay and clipping."""
+    """Peak learning rates, weight decay (norms and biases have none) and clipping."""
 
     learning_rate: float = 2e-5
-    """Peak learning rate."""
     mm_projector_lr: float | None = None
-    """Peak learning rate of the projector; otherwise the same."""
+    """That of the projector, if it has its own."""
     weight_decay: float = 0.0
-    """Weight decay; norms and biases have none."""
     max_grad_norm: float | None = None
     """Clip gradients to this global norm. The papers' runs do not clip."""
 
@@ -116,7 +114,8 @@ class AdamW:
 
     def state(self) -> Arrays:
         """Everything needed to resume, as arrays for a safetensors file."""
-        return {"num_updates": mx.array(self.num_updates), **self._arrays()}
+        named = {f"{kind}.{name}": x for kind, arrays in self._kinds().items() for name, x in arrays.items()}
+        return {"num_updates": mx.array(self.num_updates), **named}
 
     def restore(self, model: nn.Module, state: Mapping[str, mx.array]) -> None:
         """Resume from a state, bit for bit; CheckpointError if it belongs to another set of parameters."""
@@ -134,9 +133,6 @@ class AdamW:
 
     def _kinds(self) -> dict[str, Arrays]:
         return {"masters": self.masters, "means": self.means, "squares": self.squares}
-
-    def _arrays(self) -> Arrays:
-        return {f"{kind}.{name}": x for kind, arrays in self._kinds().items() for name, x in arrays.items()}
 
 
 def _layout(arrays: Mapping[str, mx.array], name: str) -> tuple[tuple[int, ...], mx.Dtype] | None:

@@ -16,7 +16,6 @@ from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.models import backend
 from mlx_llava.program.text import size
 from mlx_llava.training.loop import Run
-from mlx_llava.training.schedule import Schedule
 
 STATE = 16  # bytes per trained parameter: master, two moments and a gradient in float32
 LOGITS = 4  # float32 arrays of the language head's size: logits, their exponentials, probabilities, gradient
@@ -40,8 +39,7 @@ def plan(run: Run) -> str:
     Raises LimitError if it does not fit, UsageError if the run would end before its warm-up begins.
     """
     step_size = run.order.batch_size * run.order.accumulation
-    schedule = Schedule(run.num_steps, run.warmup_ratio)
-    if not any(schedule(step) for step in range(min(run.num_steps, 2))):
+    if not any(run.schedule(step) for step in range(min(run.num_steps, 2))):
         raise UsageError(
             f"the run has only one step of {step_size} conversations, and its learning rate is zero",
             "Give a lower --accumulation or --batch-size, more --epochs, or --warmup-ratio 0.",

@@ -10,14 +10,12 @@ import mlx.core as mx
 from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint
-from mlx_llava.data.batches import Order
 from mlx_llava.data.dataset import Dataset, read
 from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.models import backend
 from mlx_llava.program.run import log
-from mlx_llava.prompts.templates import template
 from mlx_llava.resolve import open_model
-from mlx_llava.training import charts, loop
+from mlx_llava.training import charts, loop, snapshots
 from mlx_llava.training.loop import Run
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import TrainingOptions, config_of, fixed_settings
@@ -50,23 +48,17 @@ def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, pr
     """Check the data and build the run that trains these parts, with its snapshots in `folder`."""
     examples = read_examples(options, base.checkpoint, "train")
     has_validation = (options.data / "valid.jsonl").is_file()
-    model, dataset = base.checkpoint.model, examples.dataset
+    model = base.checkpoint.model
     train_only(model, *parts)
     recompute = not backend.on_cpu() if options.recompute is None else options.recompute
     rates = OptimizerOptions(options.learning_rate, projector_lr, options.weight_decay, options.max_grad_norm)
-    sizes = (options.batch_size, options.accumulation, options.seed)
     return Run(
         model=model,
         optimizer=AdamW(model, rates),
         examples=examples,
-        order=Order(dataset.lengths, *sizes, grouped=options.group_by_length),
-        num_epochs=options.epochs,
-        warmup_ratio=options.warmup_ratio,
-        per_batch_mean=options.per_batch_mean,
-        save_every=options.save_every,
-        num_workers=options.workers,
+        options=options,
         folder=folder,
-        identity=identity(options, base, dataset),
+        identity=identity(options, base, examples.dataset),
         recompute=recompute,
         validation=read_examples(options, base.checkpoint, "valid") if has_validation else None,
         step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
@@ -76,15 +68,9 @@ def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, pr
 def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) -> Examples:
     """The examples of a split, all checked; backed by the feature cache if the options name one."""
     config = config_of(options, checkpoint.config)
-    builder = ExampleBuilder(
-        template=template(config.template),
-        tokenizer=checkpoint.tokenizer,
-        image=config.image,
-        rows_per_image=config.rows_per_crop,
-        images=options.images,
-        max_tokens=min(options.max_tokens, config.text.max_position_embeddings),
-        images_first=not options.as_written,
-    )
+    builder = ExampleBuilder.of(config, checkpoint.tokenizer, options.images)
+    max_tokens = min(options.max_tokens, builder.max_tokens)
+    builder = replace(builder, max_tokens=max_tokens, images_first=not options.as_written)
     dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
     examples = Examples(dataset, builder).fitting(leave_out=options.leave_out, num_workers=options.workers)
     left_out = examples.dataset.left_out
@@ -107,12 +93,8 @@ def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str
         "data": dataset.fingerprint,
         "choice of records": hashlib.sha256(dataset.table.tobytes()).hexdigest(),
         "model": base.fingerprint,
-        "projector": _digest(options.projector),
+        "projector": options.projector and snapshots.sha256(options.projector / adapters.PROJECTOR),
     }
-
-
-def _digest(projector: Path | None) -> str | None:
-    return projector and hashlib.sha256((projector / adapters.PROJECTOR).read_bytes()).hexdigest()
 
 
 def train(run: Run) -> bool:

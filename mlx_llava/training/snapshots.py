@@ -76,7 +76,10 @@ def save(folder: Path, snapshot: Snapshot, run: Mapping[str, Any], keep: int = 2
     target = folder / f"{PREFIX}{snapshot.progress.step:08d}"
     try:
         with new_folder(target, aside) as unfinished:  # replaces an earlier, damaged one of the same step
-            _write(unfinished, snapshot, run)
+            mx.save_safetensors(str(unfinished / STATE), snapshot.state)
+            digest = sha256(unfinished / STATE)
+            manifest = {"place": asdict(snapshot.progress), "run": dict(run), "sha256": digest}
+            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
     except (OSError, RuntimeError) as error:  # MLX raises RuntimeError for a full disk
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
@@ -94,12 +97,6 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write(folder: Path, snapshot: Snapshot, run: Mapping[str, Any]) -> None:
-    mx.save_safetensors(str(folder / STATE), snapshot.state)
-    manifest = {"place": asdict(snapshot.progress), "run": dict(run), "sha256": _digest(folder / STATE)}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
 def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:
     """The newest intact snapshot; UsageError if it belongs to another run.
 
@@ -108,7 +105,7 @@ def latest(folder: Path, run: Mapping[str, Any]) -> Snapshot | None:
     for path in reversed(_all(folder)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            if manifest["sha256"] != _digest(path / STATE):
+            if manifest["sha256"] != sha256(path / STATE):
                 continue
             read_header(path / STATE)
             progress = Progress(**manifest["place"])
@@ -137,6 +134,7 @@ def _remove(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _digest(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

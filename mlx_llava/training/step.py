@@ -46,13 +46,10 @@ def train_only(model: Llava, *parts: Part) -> None:
         else:
             _refuse_quantized(part, model[part])
             model[part].unfreeze()
-        if not any(name.startswith(_prefix(part)) for name in trainable(model)):
+        prefix = "language_model." if part == "adapters" else f"{part}."
+        if not any(name.startswith(prefix) for name in trainable(model)):
             raise UsageError(f"there is nothing to train in the {part}", "Attach adapters before training them.")
     model.train()
-
-
-def _prefix(part: Part) -> str:
-    return "language_model." if part == "adapters" else f"{part}."
 
 
 def _refuse_quantized(part: Part, module: nn.Module) -> None:

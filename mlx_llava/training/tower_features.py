@@ -42,9 +42,9 @@ def tower_fingerprint(model: Llava, config: LlavaConfig) -> str:
     return digest.hexdigest()
 
 
-def add_features(model: Llava, files: FeatureFiles, batch: Batch) -> Batch:
-    """The batch with features for its images, computed and cached unless it already has them."""
-    if not isinstance(batch, FeatureBatch) or batch.features is not None or not len(batch.crops):
+def add_features(model: Llava, files: FeatureFiles | None, batch: Batch) -> Batch:
+    """The batch with features for its images, computed and cached unless it already has them or there is no cache."""
+    if files is None or not isinstance(batch, FeatureBatch) or batch.features is not None or not len(batch.crops):
         return batch
     features = []
     for key, crop in zip(batch.keys, batch.crops, strict=True):

@@ -16,7 +16,6 @@ def test_everything_is_counted() -> None:
     assert (counts.records, counts.turns, counts.images, counts.text_only) == (3, 4, 3, 1)
     assert counts.answer_words.tolist() == [3, 1, 1, 1]
     assert counts.prefixes == {"what is": 2, "": 1, "hi": 1}
-    assert counts.share_text_only == 1 / 3
 
 
 def test_the_table_is_for_people() -> None:

@@ -13,11 +13,11 @@ from lessons import lessons, tiny
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.data.batches import Order
 from mlx_llava.errors import TrainingError
 from mlx_llava.inputs import Batch, collate
 from mlx_llava.training.loop import MAX_SKIPPED, METRICS, Run, train
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
+from mlx_llava.training.options import TrainingOptions
 from mlx_llava.training.step import train_only
 
 ROWS = from_hf(CASES["plain"].config()).rows_per_crop
@@ -44,8 +44,9 @@ class Lessons:
 
     feature_files = None
 
-    def __init__(self, broken: set[int]) -> None:
+    def __init__(self, broken: set[int], count: int) -> None:
         self.broken = broken
+        self.lengths = [10] * count
         self.dataset = self
 
     def number(self, index: int) -> int:
@@ -63,16 +64,13 @@ class Lessons:
 def run(folder: Path, broken: set[int], count: int = 6) -> Run:
     model = tiny()
     train_only(model, "projector")
+    sizes = {"batch_size": 1, "accumulation": 2, "group_by_length": False, "warmup_ratio": 0.0, "workers": 0}
+    options = TrainingOptions(data=folder, **sizes)
     return Run(
         model=model,
         optimizer=AdamW(model, OptimizerOptions(1e-3)),
-        examples=Lessons(broken),  # pyright: ignore[reportArgumentType]
-        order=Order([10] * count, 1, 2, grouped=False),
-        num_epochs=1,
-        warmup_ratio=0.0,
-        per_batch_mean=False,
-        save_every=100,
-        num_workers=0,
+        examples=Lessons(broken, count),  # pyright: ignore[reportArgumentType]
+        options=options,
         folder=folder,
         identity={},
     )

@@ -20,7 +20,8 @@ from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.errors import CheckpointError, ConversionError, UsageError
 from mlx_llava.finetune import finetune
 from mlx_llava.lora import lora
-from mlx_llava.pretrain import pretrain, reinitialize
+from mlx_llava.models.projector import reinitialize
+from mlx_llava.pretrain import pretrain
 from mlx_llava.training import prepare
 from mlx_llava.training.options import FinetuneOptions, LoraOptions, PretrainOptions
 
