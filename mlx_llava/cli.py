@@ -47,13 +47,8 @@ def _show(name: str) -> None:
     if name in ("-V", "--version"):
         print(f"mlx-llava {__version__}")
     elif name in ("-h", "--help", "help"):
-        print(help_text())
+        width = max(map(len, COMMANDS))
+        lines = (f"  {command:{width}}  {summary}" for command, (_, summary) in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)))
     else:
         raise UsageError(f"no command {name!r}", f"Use one of {', '.join(COMMANDS)}, or see mlx-llava --help.")
-
-
-def help_text() -> str:
-    """The usage, one line per command, and where to start."""
-    width = max(map(len, COMMANDS))
-    lines = (f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
-    return HELP.format(commands="\n".join(lines))

@@ -45,11 +45,8 @@ class Adapters:
 
 def is_adapter_folder(folder: Path) -> bool:
     """Whether a folder holds adapters or a projector, and not a whole model."""
-    if any(folder.glob("*model*.index.json")) or any(
-        (folder / name).exists() for name in ("model.safetensors", SINGLE)
-    ):
-        return False
-    return any((folder / name).exists() for name in (CONFIG, PROJECTOR))
+    present = {name for name in (CONFIG, PROJECTOR, "model.safetensors", SINGLE) if (folder / name).exists()}
+    return bool(present) and present <= {CONFIG, PROJECTOR} and not any(folder.glob("*model*.index.json"))
 
 
 def read(folder: Path) -> Adapters:
@@ -129,7 +126,5 @@ def check_shapes(layers: Mapping[str, LoraDelta], weights: Mapping[str, Any], wh
         weight = weights.get(f"{path}.weight")
         if weight is None or tuple(weight.shape) != delta.shape:
             actual = "is missing" if weight is None else f"is {list(weight.shape)}"
-            raise ConversionError(
-                f"{where}: the adapter of {path} is for {list(delta.shape)}, the base's weight {actual}",
-                "Name the base it was trained on with --model-base.",
-            )
+            problem = f"{where}: the adapter of {path} is for {list(delta.shape)}, the base's weight {actual}"
+            raise ConversionError(problem, "Name the base it was trained on with --model-base.")

@@ -48,12 +48,8 @@ def gather(options: ConvertOptions) -> Inputs:
     elif options.seed is not None:
         raise UsageError("--seed is for --new-projector", "Leave it out.")
     config, tensors, tower = _read(options, folder, values)
-    notes = [*_adapter_notes(tuned, options), *_notes(folder, values)]
-    projector = {}
-    if options.new_projector:
-        seed = options.seed or 0
-        projector = random_projector(config, seed)
-        notes.insert(0, f"a new projector, {options.new_projector}, with random seed {seed}; train it first")
+    projector = random_projector(config, options.seed or 0) if options.new_projector else {}
+    notes = [*_notes(options, folder, values, tuned)]
     if options.vision_tower and _has_tower(tensors):
         notes += ["note: uses the checkpoint's own tower; --vision-tower gives only its config and image settings"]
     return Inputs(folder, config, tensors, tensors_of(tower) if tower else {}, tuned, projector, notes)
@@ -115,16 +111,15 @@ def _with_stops(config: LlavaConfig, folder: Path) -> LlavaConfig:
     return replace(config, eos_token_ids=keys.integers("eos_token_id", None, 0, config.text.vocab_size - 1))
 
 
-def _adapter_notes(tuned: Adapters, options: ConvertOptions) -> Iterator[str]:
+def _notes(options: ConvertOptions, folder: Path, values: dict[str, Any], tuned: Adapters) -> Iterator[str]:
+    """What is added to the checkpoint, and what it holds that the conversion ignores."""
+    if options.new_projector:
+        yield f"a new projector, {options.new_projector}, with random seed {options.seed or 0}; train it first"
     if options.model_base is not None:
         yield f"merged into {options.model_base}: {len(tuned.layers)} adapters, {len(tuned.replaced)} tensors replaced"
         base = Path(tuned.base).name
         if base and base.casefold() != Path(options.model_base).name.casefold():
             yield f"note: {adapters.CONFIG} names another base, {tuned.base[:160]}"
-
-
-def _notes(folder: Path, values: dict[str, Any]) -> Iterator[str]:
-    """What the checkpoint holds and the conversion ignores."""
     if code := [key for key in CODE_KEYS if values.get(key)]:
         yield f"note: {', '.join(code)} in config.json ignored: code in a checkpoint is never run"
     if any(folder.glob("chat_template.*")):

@@ -99,7 +99,5 @@ def check_head(reader: Reader, inventory: Inventory) -> None:
     if ours.shape != theirs.shape or not all(
         mx.array_equal(ours.rows(reader, *piece), theirs.rows(reader, *piece)) for piece in pieces(ours, COMPARED)
     ):
-        raise CheckpointError(
-            f"{head.file}: {head.name} is not the embedding, though config.json ties them",
-            "Set tie_word_embeddings to false in config.json.",
-        )
+        problem = f"{head.file}: {head.name} is not the embedding, though config.json ties them"
+        raise CheckpointError(problem, "Set tie_word_embeddings to false in config.json.")

@@ -17,10 +17,8 @@ MODEL_TYPES = {"llama": "llava_llama", "mistral": "llava_mistral"}
 def joined(values: dict[str, Any], tower: str | None, projector: str) -> dict[str, Any]:
     """The config.json of a text model as original LLaVA would write it."""
     if values.get("model_type") not in MODEL_TYPES or "mm_projector_type" in values:
-        raise ConversionError(
-            f"--new-projector on model_type {short(values.get('model_type'))}: not a text model of its own",
-            "Name a Vicuna, LLaMA or Mistral checkpoint.",
-        )
+        problem = f"--new-projector on model_type {short(values.get('model_type'))}: not a text model of its own"
+        raise ConversionError(problem, "Name a Vicuna, LLaMA or Mistral checkpoint.")
     if tower is None:
         raise UsageError("--new-projector without --vision-tower", "Name the folder or repository of a CLIP.")
     return {

@@ -33,7 +33,7 @@ class Export:
 
     def plan(self) -> list[Planned]:
         """Every weight, dequantized, by its released name."""
-        return plan_weights(released_weights(self.folder.weights(), self.vocabulary.num_rows), self.dtype)
+        return plan_weights(released_weights(self.folder.weights(), self.vocabulary.num_rows), self.dtype, {})
 
     def lines(self) -> Iterator[str]:
         """Differences from the checkpoint that the folder was converted from."""

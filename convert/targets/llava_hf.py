@@ -22,10 +22,8 @@ PROCESSOR = {"processor_class": "LlavaProcessor"}
 def check_form(config: LlavaConfig) -> None:
     """Raise ConversionError if llava-hf has no form for the model."""
     if config.projector_depth != 2:
-        raise ConversionError(
-            f"a projector of {config.projector_depth} layers has no llava-hf form: it always has two",
-            "Only LLaVA-1.5's kind, mlp2x_gelu, can be exported.",
-        )
+        problem = f"a projector of {config.projector_depth} layers has no llava-hf form: it always has two"
+        raise ConversionError(problem, "Only LLaVA-1.5's kind, mlp2x_gelu, can be exported.")
 
 
 def released_name(ours: str) -> str:

@@ -31,10 +31,8 @@ def write_peft(target: Path, base: ConvertedFolder, dtype: Dtype) -> None:
     """Write the adapters of a converted folder; ConversionError if there are none."""
     adapters = base.adapters
     if adapters is None or adapters.lora is None:
-        raise ConversionError(
-            "the adapter folder holds a projector alone, and PEFT needs adapters",
-            "Leave --peft out to export the whole model.",
-        )
+        problem = "the adapter folder holds a projector alone, and PEFT needs adapters"
+        raise ConversionError(problem, "Leave --peft out to export the whole model.")
     tensors = {name: array.astype(DTYPES[dtype]) for name, array in _tensors(adapters)}
     with appearing(target, overwrite=False, num_bytes=sum(array.nbytes for array in tensors.values())) as folder:
         mx.save_safetensors(str(folder / WEIGHTS), tensors, {"format": "pt"})

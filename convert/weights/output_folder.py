@@ -26,10 +26,8 @@ def check_target(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ConversionError(f"{target}: already exists", "Choose another --mlx-path, or add --overwrite.")
     if not _is_ours(target):
-        raise ConversionError(
-            f"{target}: not a converted folder, so --overwrite leaves it alone",
-            "Remove it yourself, or choose another --mlx-path.",
-        )
+        problem = f"{target}: not a converted folder, so --overwrite leaves it alone"
+        raise ConversionError(problem, "Remove it yourself, or choose another --mlx-path.")
 
 
 @contextmanager
@@ -44,10 +42,8 @@ def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
         if num_bytes > free:
-            raise LimitError(
-                f"{target}: takes {size(num_bytes)}, {size(free)} are free on this disk",
-                "Free some space, choose another --mlx-path, or use fewer bits.",
-            )
+            problem = f"{target}: takes {size(num_bytes)}, {size(free)} are free on this disk"
+            raise LimitError(problem, "Free some space, choose another --mlx-path, or use fewer bits.")
         with new_folder(target, check=lambda: check_target(target, overwrite)) as folder:  # it may exist by now
             yield folder
     except OSError as error:

@@ -35,11 +35,9 @@ class Planned(NamedTuple):
     quantization: Quantization | None = None
 
 
-def plan_weights(
-    weights: Mapping[str, Weight], dtype: mx.Dtype, quantized: Mapping[str, Quantization] | None = None
-) -> list[Planned]:
-    """Every weight in `dtype`, those of the quantized layers quantized from it."""
-    by_name = {f"{path}.weight": quantization for path, quantization in (quantized or {}).items()}
+def plan_weights(weights: Mapping[str, Weight], dtype: mx.Dtype, table: Mapping[str, Quantization]) -> list[Planned]:
+    """Every weight in `dtype`; that of a layer whose path is in `table` is quantized from it."""
+    by_name = {f"{path}.weight": quantization for path, quantization in table.items()}
     return [Planned(name, weight, dtype, by_name.get(name)) for name, weight in weights.items()]
 
 

@@ -4,17 +4,12 @@ From the bottom: `regular_file` (bytes), `safetensors` (headers), `reader` (rows
 `config_json`; `coverage` and `quantization` (what a model needs); `folder` (load); `adapters`. `hub` downloads.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mlx_llava.checkpoint.folder import Checkpoint, load
-
-__all__ = ["Checkpoint", "load"]
+from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `checkpoint.folder` needs MLX, the readers of files do not."""
-    if name in __all__:
+    """Import `Checkpoint` and `load` on first use: `folder` needs MLX, the readers of files do not."""
+    if name in ("Checkpoint", "load"):
         from mlx_llava.checkpoint import folder
 
         return getattr(folder, name)

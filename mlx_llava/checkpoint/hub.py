@@ -30,10 +30,8 @@ def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) 
         raise ModelError(f"{name or 'an empty name'}: no such folder", "Name a folder, or a repository as owner/name.")
     folder = _download(name, revision, files)
     if files is FILES and not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{name}: the repository has no .safetensors weights",
-            "Save them with transformers' save_pretrained, and name that folder.",
-        )
+        problem = f"{name}: the repository has no .safetensors weights"
+        raise ModelError(problem, "Save them with transformers' save_pretrained, and name that folder.")
     return folder
 
 

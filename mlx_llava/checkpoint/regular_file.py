@@ -38,7 +38,6 @@ def opened(file: Path) -> Iterator[tuple[int, Stamp]]:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The stamp in the answer of `stat`."""
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

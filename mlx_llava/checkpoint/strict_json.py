@@ -123,10 +123,8 @@ class Section:
         known = self.read_keys.union(harmless)
         if unknown := [key for key in self.values if key in self and key not in known]:
             keys = ", ".join(map(short, unknown[:5]))
-            raise ConfigError(
-                f"{self.where}: {keys}: not implemented here, and it may change answers",
-                "Remove the key only if you know that it has no effect.",
-            )
+            problem = f"{self.where}: {keys}: not implemented here, and it may change answers"
+            raise ConfigError(problem, "Remove the key only if you know that it has no effect.")
 
     def error(self, key: str, value: object, expected: str) -> ConfigError:
         """The error for a value that is missing or out of range."""

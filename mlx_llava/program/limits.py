@@ -34,7 +34,6 @@ SEED = Limits(0, 2**63 - 1)
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
     return f"--{name.replace('_', '-')}"
 
 

@@ -157,10 +157,8 @@ def _caption(turns: Sequence[Turn]) -> list[Piece]:
     # preprocess_plain: the instruction is dropped, and only a newline ends the caption
     marks = [turn.parts().count(IMAGE) for turn in turns]
     if marks != [1]:
-        raise PromptError(
-            f"a caption to train on has {len(turns)} turns and {sum(marks)} image marks",
-            "Give one turn with one image.",
-        )
+        problem = f"a caption to train on has {len(turns)} turns and {sum(marks)} image marks"
+        raise PromptError(problem, "Give one turn with one image.")
     return [IMAGE, Text(f"{turns[0].answer}\n", trained=True)]
 
 

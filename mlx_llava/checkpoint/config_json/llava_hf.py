@@ -83,10 +83,8 @@ def _additions(top: Section, config: LlavaConfig) -> LlavaConfig:
     top.get("quantization")  # read by checkpoint/quantization.py
     ours = top.section("mlx_llava")
     if ours.get("format") != FORMAT:
-        raise ConfigError(
-            f"config.json: converted by another version (format {short(ours.get('format'))}, not {FORMAT})",
-            "Convert the checkpoint again with this version.",
-        )
+        problem = f"config.json: converted by another version (format {short(ours.get('format'))}, not {FORMAT})"
+        raise ConfigError(problem, "Convert the checkpoint again with this version.")
     image = ours.section("picture")
     config = replace(
         config,

@@ -31,10 +31,8 @@ def from_original(top: Section, vision: VisionConfig | None) -> LlavaConfig:
     name = top.text("mm_vision_tower", top.get("vision_tower"))
     vision = vision or TOWERS.get(name)
     if vision is None:
-        raise ConfigError(
-            f"config.json: mm_vision_tower is {short(name)}, whose config is not in this folder",
-            "Give the tower's folder with --vision-tower.",
-        )
+        problem = f"config.json: mm_vision_tower is {short(name)}, whose config is not in this folder"
+        raise ConfigError(problem, "Give the tower's folder with --vision-tower.")
     model_type = "mistral" if top.get("model_type") == "llava_mistral" else "llama"
     text = text_section(top, model_type)
     fit = "pad" if top.choice("image_aspect_ratio", "square", ("square", "pad")) == "pad" else "crop"

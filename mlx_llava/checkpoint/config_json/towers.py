@@ -50,5 +50,4 @@ def vision_section(keys: Section) -> VisionConfig:
 
 def feature_layers(keys: Section, key: str, default: int | None, vision: VisionConfig) -> tuple[int, ...]:
     """Indices into the tower's hidden states: 0 is the embedding, the last one the output of the final block."""
-    depth = vision.num_hidden_layers
-    return keys.integers(key, default, -depth - 1, depth)
+    return keys.integers(key, default, -vision.num_hidden_layers - 1, vision.num_hidden_layers)
