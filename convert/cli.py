@@ -6,7 +6,6 @@ from mlx_llava.program.run import log, run
 
 
 def main() -> None:
-    """Run `mlx-llava convert`."""
     run(lambda: convert(parse(ConvertOptions, "mlx-llava convert")))
 
 

@@ -29,7 +29,6 @@ class DoctorOptions:
 
 
 def main() -> None:
-    """Run `mlx-llava doctor`."""
     run(lambda: doctor(parse(DoctorOptions, "mlx-llava doctor")))
 
 

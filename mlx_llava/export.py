@@ -27,7 +27,6 @@ class ExportOptions:
 
 
 def main() -> None:
-    """Run `mlx-llava export`."""
     run(lambda: export(parse(ExportOptions, "mlx-llava export")))
 
 

@@ -32,7 +32,6 @@ class FuseOptions(QuantizeOptions):
 
 
 def main() -> None:
-    """Run `mlx-llava fuse`."""
     run(lambda: fuse(parse(FuseOptions, "mlx-llava fuse")))
 
 

@@ -25,24 +25,26 @@ def read_tokenizer(source: Path, config: LlavaConfig) -> bytes:
         load_tokenizer(source, config)
         return (source / "tokenizer.json").read_bytes()
     if not (source / "tokenizer.model").exists():
-        raise CheckpointError(
-            f"{source}: neither tokenizer.json nor tokenizer.model",
-            "Copy the tokenizer of the text model, for example Vicuna's, into the folder.",
-        )
+        problem = f"{source}: neither tokenizer.json nor tokenizer.model"
+        raise CheckpointError(problem, "Copy the tokenizer of the text model, for example Vicuna's, into the folder.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(source / "tokenizer.model", folder / "tokenizer.model")
-        _from_sentencepiece(folder, _legacy(source), source / "tokenizer.model")
+        _from_sentencepiece(folder, source)
         load_tokenizer(folder, config)
         return (folder / "tokenizer.json").read_bytes()
 
 
-def _from_sentencepiece(folder: Path, legacy: bool, where: Path) -> None:
+def _from_sentencepiece(folder: Path, source: Path) -> None:
     """Write the folder's tokenizer.json from its tokenizer.model; both must give the same tokens."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # about the missing torch
     from sentencepiece import SentencePieceProcessor
     from transformers import LlamaTokenizer
 
+    # whether text after a special token gets another leading space, as in LLaMA's tokenizer until 2023
+    path = source / "tokenizer_config.json"
+    legacy = path.exists() and Section(read_json(path), path.name).flag("legacy", False)
+    where = source / "tokenizer.model"
     try:
         original = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         tokenizer = LlamaTokenizer.from_pretrained(folder, legacy=legacy, local_files_only=True)
@@ -51,9 +53,3 @@ def _from_sentencepiece(folder: Path, legacy: bool, where: Path) -> None:
     if original.encode(SAMPLE) != tokenizer.encode(SAMPLE, add_special_tokens=False):
         raise CheckpointError(f"{where}: not a LLaMA tokenizer", "Give the folder a tokenizer.json.")
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _legacy(source: Path) -> bool:
-    """Whether text after a special token gets another leading space, as in LLaMA's tokenizer until 2023."""
-    path = source / "tokenizer_config.json"
-    return path.exists() and Section(read_json(path), path.name).flag("legacy", False)

@@ -47,10 +47,8 @@ def appearing(target: Path, overwrite: bool, num_bytes: int) -> Iterator[Path]:
         with new_folder(target, check=lambda: check_target(target, overwrite)) as folder:  # it may exist by now
             yield folder
     except OSError as error:
-        raise LlavaError(
-            f"{target}: {error.strerror or error}; nothing was written",
-            "Check the free space and the permissions of the folder above it.",
-        ) from error
+        problem = f"{target}: {error.strerror or error}; nothing was written"
+        raise LlavaError(problem, "Check the free space and the permissions of the folder above it.") from error
 
 
 def write_files(folder: Path, values: dict[str, Any], tokenizer: bytes, readme: str) -> None:
@@ -68,8 +66,6 @@ def card(title: str, lines: Iterable[str], about: str = "") -> str:
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is empty, or has the config.json of a converted one."""
     try:
-        if not any(folder.iterdir()):
-            return True
-        return "mlx_llava" in json.loads((folder / "config.json").read_bytes())
+        return not any(folder.iterdir()) or "mlx_llava" in json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, TypeError):
         return False

@@ -67,10 +67,8 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     path = folder / "config.json"
     values = read_json(path) if path.exists() else {}
     if values.get("mlx_llava") is None:
-        raise ModelError(
-            f"{name}: not a converted model",
-            f"Convert it: python -m mlx_llava.convert --hf-path {name} --mlx-path NEW_FOLDER",
-        )
+        advice = f"Convert it: python -m mlx_llava.convert --hf-path {name} --mlx-path NEW_FOLDER"
+        raise ModelError(f"{name}: not a converted model", advice)
     return values
 
 
@@ -97,10 +95,8 @@ def check_memory(tensors: Iterable[Tensor], where: str) -> None:
     need = sum(t.num_bytes * (2 if to_float32 and t.dtype in ("F16", "BF16") else 1) for t in tensors)
     limit = backend.memory_limit()
     if need > limit:
-        raise LimitError(
-            f"{where}: the weights take {size(need)} and {size(limit)} are free",
-            "Convert with fewer bits (-q --q-bits 4), or close other programs.",
-        )
+        problem = f"{where}: the weights take {size(need)} and {size(limit)} are free"
+        raise LimitError(problem, "Convert with fewer bits (-q --q-bits 4), or close other programs.")
 
 
 def _weights(tensors: Collection[Tensor]) -> Iterator[tuple[str, mx.array]]:

@@ -18,7 +18,6 @@ from mlx_llava.program.paths import cache_folder
 
 CHECKPOINT = Path(__file__).parent / "tiny-llava-hf"
 IMAGE = CHECKPOINT / "examples" / "two_shapes_wide.png"
-QUESTION = "What color is the square?"
 
 
 def converted_folder() -> Path:

@@ -4,13 +4,12 @@ The guard against server-side request forgery: addresses of this machine, privat
 ranges, and IPv6 forms that embed such an IPv4 address, count as not public. Deadlines are values of `time.monotonic`.
 """
 
-import contextlib
 import ipaddress
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: embeds an IPv4 address
@@ -69,7 +68,7 @@ def shut_down_at(sock: socket.socket, deadline: float) -> Iterator[None]:
     """Shut a connection down at the deadline, even if bytes keep trickling in."""
 
     def end() -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             handle.shutdown(socket.SHUT_RDWR)
 
     with closing(sock.dup()) as handle:  # TLS takes ownership of the other one

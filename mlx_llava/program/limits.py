@@ -1,8 +1,7 @@
 """The range of a number, declared on its field: `epochs: Annotated[int, Limits(1, 10_000)] = 1`."""
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from mlx_llava.errors import UsageError
@@ -40,7 +39,7 @@ def flag(name: str) -> str:
 def marks(options: type[Any], kind: type[Mark]) -> Iterator[tuple[str, Mark]]:
     """The names of a dataclass's fields annotated with an instance of `kind`, each with that instance."""
     hints = get_type_hints(options, include_extras=True)
-    for field in dataclasses.fields(options):
+    for field in fields(options):
         hint = hints[field.name]
         for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
             if isinstance(mark, kind):

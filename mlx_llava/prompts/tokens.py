@@ -195,10 +195,8 @@ def _special_ids(spec: Spec) -> dict[str, int]:
     ids |= {token["content"]: token["id"] for token in spec["added_tokens"]}
     for spelling in (BOS, EOS):
         if spelling not in ids:
-            raise CheckpointError(
-                f"tokenizer.json has no {spelling}: not the vocabulary of LLaMA 1 or 2, Vicuna or Mistral",
-                "Other vocabularies have other prompts, which are not implemented.",
-            )
+            problem = f"tokenizer.json has no {spelling}: not the vocabulary of LLaMA 1 or 2, Vicuna or Mistral"
+            raise CheckpointError(problem, "Other vocabularies have other prompts, which are not implemented.")
     return ids
 
 
