@@ -1,6 +1,7 @@
 """The chat on Textual: the application around the chat screen."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -182,10 +183,8 @@ def waker(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Callable
     """Return a function that wakes the screen from another thread."""
 
     def notify() -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the screen is gone
             loop.call_soon_threadsafe(wake)
-        except RuntimeError:  # the loop is closed: the screen is gone
-            return
 
     return notify
 

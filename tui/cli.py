@@ -87,7 +87,7 @@ def new_session(options: ChatOptions) -> Session:
     incognito = options.incognito or settings.incognito
     record = Record(History(None if incognito else data_folder()))
     record.trouble += notices
-    return Session(make_engine, settings, record, partial(write_settings, config_folder()))
+    return Session(partial(Engine, make_worker), settings, record, partial(write_settings, config_folder()))
 
 
 def first_chat(options: ChatOptions, session: Session) -> int | None:
@@ -100,15 +100,11 @@ def first_chat(options: ChatOptions, session: Session) -> int | None:
     return info.key
 
 
-def make_engine() -> Engine:
-    """Return the engine; its thread imports MLX."""
+def make_worker() -> Worker:
+    """Return the worker; called on the engine's thread, which imports MLX."""
+    from mlx_llava.engine.worker import ModelWorker
 
-    def make_worker() -> Worker:
-        from mlx_llava.engine.worker import ModelWorker
-
-        return ModelWorker()
-
-    return Engine(make_worker)
+    return ModelWorker()
 
 
 def first_load(options: ChatOptions, settings: Settings) -> Load | None:

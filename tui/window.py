@@ -15,19 +15,15 @@ class Window(Protocol):
     @property
     def kitty(self) -> "Kitty | None":
         """The terminal, if it draws images and the settings allow it."""
-        ...
 
     def copy_out(self, text: str) -> None:
         """Copy text to the clipboard."""
-        ...
 
     def type_text(self, text: str) -> None:
         """Insert text into the prompt."""
-        ...
 
     def run_command(self, line: str) -> None:
         """Run a slash command in the chat."""
-        ...
 
 
 def window(node: "DOMNode") -> Window:

@@ -25,7 +25,6 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Release what the thread holds."""
-        ...
 
 
 class Engine:
@@ -44,7 +43,6 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def send(self, request: Request) -> None:
@@ -57,10 +55,7 @@ class Engine:
 
     def receive(self) -> list[Event]:
         """Return the events since the last call."""
-        events = []
-        while self._events:
-            events.append(self._events.popleft())
-        return events
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def end(self, timeout: float = JOIN) -> bool:
         """Cancel everything and wait for the thread; returns whether it has ended."""

@@ -99,8 +99,9 @@ class ModelWorker:
         earlier = len(images) - turns[-1].num_images
         chat.turns, chat.images = turns[:-1], images[:earlier]
         mx.reset_peak_memory()
-        question, chosen = request.exchanges[-1].question, sampling(settings)
-        pieces = chat.ask(question, images[earlier:], chosen, settings.num_top, request.prefix, cancelled)
+        question = request.exchanges[-1].question
+        sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
+        pieces = chat.ask(question, images[earlier:], sampling, settings.num_top, request.prefix, cancelled)
         with closing(pieces):  # on this thread: it owns mlx-lm's stream
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.prefix) + 1:
@@ -149,11 +150,6 @@ def with_fit(checkpoint: Checkpoint, fit: Fit | None) -> Checkpoint:
     """The checkpoint with another fit of images, or its own."""
     image = replace(checkpoint.config.image, fit=fit or checkpoint.config.image.fit)
     return replace(checkpoint, config=replace(checkpoint.config, image=image))
-
-
-def sampling(settings: messages.AnswerSettings) -> Sampling:
-    """The sampling options among the settings."""
-    return Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
 
 
 def started(number: int, chat: Chat) -> messages.AnswerStarted:

@@ -105,7 +105,7 @@ def _prompt_and_answer(
         ids = [token.id for token in answer.tokens]
     else:
         whole = prompter.encode([*turns, Turn("")], images)
-        start, end = _last_run(whole.label_mask)
+        start, end = np.flatnonzero(np.diff(whole.label_mask, prepend=False, append=False))[-2:].tolist()
         before = {name: getattr(whole, name)[:start] for name in ("tokens", "slots", "label_mask")}
         prompt, ids = replace(whole, **before), whole.tokens[start:end].tolist()
     while len(ids) > 1 and (ids[-1] in prompter.stop_ids or _contains(prompter, ids[:-1], text)):
@@ -116,11 +116,6 @@ def _prompt_and_answer(
 def _contains(prompter: Prompter, ids: Sequence[int], text: str | None) -> bool:
     """Whether the tokens already contain the whole answer; the template ends it with further tokens."""
     return bool(text) and text.strip() in prompter.checkpoint.tokenizer.decode(ids)
-
-
-def _last_run(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    return int(edges[-2]), int(edges[-1])
 
 
 def _shares(

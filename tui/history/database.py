@@ -151,7 +151,7 @@ def _check_search(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, file: str) -> None:
-    version = _version(connection)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         raise HistoryError(
             f"{file}: the history has version {version}, this program supports up to {len(STEPS)}",
@@ -167,10 +167,6 @@ def _migrate(connection: sqlite3.Connection, file: str) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return connection.execute("PRAGMA user_version").fetchone()[0]
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -43,7 +43,6 @@ class History:
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close the database."""
         with self._lock:
             self._connection.close()
 
@@ -103,7 +102,6 @@ class History:
             connection.execute("UPDATE picture SET off = ? WHERE message = ? AND place = ?", (off, message, place))
 
     def rename(self, chat: int, title: str) -> None:
-        """Change the title of a chat."""
         self._change_chat(chat, "title = ?", without_surrogates(" ".join(title.split())))
 
     def pin(self, chat: int, *, pinned: bool) -> None:

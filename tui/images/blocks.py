@@ -15,7 +15,6 @@ from rich.style import Style
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 
-ASPECT = 2.0  # height of a cell in widths
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 # bit of each dot of a Braille cell, U+2800, in rows of two
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -40,18 +39,18 @@ class Box(NamedTuple):
     height: int
 
 
-def fit_cells(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> tuple[int, int]:
+def fit_cells(size: tuple[int, int], columns: int, rows: int) -> tuple[int, int]:
     """The most columns and rows that an image can fill with its shape preserved."""
-    box = center(size, columns, rows, aspect)
+    box = center(size, columns, rows)
     return box.width, (box.height + 1) // 2
 
 
-def center(size: tuple[int, int], columns: int, rows: int, aspect: float = ASPECT) -> Box:
-    """The largest centered box in `columns` x `rows` cells with the shape of an image."""
+def center(size: tuple[int, int], columns: int, rows: int) -> Box:
+    """The largest centered box in `columns` x `rows` cells, twice as high as wide, with the shape of an image."""
     width, height = max(size[0], 1), max(size[1], 1)
-    scale = min(columns / width, rows * aspect / height)
+    scale = min(columns / width, 2 * rows / height)
     wide = min(max(round(width * scale), 1), max(columns, 1))
-    high = min(max(round(height * scale * 2 / aspect), 1), max(2 * rows, 1))
+    high = min(max(round(height * scale), 1), max(2 * rows, 1))
     return Box((max(columns, 1) - wide) // 2, (max(2 * rows, 1) - high) // 2, wide, high)
 
 

@@ -36,6 +36,8 @@ _RANGES = """
     20d4-20d7 20db-20dc 20e1 20e7 20e9 20f0 2cef-2cf1 2de0-2dff a66f a67c-a67d a6f0-a6f1 a8e0-a8f1 aab0 aab2-aab3
     aab7-aab8 aabe-aabf aac1 fe20-fe26 10a0f 10a38 1d185-1d189 1d1aa-1d1ad 1d242-1d244
 """
+_ENDS = [part.partition("-") for part in _RANGES.split()]
+MARKS = "".join(chr(code) for first, _, last in _ENDS for code in range(int(first, 16), int(last or first, 16) + 1))
 
 PROBE = (
     f"\x1b_Gi={PROBE_ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"  # queries support for an image of one pixel
@@ -177,12 +179,3 @@ def placeholders(image: int, columns: int, rows: int) -> list[list[Segment]]:
 def delete(image: int) -> str:
     """The sequence that deletes an image."""
     return f"\x1b_Ga=d,d=I,q=2,i={image}\x1b\\"
-
-
-def _marks() -> str:
-    """The diacritics of _RANGES, in order."""
-    ranges = [part.partition("-") for part in _RANGES.split()]
-    return "".join(chr(code) for a, _, b in ranges for code in range(int(a, 16), int(b or a, 16) + 1))
-
-
-MARKS = _marks()

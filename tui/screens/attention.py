@@ -1,14 +1,13 @@
 """Attention: the last answer token by token, and the image patches that each token attended to."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.engine.messages import AttentionMapped, Failed
@@ -45,7 +44,7 @@ class AttentionScreen(ModalScreen[None]):
         self.token = token
         self.relative = False
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog attention"):
             yield Static("", markup=False, classes="heading")
             yield ImageView(self.images[self.image].image.preview)

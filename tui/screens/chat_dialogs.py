@@ -59,7 +59,7 @@ class ChatDialogs(ChatView):
                 from mlx_llava.tui.screens.cover import CoverScreen
 
                 facts = with_fit(model, session.settings.fit)
-                app.push_screen(CoverScreen(image, facts), partial(self._cover_patches, image, facts))
+                app.push_screen(CoverScreen(image, facts), partial(self.cover_and_ask, image, facts))
             case dialogs.Compare(comparison):
                 from mlx_llava.tui.screens.compare import CompareScreen
 
@@ -111,10 +111,6 @@ class ChatDialogs(ChatView):
         if instead is not None:
             self.run_worker(self.change(partial(self.session.instead, answer, *instead)), group="send")
 
-    def _cover_patches(self, image: NumberedImage, model: ModelFacts, patches: Patches | None) -> None:
-        if patches is not None:
-            self.cover_and_ask(image, model, patches)
-
     async def change(self, change: Callable[[], object], *, anchor: bool = True) -> None:
         """Change the session and show it, or report the error."""
         await self.log_view.clear_note()
@@ -127,8 +123,10 @@ class ChatDialogs(ChatView):
         await self.redraw()
 
     @work(group="send")
-    async def cover_and_ask(self, image: NumberedImage, model: ModelFacts, patches: Patches) -> None:
+    async def cover_and_ask(self, image: NumberedImage, model: ModelFacts, patches: Patches | None) -> None:
         """Ask again with part of an image covered."""
+        if patches is None:
+            return
         box = patches.box(image.image.size, model.fit)
         try:
             if box[0] >= box[2] or box[1] >= box[3]:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
+from textual.app import ComposeResult
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widget import MountError, Widget
+from textual.widget import MountError
 
 from mlx_llava.engine.messages import AnswerFinished, AnswerPiece, Ask, Crashed, Event, Failed, Loaded, MapAttention
 from mlx_llava.errors import LlavaError
@@ -55,7 +56,7 @@ class ChatView(Screen[None]):
         self.session = session
         self.pump = Pump()
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         yield Title()
         yield Log()
         yield Composer(self.session)

@@ -1,15 +1,14 @@
 """Two answers to one question, side by side."""
 
 import re
-from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.program.text import clean, clean_line
@@ -31,13 +30,10 @@ class CompareScreen(ModalScreen[None]):
         self.comparison = comparison
         self._state: tuple[str, str, bool, str] | None = None
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
+        question = self.comparison.left.parent
         with Vertical(classes="dialog compare"):
-            yield Static(
-                clean_line(self.comparison.left.parent.text if self.comparison.left.parent else "", 200),
-                markup=False,
-                classes="heading",
-            )
+            yield Static(clean_line(question.text if question else "", 200), markup=False, classes="heading")
             with Horizontal(classes="views"):
                 for side in ("left", "right"):
                     with Vertical(id=side):

@@ -1,15 +1,14 @@
 """Mark part of an image, to cover it and ask again."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.events import MouseDown, MouseEvent, MouseMove, MouseUp
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.engine.messages import ModelFacts
@@ -22,25 +21,17 @@ from mlx_llava.tui.widgets.image_view import ImageView
 if TYPE_CHECKING:
     from PIL import Image
 
+# key, letter, rows down, columns right
+STEPS = (("up", "K", -1, 0), ("down", "J", 1, 0), ("left", "H", 0, -1), ("right", "L", 0, 1))
+
 
 class CoverScreen(ModalScreen[Patches | None]):
     """Returns the patches to cover."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Close"),
-        *(
-            Binding(key, f"move({down}, {right})", show=False)
-            for key, down, right in (("up", -1, 0), ("down", 1, 0), ("left", 0, -1), ("right", 0, 1))
-        ),
-        *(
-            Binding(f"shift+{key},{letter}", f"grow({down}, {right})", show=False)
-            for key, letter, down, right in (
-                ("up", "K", -1, 0),
-                ("down", "J", 1, 0),
-                ("left", "H", 0, -1),
-                ("right", "L", 0, 1),
-            )
-        ),
+        *(Binding(key, f"move({down}, {right})", show=False) for key, _, down, right in STEPS),
+        *(Binding(f"shift+{key},{letter}", f"grow({down}, {right})", show=False) for key, letter, down, right in STEPS),
         Binding("enter", "cover", "Cover and ask again"),
     ]
 
@@ -53,7 +44,7 @@ class CoverScreen(ModalScreen[Patches | None]):
         self._square: Image.Image | None = None
         self._corner: tuple[int, int] | None = None
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         name = clean_line(self.image.image.name, 50)
         with Vertical(classes="dialog eyes"):
             yield Static(f"Picture {self.image.number}: {name}", markup=False, classes="heading")

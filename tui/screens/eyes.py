@@ -1,14 +1,13 @@
 """What the model sees: the original image, the square, and its patches."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.engine.messages import ModelFacts
@@ -38,7 +37,7 @@ class EyesScreen(ModalScreen[None]):
         self.images = images
         self.index = len(images) - 1
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         first = self.images[self.index].image.preview
         with Vertical(classes="dialog eyes"):
             yield Static("", markup=False, classes="heading")
@@ -71,9 +70,8 @@ class EyesScreen(ModalScreen[None]):
             f"{model.fit}: {model.side}×{model.side}\n{eyes.loss(image.size, model.fit)}",
             eyes.tokens(model, self._start(numbered)),
         )
-        for fact, text in zip(self.query(".facts"), facts, strict=True):
-            if isinstance(fact, Static):
-                fact.update(text)
+        for fact, text in zip(self.query(".facts").results(Static), facts, strict=True):
+            fact.update(text)
 
     def _start(self, numbered: NumberedImage) -> int | None:
         """Return the position of the image's first token, if the last count has it."""

@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -40,7 +39,7 @@ class FilesScreen(ModalScreen[Path | None]):
         self.folder = folder
         self._entries: list[Path] = []
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog files"):
             yield Static("", markup=False, classes="heading")
             yield Input(placeholder="Part of the name")
@@ -96,9 +95,6 @@ class FilesScreen(ModalScreen[Path | None]):
         self.fill()
 
     @on(OptionList.OptionHighlighted)
-    def highlight(self) -> None:
-        self.preview()
-
     @work(exclusive=True)
     async def preview(self) -> None:
         """Read an image on a thread, and show it."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from textwrap import fill
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.tui.session.commands import TABLE
@@ -42,7 +42,7 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q,enter", "dismiss", "Close")]
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog"):
             yield Static("Keys", markup=False, classes="heading")
             yield Static(table(KEYS), markup=False)

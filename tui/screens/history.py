@@ -1,14 +1,14 @@
 """Saved chats: search, open, rename, pin, delete."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -40,7 +40,7 @@ class HistoryScreen(ModalScreen[int | None]):
         self._renaming: ChatInfo | None = None
         self._deleting: int | None = None
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static("Chats", markup=False, classes="heading")
             yield Input(placeholder="Search all messages")

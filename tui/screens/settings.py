@@ -1,14 +1,13 @@
 """A dialog with all settings."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -29,7 +28,7 @@ class SettingsScreen(ModalScreen[None]):
         super().__init__()
         self.session = session
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static("Settings", markup=False, classes="heading")
             yield OptionList(*map(self._option, NAMES), classes="close")

@@ -1,13 +1,12 @@
 """The tokens of an answer: their probabilities and alternatives."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.engine.messages import Choice
@@ -38,7 +37,7 @@ class TokensScreen(ModalScreen[tuple[int, Choice] | None]):
         self.place = 0
         self.rank = 0
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog tokens"):
             yield Static("", markup=False, classes="heading")
             with VerticalScroll(classes="answer"):

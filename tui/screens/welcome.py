@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import on, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Key
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
@@ -36,7 +36,7 @@ class Welcome(ModalScreen[StartingModel | None]):
         self._fetching: Worker[None] | None = None
         self._sure = False
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static("Chat about pictures, on this machine", markup=False, classes="heading")
             yield OptionList(*self._options())

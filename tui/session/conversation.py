@@ -4,7 +4,7 @@ One path through the tree is shown. Knows no screen, model or file.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -79,7 +79,11 @@ class Conversation:
 
     def path(self) -> list[Node]:
         """Return the nodes on the path, from the first question on."""
-        return list(self._walk(self.root))
+        path, node = list[Node](), self.root
+        while node.children:
+            node = node.children[node.path_child]
+            path.append(node)
+        return path
 
     @property
     def tip(self) -> Node:
@@ -169,11 +173,6 @@ class Conversation:
                 exchanges.append(Exchange(question.text, files, answer))
                 files = ()
         return tuple(exchanges)
-
-    def _walk(self, node: Node) -> Iterator[Node]:
-        while node.children:
-            node = node.children[node.path_child]
-            yield node
 
 
 def ancestors(node: Node) -> Sequence[Node]:

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from textual import on, work
+from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.program.text import clean_line
+from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import Attachment, from_clipboard, from_file, from_url
 from mlx_llava.tui.images.dropped import parse_drop
 from mlx_llava.tui.session import commands, figures
@@ -45,7 +45,7 @@ class Composer(Vertical):
         self.reading = 0
         """Number of attachments being read."""
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         yield Static("", markup=False, id="hints")
         yield Chips()
         yield Prompt()
@@ -144,7 +144,7 @@ class Composer(Vertical):
         elif drop.text == "":
             self.attach(drop.paths, drop.urls)
         else:
-            self.prompt.take(event.text)
+            self.prompt.insert(clean(event.text))
 
     @on(TextArea.Changed)
     def typed(self, event: TextArea.Changed) -> None:

@@ -81,7 +81,8 @@ class Log(VerticalScroll, can_focus=False):
         if turns and visible and turns[0].node in path:
             offset = path.index(turns[0].node)
             visible = path[offset:]
-            reused = common(turns, visible)
+            same = takewhile(lambda pair: pair[0].node is pair[1], zip(turns, visible, strict=False))
+            reused = len([*same])  # turns at the start that already show their nodes
         with self.app.batch_update():
             for turn in turns[reused:]:
                 await turn.remove()
@@ -120,8 +121,3 @@ class Log(VerticalScroll, can_focus=False):
             self.run_worker(self.show_older(), group="log")
         else:
             super().action_page_up()
-
-
-def common(turns: list[Turn], nodes: list[Node]) -> int:
-    """Count the turns at the start that already show their nodes."""
-    return len([*takewhile(lambda pair: pair[0].node is pair[1], zip(turns, nodes, strict=False))])

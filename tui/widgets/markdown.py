@@ -163,11 +163,7 @@ class OrderedList(TextList, MarkdownOrderedList):
 class AnswerText(Markdown):
     """An answer. HTML is shown as text, and links are reported instead of opened."""
 
-    BLOCKS = {  # noqa: RUF012 - as Textual declares it
-        **Markdown.BLOCKS,
-        "bullet_list_open": BulletList,
-        "ordered_list_open": OrderedList,
-    }
+    BLOCKS = {**Markdown.BLOCKS, "bullet_list_open": BulletList, "ordered_list_open": OrderedList}  # noqa: RUF012 - as Textual declares it
 
     def __init__(self, text: str | None = None) -> None:
         super().__init__(text, open_links=False, classes="answer", parser_factory=parser)

@@ -9,8 +9,6 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from mlx_llava.program.text import clean
-
 NEWLINES = ("shift+enter", "ctrl+j", "alt+enter")
 
 
@@ -98,6 +96,3 @@ class Prompt(TextArea):
         event.stop()
         event.prevent_default()
         self.post_message(self.Pasted(event.text))
-
-    def take(self, pasted: str) -> None:
-        self.insert(clean(pasted))

@@ -1,10 +1,8 @@
 """The lines at the top and the bottom: title and model; state, speed, memory, and how full the context is."""
 
-from collections.abc import Iterable
-
 from rich.text import Text
+from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widget import Widget
 from textual.widgets import Static
 
 from mlx_llava.program.text import clean_line, size
@@ -21,7 +19,7 @@ class Title(Horizontal):
     def __init__(self) -> None:
         super().__init__(id="top")
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         yield Static("mlx-llava", markup=False, classes="title")
         yield Static("", markup=False, classes="where")
 
@@ -39,18 +37,13 @@ class Status(Static):
         super().__init__(id="status", markup=False)
 
     def show(self, session: Session) -> None:
-        left, right = state(session), self._right(session)
-        width = self.size.width
+        left, filling, width = state(session), self._filling(session), self.size.width
+        right = Text("  ").join([*map(Text, meters(session)), *([filling] if filling else [])])
         if left.cell_len + right.cell_len > width:
-            right = self._filling(session)
+            right = filling
         left.truncate(max(width - right.cell_len - 1, 0), overflow="ellipsis")
         gap = max(width - left.cell_len - right.cell_len, 1)
         self.update(Text.assemble(left, " " * gap, right, no_wrap=True))
-
-    def _right(self, session: Session) -> Text:
-        parts = [Text(part) for part in meters(session)]
-        context = self._filling(session)
-        return Text("  ").join([*parts, context]) if context else Text("  ").join(parts)
 
     def _filling(self, session: Session) -> Text:
         usage = session.engine.usage

@@ -1,16 +1,17 @@
 """Questions and answers on the screen."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.message import Message
-from textual.widget import MountError, Widget
+from textual.widget import MountError
 from textual.widgets import Static
 
 from mlx_llava.program.text import clean, clean_line
@@ -110,7 +111,7 @@ class QuestionTurn(Turn):
         self.first_number = first_number
         """Number of its first image in the conversation."""
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         if self.node.text:
             yield Static(clean(self.node.text), markup=False, classes="question")
         if self.node.images and self.show_images:
@@ -136,9 +137,9 @@ class AnswerTurn(Turn):
         super().__init__(node)
         self.num_drawn = 0  # characters of the node's text on the screen
         self._segments = Segments()
-        self._drawing = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    def compose(self) -> Iterable[Widget]:
+    def compose(self) -> ComposeResult:
         from mlx_llava.tui.widgets.markdown import AnswerText
 
         if self.node.facts:
@@ -157,19 +158,15 @@ class AnswerTurn(Turn):
 
     async def grow(self) -> None:
         """Show the text since the last call."""
-        async with self._drawing:
-            with self._while_attached():
-                await self._grow()
-
-    async def _grow(self) -> None:
-        parts, new = self._parts(), self.node.text[self.num_drawn :]
-        if parts and new:
-            self.num_drawn = len(self.node.text)
-            first, *others = self._segments.add(clean(new))
-            if first:
-                await parts[-1].append(first)
-            for text in others:
-                await self._go_on(text)
+        async with self._drawing():
+            parts, new = self._parts(), self.node.text[self.num_drawn :]
+            if parts and new:
+                self.num_drawn = len(self.node.text)
+                first, *others = self._segments.add(clean(new))
+                if first:
+                    await parts[-1].append(first)
+                for text in others:
+                    await self._go_on(text)
 
     async def _go_on(self, text: str) -> None:
         """Start another part, joined to the one before without a visible seam."""
@@ -185,28 +182,25 @@ class AnswerTurn(Turn):
 
     async def finish(self) -> None:
         """Draw the whole answer again; parsed at once, it may differ from its fragments."""
-        async with self._drawing:
-            with self._while_attached():
-                await self._finish()
+        async with self._drawing():
+            if parts := self._parts():
+                self.num_drawn = len(self.node.text)
+                with self.app.batch_update():
+                    await parts[0].update(clean(self.node.text))
+                    for part in parts[1:]:
+                        await part.remove()
+                self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
 
-    async def _finish(self) -> None:
-        if parts := self._parts():
-            self.num_drawn = len(self.node.text)
-            with self.app.batch_update():
-                await parts[0].update(clean(self.node.text))
-                for part in parts[1:]:
-                    await part.remove()
-            self.query_one(".facts", Static).update(figures.answer_line(self.node.facts))
-
-    @contextmanager
-    def _while_attached(self) -> Iterator[None]:
-        """Ignore errors of a turn that is removed while it is drawn."""
-        try:
-            yield
-        except (MountError, NoMatches, IndexError):
-            parts = self._parts()
-            if self.is_attached and parts and all(part.is_attached for part in parts):
-                raise
+    @asynccontextmanager
+    async def _drawing(self) -> AsyncIterator[None]:
+        """Draw once at a time; ignore errors of a turn that is removed meanwhile."""
+        async with self._lock:
+            try:
+                yield
+            except (MountError, NoMatches, IndexError):
+                parts = self._parts()
+                if self.is_attached and parts and all(part.is_attached for part in parts):
+                    raise
 
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Show the link; links from a model are never opened."""

@@ -42,18 +42,14 @@ def compare(session: Session, argument: str) -> Reply:
 def change(session: Session, argument: str) -> Reply:
     name, _, value = argument.partition(" ")
     if not name:
-        return Open("settings", "\n".join(lines(session)))
+        rows = (f"{each:14} {clean_line(session.settings.spelled(each), 24):24} {ABOUT[each]}" for each in NAMES)
+        return Open("settings", "\n".join(rows))
     setting = f"{setting_name(name)} = {session.settings.spelled(name)}"
     if not value.strip():
         return Say(f"{setting}: {ABOUT[setting_name(name)]}")
     session.set(name, value)
     when = " from the next start on; /model loads one now" if setting_name(name) in ("model", "adapter") else ""
     return Say(f"{setting_name(name)} = {session.settings.spelled(name)}{when}")
-
-
-def lines(session: Session) -> list[str]:
-    """Return a line for each setting."""
-    return [f"{name:14} {clean_line(session.settings.spelled(name), 24):24} {ABOUT[name]}" for name in NAMES]
 
 
 def context(session: Session, _: str) -> Reply:

@@ -30,16 +30,10 @@ def question(session: Session, number: int) -> Node:
     return questions[number - 1]
 
 
-def last_answer(session: Session) -> Node:
-    """Return the last answer on the path."""
-    answers = session.conversation.answers
-    if not answers:
-        raise UsageError("there is no answer yet", "Ask something.")
-    return answers[-1]
-
-
 def correct(session: Session, argument: str) -> Reply:
-    answer = last_answer(session)
+    if not session.conversation.answers:
+        raise UsageError("there is no answer yet", "Ask something.")
+    answer = session.conversation.answers[-1]
     if not argument:
         return Edit(answer.text, answer)
     session.correct(answer, argument)
