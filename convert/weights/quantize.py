@@ -25,18 +25,13 @@ def check_flags(options: QuantizeOptions) -> Quantization:
         raise UsageError("--q-bits and --q-recipe exclude each other", "Leave one out.")
     if options.q_recipe and options.q_mode != "affine":
         raise UsageError(f"--q-recipe is affine, not {options.q_mode}", "Leave --q-mode out.")
-    group_size, bits = DEFAULTS[options.q_mode]
-    groups, all_bits = MODES[options.q_mode]
-    group_size = _one_of("--q-group-size", options.q_group_size, group_size, groups, options.q_mode)
-    return Quantization(group_size, _one_of("--q-bits", options.q_bits, bits, all_bits, options.q_mode), options.q_mode)
-
-
-def _one_of(flag: str, value: int | None, default: int, allowed: tuple[int, ...], mode: str) -> int:
-    if value is not None and value not in allowed:
-        raise UsageError(
-            f"{flag} {value}: {mode} has {', '.join(map(str, allowed))}", f"Use one of these, or leave {flag} out."
-        )
-    return default if value is None else value
+    (group_size, bits), (groups, all_bits) = DEFAULTS[options.q_mode], MODES[options.q_mode]
+    flags = ("--q-group-size", options.q_group_size, groups), ("--q-bits", options.q_bits, all_bits)
+    for flag, value, allowed in flags:
+        if value is not None and value not in allowed:
+            problem = f"{flag} {value}: {options.q_mode} has {', '.join(map(str, allowed))}"
+            raise UsageError(problem, f"Use one of these, or leave {flag} out.")
+    return Quantization(options.q_group_size or group_size, options.q_bits or bits, options.q_mode)
 
 
 def choose(model: Llava, options: QuantizeOptions) -> Mapping[str, Quantization]:

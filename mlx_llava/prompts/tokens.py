@@ -225,8 +225,7 @@ def _without_first_prefix(spec: Spec) -> Spec:
 def _spellings(spec: Spec, special_ids: set[int]) -> dict[int, bytes]:
     """The bytes of each token; special tokens have none."""
     read = _byte_level if _decoders(spec) == ["ByteLevel"] else _byte_fallback
-    spellings = {token: read(piece) for piece, token in spec["model"]["vocab"].items()}
-    return {token: spelling for token, spelling in spellings.items() if token not in special_ids}
+    return {token: read(piece) for piece, token in spec["model"]["vocab"].items() if token not in special_ids}
 
 
 def _byte_fallback(piece: str) -> bytes:
