@@ -8,7 +8,7 @@ from pathlib import Path
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
-from mlx_llava.training.options import FinetuneOptions, config_of
+from mlx_llava.training.options import FinetuneOptions
 
 
 def main() -> None:
@@ -29,13 +29,11 @@ def finetune(options: FinetuneOptions) -> int:
     check_target(target, options.overwrite)
     with sole_writer(run_path):
         base = load_base(options)
-        parts = ("language_model", "projector")
-        work = prepare(options, base, run_path, *parts, projector_lr=options.mm_projector_lr)
+        work = prepare(options, base, run_path, "language_model", "projector", projector_lr=options.mm_projector_lr)
         if not train(work):
             return INTERRUPTED
-        config = config_of(options, base.checkpoint.config)
-        weights = work.optimizer.masters
-        rewrite(base.checkpoint, config, weights, target, dtype=options.dtype, overwrite=options.overwrite)
+        checkpoint, weights = base.checkpoint, work.optimizer.masters
+        rewrite(checkpoint, checkpoint.config, weights, target, dtype=options.dtype, overwrite=options.overwrite)
     log(f"model written to {target}; the snapshots in {run_path} can be deleted")
     log(f"to use it: mlx-llava ask --model {target} …")
     return 0

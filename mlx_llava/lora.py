@@ -6,7 +6,7 @@ On a quantized model this is QLoRA. Run the same command again to resume.
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
-from mlx_llava.training.options import LoraOptions, config_of
+from mlx_llava.training.options import LoraOptions
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def lora(options: LoraOptions) -> int:
         parts = ("adapters",) if options.freeze_projector else ("adapters", "projector")
         finished = train(prepare(options, base, folder, *parts, projector_lr=options.mm_projector_lr))
         new_projector = not options.freeze_projector or options.projector is not None
-        config = config_of(options, base.checkpoint.config)
-        adapters.save(folder, model, settings, base.fingerprint, projector=new_projector, config=config)
+        adapters.save(folder, model, settings, base.fingerprint, projector=new_projector, config=base.checkpoint.config)
     log(f"adapters written to {folder}")
     log(f"to use them: mlx-llava ask --model {base.checkpoint.folder} --adapter-path {folder} …")
     return 0 if finished else INTERRUPTED

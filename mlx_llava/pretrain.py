@@ -27,11 +27,10 @@ def pretrain(options: PretrainOptions) -> int:
     folder = options.adapter_path
     with sole_writer(folder):
         base = load_base(options)
-        model = base.checkpoint.model
         if options.new_projector:
-            reinitialize(model.projector, options.seed)
+            reinitialize(base.checkpoint.model.projector, options.seed)
         finished = train(prepare(options, base, folder, "projector", projector_lr=None))
-        adapters.save(folder, model, None, base.fingerprint, projector=True)
+        adapters.save(folder, base.checkpoint.model, None, base.fingerprint, projector=True)
     log(f"projector written to {folder}")
     log(f"next stage: mlx-llava finetune --model {base.checkpoint.folder} --projector {folder} …")
     return 0 if finished else INTERRUPTED

@@ -22,15 +22,11 @@ Permute = Callable[[int], list[int]]
 class Position(NamedTuple):
     """A batch in the run: its epoch and its number in the epoch, both from 0."""
 
-    epoch: int = 0
-    number: int = 0
+    epoch: int
+    number: int
 
 
-class Job(NamedTuple):
-    """A batch to build, from the records at these indices."""
-
-    position: Position
-    indices: list[int]
+FIRST = Position(0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +60,12 @@ class Order:
             indices = permute(len(self.lengths))
         return _cut(indices, self.batch_size)
 
-    def jobs(self, num_epochs: int, start: Position = Position()) -> Iterator[Job]:  # noqa: B008 - immutable
-        """The batches from a position to the end of the run."""
+    def jobs(self, num_epochs: int, start: Position = FIRST) -> Iterator[tuple[Position, list[int]]]:
+        """The record indices of every batch from `start` to the end of the run, each with its position."""
         for epoch in range(start.epoch, num_epochs):
             first = start.number if epoch == start.epoch else 0
             for number, indices in enumerate(self.batches(epoch)[first:], first):
-                yield Job(Position(epoch, number), indices)
+                yield Position(epoch, number), indices
 
 
 def group_by_modality(

@@ -19,7 +19,6 @@ from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import RecordError
 
 MAX_LISTED = 10  # faults that an error lists
-_ADVICE = "Name a JSON or JSON-lines file, or a folder with {split}.jsonl."
 COLUMNS = 5  # of the table: byte offset, byte size, record number, line, length
 
 
@@ -79,7 +78,10 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
 
     Raises RecordError with the file, record, line and field of the first faults, and the number of all.
     """
-    dataset, users = _scan(_file_of(path, split))
+    file = path / f"{split}.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise RecordError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
+    dataset, users = _scan(file)
     dataset = dataset.without(_missing_images(dataset, users, images))
     if dataset.left_out and not skip_bad:
         raise refusal(dataset.left_out, "Fix these records, or skip them: --leave-out in training.")
@@ -112,13 +114,6 @@ def refusal(faults: Sequence[str], advice: str) -> RecordError:
     """An error that lists the first faults and counts all."""
     more = f"; and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
     return RecordError(f"{len(faults)} bad records: {'; '.join(faults[:MAX_LISTED])}{more}", advice)
-
-
-def _file_of(path: Path, split: str) -> Path:
-    file = path / f"{split}.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise RecordError(f"{file}: no such file", _ADVICE.format(split=split))
-    return file
 
 
 def _open(file: Path) -> BufferedReader:

@@ -112,9 +112,6 @@ class Examples:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Example:
-        return self.builder.example(self.dataset[index])
-
     def batch(self, indices: Sequence[int]) -> Batch:
         """The batch of some records. If the features of all its images are cached, no image is opened."""
         records = list(self.dataset.records(indices))

@@ -30,14 +30,6 @@ class Row(NamedTuple):
     """The parsed JSON, or a Fault if it is not JSON."""
 
 
-class _Item(NamedTuple):
-    start: int
-    end: int
-    value: Any
-    after: int
-    """Position of the comma or bracket after it."""
-
-
 def rows(file: BinaryIO) -> Iterator[Row]:
     """The rows of a file: a list if it begins with a bracket, lines otherwise."""
     start = len(BOM) if file.read(len(BOM)) == BOM else 0
@@ -77,15 +69,16 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
             if number == 0 and text[_end_of_white(text, 0)] == "]":
                 return
             while done == 0 or text[done - 1] == ",":
-                item = _item(text, done)
-                number, line = number + 1, line + text.count("\n", done, item.start)
-                raw = text[item.start : item.end]
-                value = item.value if raw.isascii() else parse(raw.encode("latin-1"))
-                yield Row(number, line, at + item.start, len(raw), value)
-                line, done = line + text.count("\n", item.start, item.after), item.after + 1
+                start, end, value, after = _item(text, done)
+                number, line = number + 1, line + text.count("\n", done, start)
+                raw = text[start:end]
+                value = value if raw.isascii() else parse(raw.encode("latin-1"))
+                yield Row(number, line, at + start, len(raw), value)
+                line, done = line + text.count("\n", start, after), after + 1
         except (ValueError, IndexError, RecursionError) as error:  # broken, or it continues beyond the window
             if not done and (len(text) < size or size >= LARGEST):
-                yield Row(number + 1, line + _lines_before(error), at, len(text), Fault(_reason(error)))
+                line += error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0
+                yield Row(number + 1, line, at, len(text), Fault(_reason(error)))
                 return
             at, size = at + done, WINDOW if done else 4 * size
             continue
@@ -94,14 +87,17 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
         return
 
 
-def _item(text: str, at: int) -> _Item:
-    """The next item of a list, with its closing comma or bracket: a bare number may continue beyond the window."""
+def _item(text: str, at: int) -> tuple[int, int, Any, int]:
+    """Start, end and value of the next item of a list, and the position of the comma or bracket after it.
+
+    Without that, a bare number may continue beyond the window.
+    """
     start = _end_of_white(text, at)
     value, end = _scan(text, start)
     after = _end_of_white(text, end)
     if text[after] not in ",]":
         raise json.JSONDecodeError("Expecting ',' delimiter", text, after)
-    return _Item(start, end, value, after)
+    return start, end, value, after
 
 
 def _window(file: BinaryIO, at: int, size: int) -> str:
@@ -127,7 +123,3 @@ def _reason(error: Exception) -> str:
             return "not JSON: the list is cut off"
         case _:
             return f"not JSON: {error}"
-
-
-def _lines_before(error: Exception) -> int:
-    return error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0

@@ -164,7 +164,6 @@ def _part(item: Any, i: int) -> Parts:
 
 
 def _split(text: str) -> Parts:
-    """Split a text at its image marks."""
     if not text.isascii():
         try:
             text.encode()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlx_llava.data.records import Record
 
@@ -21,7 +20,7 @@ class Statistics:
     text_only: int = 0
     images: int = 0
     turns: int = 0
-    answer_words: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    answer_words: "array[int]" = field(default_factory=lambda: array("q"))
     """Words of each answer."""
     prefixes: Counter[str] = field(default_factory=Counter)
     """First words of questions, with counts."""
@@ -29,23 +28,22 @@ class Statistics:
 
 def statistics(records: Iterable[Record]) -> Statistics:
     """Count over records."""
-    counts, words = Statistics(), array("q")
+    counts = Statistics()
     for record in records:
         counts.records += 1
         counts.text_only += not record.images
         counts.images += len(record.images)
         counts.turns += len(record.turns)
         for turn in record.turns:
-            words.append(len((turn.answer or "").split()))
+            counts.answer_words.append(len((turn.answer or "").split()))
             text = " ".join(part for part in turn.parts() if isinstance(part, str))
             counts.prefixes[" ".join(text.split(maxsplit=PREFIX)[:PREFIX]).lower()] += 1
-    counts.answer_words = np.array(words, np.int64)
     return counts
 
 
 def lines(counts: Statistics, num_prefixes: int = 10) -> list[str]:
     """The counts as lines of a table."""
-    words, num_records = counts.answer_words, max(counts.records, 1)
+    words, num_records = np.asarray(counts.answer_words), max(counts.records, 1)
     rows = [
         ("records", f"{counts.records:,}"),
         ("text only", f"{counts.text_only:,} ({counts.text_only / num_records:.1%})"),

@@ -88,7 +88,6 @@ def _function(pickled: bytes) -> Callable[[Any], Any]:
 
 
 def _reply(make: Callable[[Any], Any], pickled: bytes) -> bytes:
-    """The pickled result or error of an argument."""
     try:
         return pickle.dumps(("result", make(pickle.loads(pickled))), protocol=5)
     except LlavaError as error:  # does not pickle: it takes two arguments and passes one on

@@ -89,7 +89,8 @@ class AdamW:
         """Update every trainable parameter, at `factor` times its peak learning rate; evaluates everything."""
         if gradients.keys() != self.masters.keys():
             raise ValueError("the gradients are not those of this optimizer's parameters")
-        scale = self._clip_scale(gradients)
+        limit = self.options.max_grad_norm
+        scale = 1.0 if limit is None else mx.minimum(limit / (global_norm(gradients) + CLIP_EPS), 1.0)
         self.num_updates += 1
         for names in chunks(self.masters):
             for name in names:
@@ -97,10 +98,6 @@ class AdamW:
             assign(model, {name: self.masters[name] for name in names})
             mx.eval([[arrays[name] for name in names] for arrays in self._kinds().values()])  # frees the old ones
         mx.eval(model.parameters())
-
-    def _clip_scale(self, gradients: Mapping[str, mx.array]) -> mx.array | float:
-        limit = self.options.max_grad_norm
-        return 1.0 if limit is None else mx.minimum(limit / (global_norm(gradients) + CLIP_EPS), 1.0)
 
     def _update_one(self, name: str, gradient: mx.array, factor: float) -> None:
         """The bias corrections are computed in float64: in float32, 1 - 0.999 has only four digits."""

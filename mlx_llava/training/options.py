@@ -22,7 +22,6 @@ class MayChange:
 
 Count = Annotated[int, Limits(1, 4096)]
 Rate = Annotated[float, Limits(0, 10)]
-OptionalRate = Annotated[float | None, Limits(0, 10), optional("RATE")]
 OptionalFolder = Annotated[Path | None, MayChange(), optional("FOLDER")]
 
 
@@ -120,7 +119,7 @@ class FinetuneOptions(TrainingOptions):
     """Replace an existing model folder at --mlx-path."""
     dtype: Annotated[Dtype | None, MayChange(), optional("DTYPE")] = None
     """Data type of the written weights: float16, bfloat16 or float32; otherwise the base model's."""
-    mm_projector_lr: OptionalRate = None
+    mm_projector_lr: Annotated[float | None, Limits(0, 10), optional("RATE")] = None
     """Peak learning rate of the projector; otherwise --learning-rate."""
 
 

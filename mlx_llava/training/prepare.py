@@ -28,7 +28,7 @@ INTERRUPTED = 130  # exit code, as after Ctrl-C
 
 @dataclass(frozen=True)
 class Base:
-    """The model to train, and its fingerprint before training."""
+    """The model to train, with the template and image fit of the options, and its fingerprint before training."""
 
     checkpoint: Checkpoint
     fingerprint: str
@@ -37,6 +37,7 @@ class Base:
 def load_base(options: TrainingOptions) -> Base:
     """Load the model, and the projector if one is named; then seed MLX's random numbers."""
     checkpoint = open_model(options.model)
+    checkpoint = replace(checkpoint, config=config_of(options, checkpoint.config))
     base = Base(checkpoint, fingerprint(checkpoint.folder))
     if options.projector is not None:
         adapters.load_projector(options.projector, checkpoint.model, base.fingerprint)
@@ -85,7 +86,7 @@ def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
 
 def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str, Any]:
     """Everything that must be the same when a run resumes: the fixed settings, and what the named files contain."""
-    config = config_of(options, base.checkpoint.config)
+    config = base.checkpoint.config
     return {
         **fixed_settings(options),
         "template": config.template,

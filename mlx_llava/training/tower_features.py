@@ -8,12 +8,10 @@ import importlib.metadata
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
-from numpy.typing import NDArray
 
 from mlx_llava.config import LlavaConfig
 from mlx_llava.data.feature_files import HALF, FeatureBatch, FeatureFiles
@@ -48,12 +46,8 @@ def add_features(model: Llava, files: FeatureFiles | None, batch: Batch) -> Batc
         return batch
     features = []
     for key, crop in zip(batch.keys, batch.crops, strict=True):
-        features.append(_encode(model, crop[None]))
+        encoded = model.vision_features(model.vision_states(crop[None]))[0]
+        features.append(np.array(encoded if encoded.dtype == mx.float32 else encoded.view(mx.uint16)))
         if key is not None:
             files.write(key, features[-1])
     return replace(batch, crops=no_crops(), features=np.stack(features))
-
-
-def _encode(model: Llava, crops: NDArray[np.float32]) -> NDArray[Any]:
-    features = model.vision_features(model.vision_states(crops))[0]
-    return np.array(features if features.dtype == mx.float32 else features.view(mx.uint16))

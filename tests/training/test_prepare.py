@@ -114,7 +114,8 @@ def test_stage_1_sees_the_center_of_an_image_and_its_caption(stage1: PretrainOpt
     padding = replace(checkpoint.config, image=replace(checkpoint.config.image, fit="pad"))
     examples = prepare.read_examples(stage1, replace(checkpoint, config=padding), "train")
     assert examples.builder.image.fit == "crop"
-    assert checkpoint.tokenizer.decode(examples[0].tokens[examples[0].label_mask].tolist()) == "blue circle\n"
+    first = examples.builder.example(examples.dataset[0])
+    assert checkpoint.tokenizer.decode(first.tokens[first.label_mask].tolist()) == "blue circle\n"
 
 
 def test_a_new_projector_is_initialized_as_torch_does(stage1: PretrainOptions) -> None:
