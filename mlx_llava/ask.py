@@ -23,7 +23,6 @@ from mlx_llava.program.run import log, run
 from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
-    from mlx_llava.checkpoint.folder import Checkpoint
     from mlx_llava.images.image import Image
     from mlx_llava.inference.chat import Chat
     from mlx_llava.inference.sampling import Sampling
@@ -114,7 +113,11 @@ def ask(options: AskOptions) -> int:
     if options.questions is not None and options.answers is not None:
         return _answer_file(options, options.questions, options.answers)
     names, question = _images_and_question(options)
-    checkpoint, load_seconds = _load(options)
+    started = time.perf_counter()
+    from mlx_llava.resolve import open_model
+
+    checkpoint = open_model(options.model, options.revision, options.adapter_path)
+    load_seconds = time.perf_counter() - started
     from mlx_llava.images.image import Image
     from mlx_llava.inference import report
     from mlx_llava.inference.chat import Chat
@@ -139,9 +142,10 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
     rows = waiting_rows(files)  # before the model is loaded: errors in the file come at once
-    checkpoint, _ = _load(options)
     from mlx_llava.inference.prompter import Prompter
+    from mlx_llava.resolve import open_model
 
+    checkpoint = open_model(options.model, options.revision, options.adapter_path)
     new_prompter = partial(Prompter, checkpoint, options.template, options.system)
     return answer_rows(rows, files, new_prompter, sampling_of(options), options.model or EMBEDDED)
 
@@ -178,14 +182,13 @@ def check(options: AskOptions) -> None:
 
 def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
     """Split the words into image paths and the question."""
-    questions = [word for word in options.words if not _names_image(word)]
+    # a missing file still counts as an image if it ends like one
+    questions = [word for word in options.words if not (word.lower().endswith(IMAGES) or _is_file(word))]
     if not questions:  # "Is this like cat.png" ends like a file name, but has spaces and is no file
         questions = [word for word in options.words if " " in word and not _is_file(word)]
     if len(questions) > 1:
-        raise UsageError(
-            f"{len(questions)} questions: {questions[0][:60]!r} and {questions[1][:60]!r}",
-            "Put the question in quotes.",
-        )
+        first, second = questions[0][:60], questions[1][:60]
+        raise UsageError(f"{len(questions)} questions: {first!r} and {second!r}", "Put the question in quotes.")
     images = [*options.image, *(word for word in options.words if word not in questions)]
     for name in images:
         if not _is_file(name):
@@ -196,24 +199,11 @@ def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
     return [str(expand_home(name)) for name in images], question
 
 
-def _names_image(word: str) -> bool:
-    """Whether a word names an image; a missing file still does if it ends like one."""
-    return word.lower().endswith(IMAGES) or _is_file(word)
-
-
 def _is_file(word: str) -> bool:
     try:
         return expand_home(word).is_file()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
         return False
-
-
-def _load(options: AskOptions) -> "tuple[Checkpoint, float]":
-    started = time.perf_counter()
-    from mlx_llava.resolve import open_model
-
-    checkpoint = open_model(options.model, options.revision, options.adapter_path)
-    return checkpoint, time.perf_counter() - started
 
 
 def sampling_of(options: AskOptions) -> "Sampling":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlx_llava.errors import UsageError
 
+Lengths = NDArray[np.int64] | Sequence[int]
 Permute = Callable[[int], list[int]]
 
 
@@ -33,7 +34,7 @@ FIRST = Position(0, 0)
 class Order:
     """The order in which records are trained on."""
 
-    lengths: NDArray[np.int64] | Sequence[int]
+    lengths: Lengths
     """One per record, negative if it has no image."""
     batch_size: int
     accumulation: int = 1
@@ -68,9 +69,7 @@ class Order:
                 yield Position(epoch, number), indices
 
 
-def group_by_modality(
-    lengths: NDArray[np.int64] | Sequence[int], batch_size: int, accumulation: int, permute: Permute
-) -> list[int]:
+def group_by_modality(lengths: Lengths, batch_size: int, accumulation: int, permute: Permute) -> list[int]:
     """Order records so that consecutive batches have one modality and similar lengths.
 
     The last step of each modality, full or not, is mixed with the other's at the end.

@@ -55,7 +55,7 @@ class ExampleBuilder:
         """
         try:
             crops = self._crops(record) if open_images else [CLOSED] * len(record.images)
-            example = self._encode(self._pieces(record), crops)
+            example = self._encode(record, crops)
         except LlavaError as error:
             raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
         if len(example.tokens) > self.max_tokens:
@@ -67,7 +67,7 @@ class ExampleBuilder:
 
     def num_tokens(self, record: Record) -> int:
         """The number of tokens of a record, image tokens included, without opening its images."""
-        return len(self._encode(self._pieces(record), [CLOSED] * len(record.images)).tokens)
+        return len(self._encode(record, [CLOSED] * len(record.images)).tokens)
 
     def fault(self, record: Record) -> str | None:
         """Why a record cannot become an example, without opening its images; None if it can."""
@@ -84,9 +84,9 @@ class ExampleBuilder:
         turns = [_images_first(turn) for turn in record.turns] if self.images_first else record.turns
         return self.template.training(turns, record.system)
 
-    def _encode(self, pieces: Sequence[Piece], crops: Iterable[NDArray[np.float32]]) -> Example:
+    def _encode(self, record: Record, crops: Iterable[NDArray[np.float32]]) -> Example:
         images = [ImageCrops(image_crop[None], self.rows_per_image) for image_crop in crops]
-        return self.tokenizer.encode(pieces, images, training=True)
+        return self.tokenizer.encode(self._pieces(record), images, training=True)
 
     def _crops(self, record: Record) -> list[NDArray[np.float32]]:
         return [crop(open_image(path, "training"), self.image, str(path)) for path in self.image_paths(record)]

@@ -20,10 +20,8 @@ class Statistics:
     text_only: int = 0
     images: int = 0
     turns: int = 0
-    answer_words: "array[int]" = field(default_factory=lambda: array("q"))
-    """Words of each answer."""
-    prefixes: Counter[str] = field(default_factory=Counter)
-    """First words of questions, with counts."""
+    answer_words: "array[int]" = field(default_factory=lambda: array("q"))  # one per answer
+    prefixes: Counter[str] = field(default_factory=Counter)  # of questions
 
 
 def statistics(records: Iterable[Record]) -> Statistics:

@@ -36,13 +36,9 @@ class Llava(nn.Module):
         self.feature_layers = config.feature_layers
         self.keep_class_token = config.keep_class_token
         self.vision_tower = VisionTower(config.vision)
-        self.projector = Projector(
-            config.vision.hidden_size * len(config.feature_layers),
-            config.text.hidden_size,
-            config.projector_depth,
-            config.projector_act,
-            config.projector_bias,
-        )
+        width = config.vision.hidden_size * len(config.feature_layers)
+        layers = config.projector_depth, config.projector_act, config.projector_bias
+        self.projector = Projector(width, config.text.hidden_size, *layers)
         self.language_model = Llama(config.text)
 
     def vision_states(self, crops: np.ndarray) -> Iterator[mx.array]:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ class Meters:
         self.started = self.last = time.monotonic()
         self.skipped = self.skipped_in_a_row = 0
 
-    def record(
-        self, number: int, step: Step, rates: Mapping[str, float], num_positions: int, records: Sequence[int] = ()
-    ) -> str:
+    def record(self, number: int, step: Step, rates: dict[str, float], num_positions: int, records: list[int]) -> str:
         """Append a step to metrics.jsonl and return its log line.
 
         Args:
@@ -46,13 +43,13 @@ class Meters:
             "peak_memory": mx.get_peak_memory(),
             "skipped": self.skipped,
             **{f"rate_{name}": rate for name, rate in rates.items()},
-            **({"records": list(records)} if records else {}),
+            **({"records": records} if records else {}),
         }
         with self.file.open("a") as out:
             out.write(json.dumps(metrics) + "\n")
         return self._line(metrics, step.loss, rates)
 
-    def _line(self, metrics: Mapping[str, Any], loss: float, rates: Mapping[str, float]) -> str:
+    def _line(self, metrics: dict[str, Any], loss: float, rates: dict[str, float]) -> str:
         number = metrics["step"]
         left = (self.num_steps - number) * (self.last - self.started) / max(number - self.first_step, 1)
         return (

@@ -25,12 +25,9 @@ BACKWARD = 2  # a recomputed block exists together with its gradients
 class BatchSize(NamedTuple):
     """The largest batch of a run."""
 
-    rows: int
-    """Conversations."""
-    length: int
-    """Tokens of the longest."""
-    answers: int
-    """Answer tokens of the longest."""
+    rows: int  # conversations
+    length: int  # tokens of the longest
+    answers: int  # answer tokens of the longest
 
 
 def plan(run: Run) -> str:

@@ -30,11 +30,9 @@ PREFIX, ASIDE = "step-", ".aside-"
 class Progress:
     """How far a run has come."""
 
-    step: int
-    """Completed steps."""
+    step: int  # completed steps
     epoch: int
-    number: int
-    """Number of the next batch in the epoch."""
+    number: int  # of the next batch in the epoch
 
 
 @dataclass(frozen=True)

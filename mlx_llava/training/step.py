@@ -23,14 +23,10 @@ Part = Literal["projector", "language_model", "adapters"]
 class Step:
     """The result of one step."""
 
-    loss: float
-    """Per answer token."""
-    num_tokens: int
-    """Answer tokens in all its batches."""
-    grad_norm: float
-    """Before clipping."""
-    skipped: bool
-    """Loss or gradient was not finite, so nothing was updated."""
+    loss: float  # per answer token
+    num_tokens: int  # answer tokens in all its batches
+    grad_norm: float  # before clipping
+    skipped: bool  # loss or gradient was not finite, so nothing was updated
 
 
 def train_only(model: Llava, *parts: Part) -> None:
