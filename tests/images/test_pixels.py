@@ -314,9 +314,10 @@ sys.addaudithook(lambda event, arguments: started.append(event) if event in STAR
 for program in (lambda path: open_image(path, "display"), lambda path: Image.open(path).load()):
     started.clear()
     try:
-        program(Path(sys.argv[1]))
+        outcome = program(Path(sys.argv[1]))
     except Exception as error:
-        print(type(error).__name__, bool(started))
+        outcome = error
+    print(type(outcome).__name__, bool(started))  # where Ghostscript is installed, Pillow gets an image
 """
     ours, pillow = run_child(watch, str(tmp_path / "drawing.png")).splitlines()
     assert ours == "ImageError False"
