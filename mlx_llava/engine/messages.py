@@ -4,15 +4,14 @@ Frozen values that cross threads. Knows neither MLX nor Textual.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlx_llava.config import Fit
+from mlx_llava.inference.sampling import Finish
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Finish = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """Tokens of an answer to text, and where the answer ends: at a stop token, at a stop text, or at a limit."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from mlx_llava.inference.prompter import Prompter
+from mlx_llava.inference.sampling import Finish
 from mlx_llava.prompts.tokens import Detokenizer
-
-Finish = Literal["stop", "length", "cancelled"]
 
 
 class StopText:

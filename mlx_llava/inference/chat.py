@@ -15,11 +15,11 @@ import mlx.core as mx
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.images.image import Image, Source
 from mlx_llava.inference import generate
-from mlx_llava.inference.answer_text import AnswerText, Finish
+from mlx_llava.inference.answer_text import AnswerText
 from mlx_llava.inference.cache import PrefixCache
 from mlx_llava.inference.cancel import Cancelled, CancelledError, never
 from mlx_llava.inference.prompter import Prompter, with_prefix
-from mlx_llava.inference.sampling import CacheOptions, Sampling, Token
+from mlx_llava.inference.sampling import CacheOptions, Finish, Sampling, Token
 from mlx_llava.inputs import Example
 from mlx_llava.prompts.templates import Turn
 

@@ -1,7 +1,9 @@
 """Options of generation and its result, a token; imports neither MLX nor mlx-lm."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Finish = Literal["stop", "length", "cancelled"]  # why an answer ended
 
 
 @dataclass(frozen=True)

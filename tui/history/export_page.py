@@ -64,6 +64,5 @@ def _markdown() -> "MarkdownIt":
     """A Markdown renderer without raw HTML, and without images, which the page would load from the network."""
     from markdown_it import MarkdownIt  # late: only a page needs it
 
-    return (
-        MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"]).disable("image")
-    )
+    markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": 20})
+    return markdown.enable(["table", "strikethrough"]).disable("image")

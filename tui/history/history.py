@@ -51,9 +51,8 @@ class History:
         now = self._clock()
         with self._transaction() as connection:
             row = (without_surrogates(title), without_surrogates(model), _json(settings), now, now)
-            cursor = connection.execute(
-                "INSERT INTO chat(title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)", row
-            )
+            insert = "INSERT INTO chat(title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)"
+            cursor = connection.execute(insert, row)
             return cursor.lastrowid or 0
 
     def add(

@@ -81,7 +81,6 @@ class ImageCopies:
         raise ImageError(f"{image.name}: {problem}", "Restore it, or attach the image again.")
 
     def delete(self, digests: Iterable[str]) -> None:
-        """Delete copies."""
         for digest in digests:
             self._in_memory.pop(digest, None)
             if self.folder is not None:

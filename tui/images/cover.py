@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mlx_llava.config import Fit
@@ -58,8 +59,6 @@ class Patches:
 
 def cover_box(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
     """A new image with a box of one colour."""
-    from io import BytesIO
-
     from mlx_llava.images.pixels import open_image
 
     pil_image = open_image(image.file.data, "display")

@@ -48,13 +48,6 @@ class Offer:
         return models_folder() / f"{self.repository.split('/')[-1].removesuffix('-hf')}-4bit"
 
 
-@dataclass(frozen=True)
-class StartingModel:
-    """The model to start with; None is the small bundled one, with a sample image."""
-
-    model: str | None
-
-
 # parameters counted in the released weights; context from LLaVA's config (max_position_embeddings 4096)
 OFFERS = (
     Offer("LLaVA-1.5 7B", "llava-hf/llava-1.5-7b-hf", 6.74, 0.325, 32, 4096, 4096),

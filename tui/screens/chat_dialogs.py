@@ -12,7 +12,7 @@ from mlx_llava.engine.messages import Choice, Load, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
 from mlx_llava.tui.images.eyes import with_fit
-from mlx_llava.tui.models.catalog import StartingModel, sample
+from mlx_llava.tui.models.catalog import sample
 from mlx_llava.tui.screens.chat_view import ChatView
 from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.session.conversation import Node, NumberedImage
@@ -23,7 +23,6 @@ class ChatDialogs(ChatView):
     """The chat with dialogs over it."""
 
     def open(self, dialog: dialogs.Dialog) -> None:
-        """Open a dialog."""
         app, session, composer = self.app, self.session, self.composer
         match dialog:
             case "help":
@@ -94,12 +93,12 @@ class ChatDialogs(ChatView):
         if key is not None:
             window(self).run_command(f"/open {key}")
 
-    def start_with(self, start: StartingModel | None) -> None:
+    def start_with(self, load: Load | None) -> None:
         """Load a model and make it the default; the bundled one, which is loaded already, comes with a sample."""
-        if start is None:
+        if load is None:
             return
-        if start.model:
-            self.session.load(Load(start.model), make_default=True)
+        if load.model:
+            self.session.load(load, make_default=True)
             return
         self.session.set("model", EMBEDDED)
         if not (self.session.images() or self.composer.reading):

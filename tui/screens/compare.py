@@ -72,7 +72,5 @@ def marked(text: str, other: str) -> Content:
     if text == other or max(len(ours), len(theirs)) > WORDS:
         return Content(text)
     same = SequenceMatcher(None, [w.strip() for w in ours], [w.strip() for w in theirs], autojunk=False)
-    parts: list[tuple[str, str]] = []
-    for what, start, end, _, _ in same.get_opcodes():
-        parts.append(("".join(ours[start:end]), "" if what == "equal" else "bold $accent"))
-    return Content.assemble(*parts)
+    runs = [("".join(ours[start:end]), what) for what, start, end, _, _ in same.get_opcodes()]
+    return Content.assemble(*((run, "" if what == "equal" else "bold $accent") for run, what in runs))

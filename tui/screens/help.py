@@ -38,8 +38,6 @@ KEYS = (
 
 
 class HelpScreen(ModalScreen[None]):
-    """Shows keys and commands."""
-
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q,enter", "dismiss", "Close")]
 
     def compose(self) -> ComposeResult:

@@ -94,8 +94,8 @@ class HistoryScreen(ModalScreen[int | None]):
             self.query_one(Input).value = ""
             self.fill()
             self.query_one(OptionList).focus()
-        elif self.highlighted:
-            self.dismiss(self.highlighted.key)
+        else:
+            self.open()
 
     @on(OptionList.OptionSelected)
     def open(self) -> None:

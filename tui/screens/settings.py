@@ -20,8 +20,6 @@ KEYS = "Enter change · Esc close"
 
 
 class SettingsScreen(ModalScreen[None]):
-    """Shows settings and changes them."""
-
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Close")]
 
     def __init__(self, session: Session) -> None:
@@ -36,8 +34,7 @@ class SettingsScreen(ModalScreen[None]):
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
-        self.query_one(OptionList).focus()
+        self._leave_field()
 
     def _option(self, name: str) -> Option:
         value = clean_line(self.session.settings.spelled(name), 14)

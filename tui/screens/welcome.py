@@ -16,16 +16,17 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from mlx_llava.checkpoint.hub import EMBEDDED
+from mlx_llava.engine.messages import Load
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line, size
 from mlx_llava.tui.models import catalog
-from mlx_llava.tui.models.catalog import Offer, StartingModel
+from mlx_llava.tui.models.catalog import Offer
 from mlx_llava.tui.models.download import fetch
 from mlx_llava.tui.window import window
 
 
-class Welcome(ModalScreen[StartingModel | None]):
-    """Offers the bundled model, checkpoints that fit this machine, and a path."""
+class Welcome(ModalScreen[Load | None]):
+    """Offers the bundled model, checkpoints that fit this machine, and a path; returns the model to load."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
 
@@ -71,9 +72,9 @@ class Welcome(ModalScreen[StartingModel | None]):
         if self._fetching:
             return
         if name == EMBEDDED:
-            self.dismiss(StartingModel(None))
+            self.dismiss(Load())
         elif name.startswith("path:"):
-            self.dismiss(StartingModel(name.removeprefix("path:")))
+            self.dismiss(Load(name.removeprefix("path:")))
         elif name.startswith("offer:"):
             self._confirm_or_fetch(self.offers[int(name.removeprefix("offer:"))])
         else:
@@ -91,7 +92,7 @@ class Welcome(ModalScreen[StartingModel | None]):
     @on(Input.Submitted)
     def use_path(self, event: Input.Submitted) -> None:
         if event.value.strip():
-            self.dismiss(StartingModel(event.value.strip()))
+            self.dismiss(Load(event.value.strip()))
 
     def _confirm_or_fetch(self, offer: Offer) -> None:
         folder = catalog.models_folder()
@@ -116,7 +117,7 @@ class Welcome(ModalScreen[StartingModel | None]):
             self._fetching, self._sure = None, False
             self.say(f"{clean_line(error.problem)}\n{clean_line(error.advice)}")
         else:
-            self.dismiss(StartingModel(str(offer.folder)))
+            self.dismiss(Load(str(offer.folder)))
         finally:
             await lines.aclose()
 

@@ -12,8 +12,6 @@ RATE = 1.0  # seconds that the token rate is averaged over
 
 @dataclass
 class PendingAnswer:
-    """An answer in progress."""
-
     number: int
     """Number of its request."""
     node: Node
@@ -36,12 +34,9 @@ class PendingAnswer:
     def finish(self, event: AnswerFinished, model: ModelFacts | None) -> None:
         """Note the facts of the finished answer in its node."""
         self.cancelled = event.finish == "cancelled"
-        facts = {name: value for name, value in vars(event).items() if name != "number"}
-        if model:
-            facts |= {"model": model.name, "variant": figures.model_name(model)}
-        if self.start:
-            facts |= {name: value for name, value in vars(self.start).items() if name != "number"}
-        self.node.facts = facts
+        names = {"model": model.name, "variant": figures.model_name(model)} if model else {}
+        facts = vars(event) | names | (vars(self.start) if self.start else {})
+        self.node.facts = {name: value for name, value in facts.items() if name != "number"}
 
     def abandon(self) -> None:
         self.cancelled = True

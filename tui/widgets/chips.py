@@ -53,8 +53,6 @@ class Chip(Static, can_focus=True):
 
 
 class Chips(HorizontalScroll, can_focus=False):
-    """All images in a row."""
-
     def __init__(self) -> None:
         super().__init__(id="chips")
         self._state: tuple[object, ...] = ()

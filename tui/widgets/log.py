@@ -69,30 +69,27 @@ class Log(VerticalScroll, can_focus=False):
     async def show(self, conversation: Conversation) -> None:
         """Show the current path; turns already on the screen stay."""
         async with self._drawing:
-            await self._draw(conversation)
-
-    async def _draw(self, conversation: Conversation) -> None:
-        if conversation is not self.conversation:
-            self.conversation, self.window = conversation, WINDOW
-        path = conversation.path()
-        visible = path[-self.window :]
-        turns = self.turns
-        reused = 0
-        if turns and visible and turns[0].node in path:
-            offset = path.index(turns[0].node)
-            visible = path[offset:]
-            same = takewhile(lambda pair: pair[0].node is pair[1], zip(turns, visible, strict=False))
-            reused = len([*same])  # turns at the start that already show their nodes
-        with self.app.batch_update():
-            for turn in turns[reused:]:
-                await turn.remove()
-            await self.mount_all(self._make(node, path) for node in visible[reused:])
-            await self._show_num_older(len(path) - len(visible))
-            await self.query(Greeting).remove()
-            if not path:
-                await self.mount(Greeting(GREETING, markup=False))
-        for turn in self.turns:
-            turn.refresh_branches()
+            if conversation is not self.conversation:
+                self.conversation, self.window = conversation, WINDOW
+            path = conversation.path()
+            visible = path[-self.window :]
+            turns = self.turns
+            reused = 0
+            if turns and visible and turns[0].node in path:
+                offset = path.index(turns[0].node)
+                visible = path[offset:]
+                same = takewhile(lambda pair: pair[0].node is pair[1], zip(turns, visible, strict=False))
+                reused = len([*same])  # turns at the start that already show their nodes
+            with self.app.batch_update():
+                for turn in turns[reused:]:
+                    await turn.remove()
+                await self.mount_all(self._make(node, path) for node in visible[reused:])
+                await self._show_num_older(len(path) - len(visible))
+                await self.query(Greeting).remove()
+                if not path:
+                    await self.mount(Greeting(GREETING, markup=False))
+            for turn in self.turns:
+                turn.refresh_branches()
 
     async def show_older(self) -> None:
         """Load WINDOW older turns without moving the visible ones."""

@@ -15,8 +15,6 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
 
 
 class Segments:
-    """Cuts growing text."""
-
     def __init__(self) -> None:
         self._line = ""
         """The current, incomplete line."""

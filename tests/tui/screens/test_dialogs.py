@@ -7,9 +7,9 @@ import pytest
 from screen import ScriptedWorker, on_loop, running
 from spine import EMBEDDED
 
+from mlx_llava.engine.messages import Load
 from mlx_llava.errors import ConversionError
 from mlx_llava.tui.history.history import History
-from mlx_llava.tui.models.catalog import StartingModel
 from mlx_llava.tui.session.settings import Settings
 
 SCENE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -122,10 +122,10 @@ async def test_a_model_is_remembered_once_it_is_there() -> None:
     async with running(ScriptedWorker(), None) as driver:
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.session.model)
-        driver.app.chat.start_with(StartingModel("nowhere"))
+        driver.app.chat.start_with(Load("nowhere"))
         await driver.shows("nowhere: no such folder")
         assert driver.session.settings.model is None
-        driver.app.chat.start_with(StartingModel("somewhere"))
+        driver.app.chat.start_with(Load("somewhere"))
         await driver.until(lambda: driver.session.settings.model == "somewhere")
 
 
