@@ -123,8 +123,7 @@ class HistoryScreen(ModalScreen[int | None]):
 
     def action_delete(self) -> None:
         """Delete if pressed twice."""
-        info = self.highlighted
-        if info is None:
+        if not (info := self.highlighted):
             return
         if info.key == self.current:
             self.say("this chat is open: /delete deletes it")

@@ -70,13 +70,11 @@ class Status(Static):
 
 
 def state(session: Session) -> Text:
-    loading = session.engine.loading
     if session.engine.crashed:
         return Text("✕ the engine crashed — /model starts it again")
     if session.answering:
-        doing = "answering" if session.answering.start else "reading"
-        return Text(f"● {doing} — Esc stops")
-    if loading:
+        return Text(f"● {'answering' if session.answering.start else 'reading'} — Esc stops")
+    if loading := session.engine.loading:
         return Text(f"◌ loading {clean_line(figures.tail(loading.model or 'the bundled model'), 40)}")
     if session.model is None:
         return Text("○ no model — /model NAME")
