@@ -61,7 +61,7 @@ def test_statistics_go_to_stderr(run: Run) -> None:
     for words in (("--stats", ONE, QUESTION), ("--stats", QUESTION, ONE)):
         code, out, err = run(*words)
         assert (code, out) == (0, f"{ANSWER}\n")
-        assert f"{PROMPT} prompt tokens (64 of pictures), {OUT} out, stop" in err
+        assert f"{PROMPT} prompt tokens (64 of images), {OUT} out, stop" in err
 
 
 @pytest.mark.parametrize("question", ["What color is the circle? " * 12, "Is this like cat.png"])

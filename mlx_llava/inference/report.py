@@ -57,7 +57,7 @@ def stats_line(facts: dict[str, Any]) -> str:
     """The counts and times of a report."""
     counts, timing = facts["counts"], facts["timing"]
     return (
-        f"{counts['prompt']} prompt tokens ({counts['image']} of pictures), {counts['output']} out, {facts['finish']}; "
+        f"{counts['prompt']} prompt tokens ({counts['image']} of images), {counts['output']} out, {facts['finish']}; "
         f"load {timing['load']:.2f} s, vision {timing['vision']:.2f} s, prefill {timing['prefill']:.2f} s, "
         f"first token {timing['first_token']:.2f} s, {timing['tokens_per_second']:.1f} tokens/s; "
         f"peak {size(facts['peak_memory'])}; seed {facts['seed']}"
