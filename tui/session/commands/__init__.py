@@ -25,7 +25,7 @@ TABLE = (  # in the order of /help
     Command("drop", "/drop N", "remove picture N from the draft", images.drop),
     Command("again", "/again", "answer the last question again", turns.again),
     Command("edit", "/edit [N]", "edit question N or the last one, and ask it again", turns.edit),
-    Command("correct", "/correct [TEXT]", "replace the last answer by your own text, for training data", turns.correct),
+    Command("correct", "/correct [TEXT]", "replace the last answer with your own, for training data", turns.correct),
     Command("branch", "/branch [previous] [N]", "show another answer, or another version of question N", turns.branch),
     Command("copy", "/copy [code]", "copy the last answer, or its last code block", turns.copy),
     Command("new", "/new", "start a new chat", turns.new),
