@@ -1,5 +1,6 @@
 """What users import from the top: the README's names, and those of version 0.1."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,16 +16,14 @@ from mlx_llava.checkpoint.folder import Checkpoint
 
 PHOTO = EMBEDDED / "examples" / "two_shapes_wide.png"
 SQUARE = "What color is the square?"
+ROOT = Path(__file__).parents[1]
 
-README = """
-from mlx_llava import Chat, load
 
-chat = Chat(load("llava-7b-4bit"))
-for piece in chat.ask("What is this?", ["photo.jpg"]):
-    print(piece.text, end="")
-for piece in chat.ask("And what color is it?"):  # computes only the new tokens
-    print(piece.text, end="")
-"""
+def snippets(page: str) -> str:
+    """The Python code of a page, all blocks in order."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
+
+
 README_OF_0_1 = """
 from pathlib import Path
 
@@ -41,8 +40,8 @@ for piece in chat.ask("And its colour?"):  # computes the new tokens only
 """
 
 
-@pytest.mark.parametrize("snippet", [README, README_OF_0_1])
-def test_the_readme_s_snippet_runs(
+@pytest.mark.parametrize("snippet", [snippets("README.md"), snippets("docs/python.md"), README_OF_0_1])
+def test_the_code_of_the_documentation_runs(
     snippet: str,
     converted: Callable[[Path], Path],
     tmp_path: Path,
@@ -56,7 +55,8 @@ def test_the_readme_s_snippet_runs(
     exec(snippet, names)
     chat = names["chat"]
     assert isinstance(chat, mlx_llava.Chat)
-    assert capsys.readouterr().out == "".join(turn.answer or "" for turn in chat.turns)
+    output = re.sub(r"stop [\d.]+\n", "", capsys.readouterr().out)  # the finish and speed that docs/python.md prints
+    assert output == "".join(turn.answer or "" for turn in chat.turns)
     assert (len(chat.turns), len(chat.images), chat.answer.finish) == (2, 1, "stop")
     assert chat.answer.prefilled_tokens < 20 < chat.answer.image_tokens
 

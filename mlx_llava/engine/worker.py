@@ -67,7 +67,7 @@ class ModelWorker:
         before, self.checkpoint, self.chat = (self.checkpoint, self.chat), None, None
         try:
             self.checkpoint = open_model(request.model, request.revision, adapter)
-        except Exception:
+        except Exception:  # of any kind: the former model stays in use
             self.checkpoint, self.chat = before
             raise
         yield messages.Loaded(request, facts(self.checkpoint, request, time.perf_counter() - started))

@@ -50,7 +50,7 @@ def with_timeout(work: Callable[[], Sequence[str]], deadline: float) -> Sequence
     def run() -> None:
         try:
             done.put(work())
-        except Exception as error:
+        except Exception as error:  # of any kind: the caller's thread raises it
             done.put(error)
 
     threading.Thread(target=run, daemon=True).start()

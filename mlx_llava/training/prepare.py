@@ -68,7 +68,7 @@ def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, pr
 
 def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) -> Examples:
     """The examples of a split, all checked; backed by the feature cache if the options name one."""
-    config = config_of(options, checkpoint.config)
+    config = checkpoint.config
     builder = ExampleBuilder.of(config, checkpoint.tokenizer, options.images)
     max_tokens = min(options.max_tokens, builder.max_tokens)
     builder = replace(builder, max_tokens=max_tokens, images_first=not options.as_written)
