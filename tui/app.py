@@ -165,7 +165,7 @@ class ChatApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for command in commands.TABLE if screen is self.chat else ():
             yield SystemCommand(f"/{command.name}", command.what, partial(self._run_or_fill, command))
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+        yield SystemCommand("Theme", "Change the colors", self.action_change_theme)
 
     def _run_or_fill(self, command: Command) -> None:
         """Run a command from the palette, or put it into the prompt if it needs an argument."""

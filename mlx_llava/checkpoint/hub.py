@@ -48,7 +48,7 @@ def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=NOT_FILES))
     except errors.GatedRepoError:
-        raise ModelError(f"{name}: gated repository", "Accept its licence on the hub and set HF_TOKEN.") from None
+        raise ModelError(f"{name}: gated repository", "Accept its license on the hub and set HF_TOKEN.") from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"{name}: no revision {revision}", "Leave --revision out to get the newest.") from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):

@@ -21,9 +21,9 @@ Decoding = Literal["display", "training"]
 """How a file becomes RGB.
 
 `display`, for chats: as an image viewer shows it. EXIF orientation is applied, transparency is put on white, and 16-bit
-grey keeps its full range.
+gray keeps its full range.
 `training`, to train and evaluate as LLaVA does: Pillow's plain `convert("RGB")`, which ignores orientation, drops alpha
-and clips 16-bit grey.
+and clips 16-bit gray.
 """
 
 # Formats Pillow may try, by content; never EPS, for which it would start Ghostscript
@@ -81,7 +81,7 @@ def to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
     if decoding == "training":
         return image.convert("RGB")
     image = _upright(image)
-    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow does for colour
+    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow does for color
         high = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255)
         return Image.fromarray(high.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -101,8 +101,8 @@ def crop(image: Image.Image, config: ImageConfig, name: str = "image") -> np.nda
 
 def to_image(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
     """The inverse of `crop`'s normalization: the tower's input [side, side, 3] as an RGB image."""
-    colours = (pixels * np.array(config.std) + np.array(config.mean)) * 255
-    return Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
+    colors = (pixels * np.array(config.std) + np.array(config.mean)) * 255
+    return Image.fromarray(np.clip(np.rint(colors), 0, 255).astype(np.uint8))
 
 
 def png(pixels: np.ndarray, config: ImageConfig) -> bytes:
@@ -131,19 +131,19 @@ def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
 
 
 def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
-    """Center the image on a square of the mean colour, resized to `side`.
+    """Center the image on a square of the mean color, resized to `side`.
 
     The whole square may take 1 GB. Pillow resizes along rows first, so bands of rows give the same bits.
     """
     if max(image.size) > MAX_EDGE:
         raise _too_thin(image, name)
-    colour = tuple(int(x * 255) for x in config.mean)
+    color = tuple(int(x * 255) for x in config.mean)
     edge = max(image.size)
     left, top = (edge - image.width) // 2, (edge - image.height) // 2
-    narrow = Image.new("RGB", (config.side, edge), colour)
+    narrow = Image.new("RGB", (config.side, edge), color)
     for y in range(0, image.height, BAND):
         rows = min(BAND, image.height - y)
-        band = Image.new("RGB", (edge, rows), colour)
+        band = Image.new("RGB", (edge, rows), color)
         band.paste(image.crop((0, y, image.width, y + rows)), (left, 0))
         narrow.paste(band.resize((config.side, rows), Image.Resampling.BICUBIC), (0, top + y))
     return narrow.resize((config.side, config.side), Image.Resampling.BICUBIC)

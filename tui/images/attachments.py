@@ -78,7 +78,7 @@ def from_bytes(data: bytes, name: str, origin: str = "") -> Attachment:
 
 
 def missing_image(name: str, digest: str, size: tuple[int, int], origin: str) -> Attachment:
-    """A grey placeholder for an image whose file is missing."""
+    """A gray placeholder for an image whose file is missing."""
     from PIL import Image
 
     return Attachment(ImageFile(name, digest, b""), size, Image.new("RGB", (48, 24), "#808080"), origin)

@@ -1,4 +1,4 @@
-"""Images as cells of text: two pixels per cell, or Braille dots without colours.
+"""Images as cells of text: two pixels per cell, or Braille dots without colors.
 
 Also the overlays on an image: the grid of patches, and a heat map with one weight per patch.
 """
@@ -20,7 +20,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 # ordered dithering by 4 x 4 pixels: Bayer 1973
 BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5) / 16
-# matplotlib's viridis at nine points: perceptually uniform, also for colour-blind eyes
+# matplotlib's viridis at nine points: perceptually uniform, also for color-blind eyes
 VIRIDIS = np.array(
     [
         [68, 71, 59, 44, 33, 40, 94, 173, 253],
@@ -64,12 +64,12 @@ def resize(image: Image.Image, columns: int, rows: int) -> Pixels:
 
 
 def half_blocks(pixels: Pixels) -> list[list[Segment]]:
-    """Pixels as lines of text; neighbouring cells of the same colours share a segment."""
+    """Pixels as lines of text; neighboring cells of the same colors share a segment."""
     return [_runs(line) for line in np.concatenate([pixels[0::2], pixels[1::2]], -1)]
 
 
 def braille(pixels: Pixels, on_light: bool) -> list[list[Segment]]:
-    """Pixels as lines of Braille without colours, 2 x 4 per cell; dots are bright pixels, or dark ones `on_light`."""
+    """Pixels as lines of Braille without colors, 2 x 4 per cell; dots are bright pixels, or dark ones `on_light`."""
     brightness = _brightness(255 - pixels if on_light else pixels)
     rows, columns = brightness.shape[0] // 4, brightness.shape[1] // 2
     threshold = np.tile(BAYER, (rows, (columns + 1) // 2))[:, : 2 * columns]
@@ -88,8 +88,8 @@ def draw_grid(pixels: Pixels, side: int) -> Pixels:
         mask, strength = _starts(down)[:, None] | _starts(across), 0.35
     else:
         mask, strength = (down[:, None] + across) % 2 == 1, 0.17
-    colour = np.where(pixels @ LUMA > 128, 0, 255)[..., None]
-    return _blend(pixels, colour, strength * mask)
+    color = np.where(pixels @ LUMA > 128, 0, 255)[..., None]
+    return _blend(pixels, color, strength * mask)
 
 
 def draw_heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
@@ -101,7 +101,7 @@ def draw_heat(pixels: Pixels, weights: NDArray[np.floating]) -> Pixels:
 
 
 def viridis(weights: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The colours [..., 3] of weights from 0 to 1."""
+    """The colors [..., 3] of weights from 0 to 1."""
     points = np.linspace(0, 1, len(VIRIDIS))
     return np.stack([np.interp(weights, points, VIRIDIS[:, channel]) for channel in range(3)], -1)
 
@@ -113,7 +113,7 @@ def patch_at(column: float, line: float, box: Box, side: int) -> tuple[int, int]
 
 
 def _brightness(pixels: Pixels) -> NDArray[np.floating]:
-    """Brightness without colours, from 0 to 1: stretched luma, plus edges between equally bright colours."""
+    """Brightness without colors, from 0 to 1: stretched luma, plus edges between equally bright colors."""
     luma = pixels @ LUMA / 255
     edges = np.zeros_like(luma)
     for axis in (0, 1):
@@ -125,7 +125,7 @@ def _brightness(pixels: Pixels) -> NDArray[np.floating]:
 
 
 def _runs(line: NDArray[np.uint8]) -> list[Segment]:
-    """The segments of a line of cells [columns, 6]: the colour of the upper pixel, then of the lower."""
+    """The segments of a line of cells [columns, 6]: the color of the upper pixel, then of the lower."""
     starts = [0, *(np.flatnonzero((line[1:] != line[:-1]).any(-1)) + 1).tolist()]
     cells = line[starts].tolist()
     return [

@@ -58,7 +58,7 @@ class Patches:
 
 
 def cover_box(image: Attachment, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> Attachment:
-    """A new image with a box of one colour."""
+    """A new image with a box of one color."""
     from mlx_llava.images.pixels import open_image
 
     pil_image = open_image(image.file.data, "display")
@@ -76,6 +76,6 @@ def fill(pil_image: "Image.Image", box: tuple[int, int, int, int], color: tuple[
 
 
 def mean_color(mean: Sequence[float]) -> tuple[int, int, int]:
-    """The mean colour of the tower's training images, which normalizes to about zero."""
+    """The mean color of the tower's training images, which normalizes to about zero."""
     red, green, blue = (round(255 * value) for value in mean)
     return red, green, blue

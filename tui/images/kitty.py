@@ -154,7 +154,7 @@ class Kitty:
 
 
 def image_id(number: int) -> int:
-    """A number as an image id: 24 bits, never 0, because the id travels as a colour."""
+    """A number as an image id: 24 bits, never 0, because the id travels as a color."""
     return number % 0xFFFFFF + 1
 
 

@@ -69,7 +69,7 @@ class Settings:
     seed: Annotated[int | None, SEED, "Random seed; random: a new one each time."] = None
     alternatives: Annotated[bool, _SWITCH, "Record alternatives to each token."] = False
     images: Annotated[Literal["auto", "blocks", "off"], _IMAGES, "How pictures are drawn; blocks: coarse."] = "auto"
-    theme: Annotated[str, _line("the name of a theme"), "Colours of the screen."] = "llava-dark"
+    theme: Annotated[str, _line("the name of a theme"), "Colors of the screen."] = "llava-dark"
     model: Annotated[str | None, _line("a folder or owner/name"), "Model to start with."] = None
     adapter: Annotated[str | None, _line("a folder"), "Adapter to start with."] = None
     screen_reader: Annotated[bool, _SWITCH, "Plain lines, from the next start on."] = False

@@ -106,7 +106,7 @@ class ImageView(Widget):
         return lines
 
     def _coarse_lines(self, columns: int, rows: int) -> list[list[Segment]]:
-        """Draw two pixels in each cell, or dots without colours."""
+        """Draw two pixels in each cell, or dots without colors."""
         from mlx_llava.tui.images.blocks import braille, half_blocks, resize
 
         if os.environ.get("NO_COLOR"):

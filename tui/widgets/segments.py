@@ -2,7 +2,7 @@
 
 Cuts are where they are invisible: before an item of a list, and between two lines of code, where each part gets its own
 fence. The numbers of a list are as wide as its longest, so a list is first cut before item 11. Two cuts can be seen: a
-list longer than 99 items shifts by a column, and colours of multi-line strings are lost. Text that may still become a
+list longer than 99 items shifts by a column, and colors of multi-line strings are lost. Text that may still become a
 list mark or a rule is held back. A finished answer is drawn as one.
 """
 

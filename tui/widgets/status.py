@@ -49,23 +49,23 @@ class Status(Static):
         usage = session.engine.usage
         if usage is None:
             return Text("")
-        colours = self.app.theme_variables
+        colors = self.app.theme_variables
         full = usage.total / usage.context
-        trouble = colours["error"] if full >= 1 else colours["warning"] if full > FULL else ""
+        trouble = colors["error"] if full >= 1 else colors["warning"] if full > FULL else ""
         reserved = max(min(session.settings.max_tokens, usage.context - usage.total), 0)
         parts = (
-            ("▰", usage.images, colours["secondary"]),
-            ("▰", usage.system, trouble or colours["success"]),
-            ("▰", usage.history, trouble or colours["accent"]),
-            ("▰", usage.draft, trouble or colours["primary"]),
-            ("▱", reserved, colours["accent"]),
-            ("▱", usage.context, colours["text-disabled"] if "auto" not in colours["text-disabled"] else "dim"),
+            ("▰", usage.images, colors["secondary"]),
+            ("▰", usage.system, trouble or colors["success"]),
+            ("▰", usage.history, trouble or colors["accent"]),
+            ("▰", usage.draft, trouble or colors["primary"]),
+            ("▱", reserved, colors["accent"]),
+            ("▱", usage.context, colors["text-disabled"] if "auto" not in colors["text-disabled"] else "dim"),
         )
         bar, tokens = Text(), 0
-        for cell, count, colour in parts:
+        for cell, count, color in parts:
             tokens += count
             end = min(max(round(BAR * tokens / usage.context), 1), BAR)
-            bar.append(cell * (end - len(bar)), colour)
+            bar.append(cell * (end - len(bar)), color)
         return bar.append(f" {usage.total}/{usage.context}")
 
 
