@@ -16,8 +16,8 @@ export TRANSFORMERS_VERBOSITY = error
 
 .PHONY: ask replay test parity check wheel stages golden reference clean
 
-ask: $(VENV)/.run  ## install, convert the bundled model, answer a question about an image
-	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --overwrite
+ask: $(VENV)/.run  ## install, convert the bundled model to 4 bits, answer a question about an image
+	$(BIN)/mlx-llava convert --hf-path $(TINY) --mlx-path out/tiny -q --q-group-size 32 --overwrite
 	$(BIN)/mlx-llava ask --model out/tiny --stats $(TINY)/examples/two_shapes_wide.png "What color is the square?"
 
 replay: $(VENV)/.test  ## the terminal chat with scripted answers, to work on the screen without a model

@@ -1,4 +1,4 @@
-"""`python -m mlx_llava.convert`: the flag names of `mlx_lm.convert`."""
+"""`mlx-llava convert`: the flag names of `mlx_lm.convert`."""
 
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.program.options import parse

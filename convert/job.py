@@ -1,13 +1,12 @@
 """One conversion: everything is read and decided first, then written in one go."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import mlx.core as mx
 
 from mlx_llava import __version__
 from mlx_llava.checkpoint.config_json import to_hf
-from mlx_llava.checkpoint.quantization import Quantization
 from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.sources.gather import gather
@@ -16,7 +15,7 @@ from mlx_llava.convert.sources.vocabulary import read_tokenizer
 from mlx_llava.convert.torch_bin.archive import check_sums
 from mlx_llava.convert.weights.output_folder import appearing, card, check_target, write_files
 from mlx_llava.convert.weights.plan import DTYPES, OnBytes, Planned, ignore, plan_weights, size_of, write_weights
-from mlx_llava.convert.weights.quantize import check_flags, choose
+from mlx_llava.convert.weights.quantize import Choice, check_flags, choose
 from mlx_llava.models.llava import Llava
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.text import size
@@ -31,11 +30,11 @@ class Job:
     inventory: Inventory
     tokenizer: bytes
     dtype: mx.Dtype
-    quantized: Mapping[str, Quantization]
+    choice: Choice
 
     def plan(self) -> list[Planned]:
         """Every weight and the form to write it in."""
-        return plan_weights(self.inventory.weights(), self.dtype, self.quantized)
+        return plan_weights(self.inventory.weights(), self.dtype, self.choice.table)
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -43,10 +42,10 @@ class Job:
         dropped = f"; {inventory.dropped} more dropped on purpose" if inventory.dropped else ""
         read = sum(tensor.num_bytes for tensor in inventory.tensors.values())
         yield f"{self.options.hf_path}: {len(inventory.tensors)} tensors, {size(read)}{dropped}"
-        forms = sorted({f"{q.bits} bits {q.mode}, groups of {q.group_size}" for q in self.quantized.values()})
-        quantized = f"; {len(self.quantized)} layers quantized: {'; '.join(forms)}" if forms else ""
+        quantized = f"; {self.choice.summary()}" if self.choice.table else ""
         yield f"{size(size_of(self.plan()))} as {str(self.dtype).removeprefix('mlx.core.')}{quantized}"
         yield f"template {config.template}, images {config.image.side} pixels, {config.image.fit}"
+        yield from self.choice.notes()
         yield from inventory.inputs.notes
 
 
@@ -65,7 +64,7 @@ def prepare(options: ConvertOptions) -> Job:
         inventory=inventory,
         tokenizer=read_tokenizer(inputs.folder, inputs.config),
         dtype=DTYPES[options.dtype] if options.dtype else inventory.dtype,
-        quantized=choose(Llava(inputs.config), options),
+        choice=choose(Llava(inputs.config), options),
     )
 
 
@@ -74,7 +73,7 @@ def write(job: Job, progress: OnBytes = ignore) -> None:
     options, values = job.options, to_hf(job.inventory.inputs.config)
     base = {"base": options.model_base} if options.model_base else {}
     values["mlx_llava"]["source"] = {"name": options.hf_path, **base, "converter": f"mlx-llava {__version__}"}
-    values["quantization"] = {path: asdict(quantization) for path, quantization in job.quantized.items()}
+    values["quantization"] = {path: asdict(quantization) for path, quantization in job.choice.table.items()}
     plan = job.plan()
     with appearing(options.mlx_path, options.overwrite, size_of(plan)) as folder:
         write_files(folder, values, job.tokenizer, card("Converted by mlx-llava", job.lines()))

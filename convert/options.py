@@ -25,7 +25,9 @@ class QuantizeOptions:
     """Weights that share a scale; otherwise 64, or what the mode has. affine: 32, 64, 128."""
     q_mode: Literal["affine", "mxfp4", "nvfp4", "mxfp8"] = "affine"
     """Quantization mode."""
-    q_recipe: Annotated[Recipe | None, optional("{mixed_2_6,mixed_3_4,mixed_3_6,mixed_4_6}")] = None
+    q_recipe: Annotated[Recipe | None, optional("{mixed_2_6,mixed_3_4,mixed_3_6,mixed_4_6}", "--quant-predicate")] = (
+        None
+    )
     """Mixed bits, more for the layers that need them; instead of --q-bits."""
     q_tower: bool = False
     """Quantize the vision tower and the projector too."""
@@ -35,7 +37,7 @@ class QuantizeOptions:
 class ConvertOptions(QuantizeOptions):
     """Convert a LLaVA checkpoint to a folder of MLX weights, optionally quantized."""
 
-    hf_path: str
+    hf_path: Annotated[str, arg(aliases=["--model"])]
     """Checkpoint: a folder, or a repository on the hub."""
     mlx_path: Path
     """Folder to write. It appears whole or not at all."""

@@ -129,6 +129,14 @@ def test_another_quantization_can_be_chosen(tmp_path: Path) -> None:
             assert mx.array_equal(mx.quantize(modules[path].weight, 32, 8)[0], layer["weight"]), path
 
 
+def test_layers_that_cannot_be_quantized_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = converted(save(tmp_path / "source", arrays()), tmp_path / "model")
+    folder = tune(model, tmp_path / "adapters")
+    fused(model, folder, tmp_path / "out", quantize=True, q_group_size=128)
+    assert "14 of 16 layers quantized: 4 bits affine, groups of 128\nnote: 2 layers" in capsys.readouterr().err
+    assert "14 of 16 layers" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_projector_alone_is_merged_too(tmp_path: Path) -> None:
     model = converted(save(tmp_path / "source", arrays()), tmp_path / "model", quantize=True)
     folder = tune(model, tmp_path / "adapters", lora=False)

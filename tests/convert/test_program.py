@@ -1,4 +1,4 @@
-"""`python -m mlx_llava.convert` as a user meets it: two lines for a mistake, the plan and progress on stderr."""
+"""`mlx-llava convert` as a user meets it: two lines for a mistake, the plan and progress on stderr."""
 
 import json
 import os
@@ -143,6 +143,14 @@ def test_on_a_terminal_progress_is_one_line_and_an_error_starts_on_its_own(
         progress(5 * 10**9, 10**10)
     shown = capsys.readouterr().err
     assert re.fullmatch(r"\r\x1b\[K 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown), shown
+
+
+def test_the_flags_of_mlx_lm_convert_have_the_same_meaning() -> None:
+    theirs = ["--model", "x", "--mlx-path", "y", "-q", "--q-group-size", "32", "--quant-predicate", "mixed_4_6"]
+    parsed = parse(ConvertOptions, "convert", theirs)
+    assert parsed == ConvertOptions(
+        hf_path="x", mlx_path=Path("y"), quantize=True, q_group_size=32, q_recipe="mixed_4_6"
+    )
 
 
 def test_help_names_every_flag_and_does_not_wait_for_mlx() -> None:

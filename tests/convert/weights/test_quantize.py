@@ -1,13 +1,14 @@
 """Quantized weights are those of mx.quantize, bit for bit; casts lose nothing silently; pieces make no difference."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import CONFIG, EMBEDDING, HEAD, TEXT, Arrays, arrays, converted, save
+from checkpoints import CONFIG, EMBEDDING, HEAD, TEXT, VISION, Arrays, arrays, converted, save
 from mlx_lm.convert import mixed_quant_predicate_builder
 from mlx_lm.utils import quantize_model
 from safetensors.numpy import load_file
@@ -20,6 +21,7 @@ from mlx_llava.config import Dtype
 from mlx_llava.convert.job import prepare
 from mlx_llava.convert.options import ConvertOptions, Recipe
 from mlx_llava.convert.weights import plan, writer
+from mlx_llava.convert.weights.quantize import choose
 from mlx_llava.errors import ConversionError, UsageError
 from mlx_llava.models.llava import Llava
 
@@ -79,6 +81,35 @@ def test_rows_that_do_not_divide_into_groups_stay_as_they_are(source: Path, tmp_
     np.testing.assert_array_equal(
         stored(tmp_path / "out")[f"{DOWN}.weight"], arrays()[f"language_model.model.{DOWN.partition('.')[2]}.weight"]
     )
+
+
+def test_layers_that_stay_as_they_are_are_counted_with_the_group_size_that_fits(source: Path, tmp_path: Path) -> None:
+    options = ConvertOptions(hf_path=str(source), mlx_path=tmp_path / "out", quantize=True, q_group_size=128)
+    lines = [*prepare(options).lines()]
+    assert lines[1].endswith("as float32; 14 of 16 layers quantized: 4 bits affine, groups of 128")
+    note = "2 layers are not quantized: rows of 192 do not divide into groups of 128; use --q-group-size 64"
+    assert f"note: {note}" in lines
+    assert not any("note" in line for line in prepare(replace(options, q_group_size=64)).lines())
+
+
+NOTHING_FITS: dict[str, tuple[int, dict[str, Any], str]] = {
+    "the default": (96, {}, "groups of 64\nUse --q-group-size 32."),
+    "a flag": (96, {"q_group_size": 128}, "groups of 128\nUse --q-group-size 32."),
+    "a recipe": (96, {"q_recipe": "mixed_4_6"}, "groups of 64\nUse --q-group-size 32."),
+    "the tower too": (96, {"q_tower": True, "q_group_size": 128}, "groups of 128\nUse --q-group-size 32."),
+    "a mode": (80, {"q_mode": "mxfp4"}, "groups of 32\nNo group size of mxfp4 fits."),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING_FITS)
+def test_quantizing_no_layer_is_an_error_that_names_the_group_size_that_fits(case: str) -> None:
+    width, flags, expected = NOTHING_FITS[case]
+    text = {**TEXT, "hidden_size": width, "intermediate_size": width}
+    vision = {**VISION, "hidden_size": width, "intermediate_size": width}
+    model = Llava(from_hf({**CONFIG, "text_config": text, "vision_config": vision}))
+    options = ConvertOptions(hf_path="", mlx_path=Path(), quantize=True, **flags)
+    with pytest.raises(UsageError, match=rf"^-q quantizes none of the \d+ layers: rows of {width} .*{expected}$"):
+        choose(model, options)
 
 
 def paths(checkpoint: Checkpoint, part: str) -> set[str]:
