@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
+from mlx_llava.images.files import find_file, is_image_name
 from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
 from mlx_llava.program.options import optional, parse
 from mlx_llava.program.paths import expand_home
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mlx_llava.inference.chat import Chat
     from mlx_llava.inference.sampling import Sampling
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 NUM_TOP = 5  # alternatives that --logprobs shows
 BATCH_SIZE = 8  # questions of a file
 
@@ -183,7 +183,7 @@ def check(options: AskOptions) -> None:
 def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
     """Split the words into image paths and the question."""
     # a missing file still counts as an image if it ends like one
-    questions = [word for word in options.words if not (word.lower().endswith(IMAGES) or _is_file(word))]
+    questions = [word for word in options.words if not (is_image_name(word) or _is_file(word))]
     if not questions:  # "Is this like cat.png" ends like a file name, but has spaces and is no file
         questions = [word for word in options.words if " " in word and not _is_file(word)]
     if len(questions) > 1:
@@ -196,12 +196,12 @@ def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
         raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
-    return [str(expand_home(name)) for name in images], question
+    return [str(find_file(expand_home(name))) for name in images], question
 
 
 def _is_file(word: str) -> bool:
     try:
-        return expand_home(word).is_file()
+        return find_file(expand_home(word)).is_file()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
         return False
 

@@ -57,6 +57,13 @@ def test_stdout_holds_the_answer_and_nothing_else(run: Run, words: tuple[str | P
     assert run(*words) == (0, f"{ANSWER}\n", "")
 
 
+def test_a_name_with_another_kind_of_space_is_found(run: Run, tmp_path: Path) -> None:
+    name = "Screenshot at 9.22.20\u202fPM.png"  # as macOS names them
+    (tmp_path / name).write_bytes(ONE.read_bytes())
+    typed = str(tmp_path / name.replace("\u202f", " "))
+    assert run(typed, QUESTION)[1] == run("--image", typed, QUESTION)[1] == f"{ANSWER}\n"
+
+
 def test_statistics_go_to_stderr(run: Run) -> None:
     for words in (("--stats", ONE, QUESTION), ("--stats", QUESTION, ONE)):
         code, out, err = run(*words)

@@ -13,11 +13,9 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from mlx_llava.images.files import SUFFIXES, is_image_name
 from mlx_llava.program.paths import expand_home
 
-IMAGE_SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
-)
 MAX_FILES = 256  # in one drop
 MAX_LENGTH = 4096 * MAX_FILES  # characters: PATH_MAX of Linux for each
 _SPACE = " \t\n"  # only these: macOS uses U+202F in names of screenshots
@@ -77,13 +75,13 @@ def _existing(word: str, is_file: Callable[[str], bool]) -> str | None:
     path = _absolute(word)
     if path is not None:
         return path if is_file(path) else None
-    return os.path.abspath(word) if _is_image(word) and is_file(word) else None  # noqa: PTH100 - accepts any text
+    return os.path.abspath(word) if is_image_name(word) and is_file(word) else None  # noqa: PTH100 - accepts any text
 
 
 def _missing(word: str) -> str | None:
     """The absolute path of a word with an image suffix."""
     path = _absolute(word)
-    return path if path is not None and _is_image(path) else None
+    return path if path is not None and is_image_name(path) else None
 
 
 def _absolute(word: str) -> str | None:
@@ -108,10 +106,6 @@ def _from_uri(word: str) -> str:
     return os.fsdecode(unquote_to_bytes(path.encode("utf-8", "surrogatepass")))
 
 
-def _is_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - accepts any text
-
-
 def _is_image_url(word: str) -> bool:
     """Whether this is a URL with an image suffix or an image format in its query."""
     if not word.lower().startswith(("http://", "https://")) or any(c in word for c in _SPACE):
@@ -121,7 +115,7 @@ def _is_image_url(word: str) -> bool:
     except ValueError:
         return False
     formats = [f".{name.lower()}" for name in _QUERY_FORMAT.findall(f"?{parts.query}")]
-    return bool(parts.hostname) and (_is_image(parts.path) or any(name in IMAGE_SUFFIXES for name in formats))
+    return bool(parts.hostname) and (is_image_name(parts.path) or any(name in SUFFIXES for name in formats))
 
 
 def _words(text: str, lenient: bool = False) -> Iterator[str | None]:

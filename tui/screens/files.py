@@ -15,10 +15,10 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mlx_llava.errors import LlavaError
+from mlx_llava.images.files import is_image_name
 from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import from_file
-from mlx_llava.tui.images.dropped import IMAGE_SUFFIXES
 from mlx_llava.tui.widgets.image_view import ImageView
 
 MOST = 500  # entries in the list
@@ -123,7 +123,7 @@ def entries(folder: Path, part: str) -> list[Path]:
     except OSError:
         inside = []
     folders = sorted(path for path in inside if is_folder(path))
-    images = sorted(path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES and not is_folder(path))
+    images = sorted(path for path in inside if is_image_name(path.name) and not is_folder(path))
     matches = [path for path in (*folders, *images) if part.lower() in path.name.lower()]
     return [*([folder.parent] if not part and folder != folder.parent else []), *matches][:MOST]
 
