@@ -1,1 +1,1 @@
-"""The models a user can choose, and how one is downloaded and converted."""
+"""How a model is downloaded and converted."""

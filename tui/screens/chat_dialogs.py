@@ -7,12 +7,12 @@ from pathlib import Path
 
 from textual import work
 
+from mlx_llava.catalog.offers import sample
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Choice, Load, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
 from mlx_llava.tui.images.eyes import with_fit
-from mlx_llava.tui.models.catalog import sample
 from mlx_llava.tui.screens.chat_view import ChatView
 from mlx_llava.tui.session import dialogs
 from mlx_llava.tui.session.conversation import Node, NumberedImage

@@ -15,12 +15,12 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
+from mlx_llava.catalog import offers
+from mlx_llava.catalog.offers import Offer
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line, size
-from mlx_llava.tui.models import catalog
-from mlx_llava.tui.models.catalog import Offer
 from mlx_llava.tui.models.download import fetch
 from mlx_llava.tui.window import window
 
@@ -32,8 +32,8 @@ class Welcome(ModalScreen[Load | None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.available = catalog.memory()
-        self.offers = [offer for offer in catalog.fitting(self.available) if not catalog.is_converted(offer.folder)]
+        self.available = offers.memory()
+        self.offers = [offer for offer in offers.fitting(self.available) if not offers.is_converted(offer.folder)]
         self._fetching: Worker[None] | None = None
         self._sure = False
 
@@ -51,12 +51,12 @@ class Welcome(ModalScreen[Load | None]):
 
     def _options(self) -> Iterable[Option]:
         yield option(EMBEDDED, "The bundled model", "ready now, no download: answers questions about drawn shapes")
-        for folder in catalog.converted_models():
+        for folder in offers.converted_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
             facts = f"downloads {size(offer.download)} once, takes {size(offer.size)} of disk\n"
-            facts += f"needs {size(offer.need)} of memory — {catalog.verdict(offer, self.available)}"
-            advised = ", recommended" if offer == catalog.recommended(self.available) else ""
+            facts += f"needs {size(offer.need)} of memory — {offers.verdict(offer, self.available)}"
+            advised = ", recommended" if offer == offers.recommended(self.available) else ""
             yield option(f"offer:{number}", f"{offer.name} in 4 bits{advised}", facts)
         yield option("path", "Another model", "a converted folder, or a Hugging Face repository with one")
 
@@ -95,7 +95,7 @@ class Welcome(ModalScreen[Load | None]):
             self.dismiss(Load(event.value.strip()))
 
     def _confirm_or_fetch(self, offer: Offer) -> None:
-        folder = catalog.models_folder()
+        folder = offers.models_folder()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < offer.download + offer.size:
             self.say(f"{size(free)} of disk free, {size(offer.download + offer.size)} needed")

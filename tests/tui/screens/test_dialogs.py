@@ -75,7 +75,7 @@ async def test_the_first_screen_says_what_a_download_costs_before_it_begins(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
-    monkeypatch.setattr("mlx_llava.tui.models.catalog.memory", lambda: 16_000_000_000)
+    monkeypatch.setattr("mlx_llava.catalog.offers.memory", lambda: 16_000_000_000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 10**12}))
     fetched: list[str] = []
 

@@ -171,7 +171,7 @@ def test_a_screen_looks_as_it_did(
     monkeypatch.setenv("MLX_LLAVA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(album(tmp_path / "Pictures"))
-    monkeypatch.setattr("mlx_llava.tui.models.catalog.memory", lambda: 16_000_000_000)
+    monkeypatch.setattr("mlx_llava.catalog.offers.memory", lambda: 16_000_000_000)
     monkeypatch.setattr("mlx_llava.tui.session.commands.chats.day", lambda when: "2026-01-02 03:04")
     monkeypatch.setattr("mlx_llava.tui.screens.history.day", lambda when: "2026-01-02 03:04")
 
