@@ -62,5 +62,5 @@ class Image:
 
     def _decode(self) -> PILImage.Image:
         if isinstance(self._source, PILImage.Image):
-            return pixels.to_rgb(self._source, self._decoding)
+            return pixels.to_rgb(self._source, self._decoding, self.name)
         return pixels.open_image(self._source, self._decoding)

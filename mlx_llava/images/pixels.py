@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from mlx_llava.config import ImageConfig
 from mlx_llava.errors import ImageError
@@ -21,7 +23,7 @@ Decoding = Literal["display", "training"]
 """How a file becomes RGB.
 
 `display`, for chats: as an image viewer shows it. EXIF orientation is applied, transparency is put on white, and 16-bit
-gray keeps its full range.
+gray keeps its full range; integers of unknown range are refused.
 `training`, to train and evaluate as LLaVA does: Pillow's plain `convert("RGB")`, which ignores orientation, drops alpha
 and clips 16-bit gray.
 """
@@ -68,28 +70,23 @@ def open_image(source: Path | bytes, decoding: Decoding, name: str = "") -> Imag
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_header(image, name)
-            image.load()
-            return to_rgb(image, decoding)
+            return to_rgb(image, decoding, name)
         except ImageError:
             raise
         except Exception as error:  # Pillow's parsers raise almost anything
             raise _explain(error, data, name) from error
 
 
-def to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
-    """An RGB copy of an image of any mode."""
+def to_rgb(image: Image.Image, decoding: Decoding, name: str = "image") -> Image.Image:
+    """An RGB copy of an image of any mode; ImageError if its values have no known range."""
+    if image.mode == "F":
+        raise ImageError(f"{name}: its pixels are floating-point numbers", "Save it as an 8-bit PNG.")
     if decoding == "training":
         return image.convert("RGB")
-    image = _upright(image)
-    if image.mode.startswith("I"):  # 16 bits: keep the high byte, as Pillow does for color
-        high = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255)
-        return Image.fromarray(high.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image)
-        return white
-    return image.convert("RGB")
+    if image.mode.startswith("I"):
+        return _upright(_from_integers(image, name), image)
+    image = _with_scaled_key(image)
+    return _upright(_on_white(image) if image.has_transparency_data else image.convert("RGB"), image)
 
 
 def crop(image: Image.Image, config: ImageConfig, name: str = "image") -> np.ndarray:
@@ -149,13 +146,47 @@ def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
     return narrow.resize((config.side, config.side), Image.Resampling.BICUBIC)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _from_integers(image: Image.Image, name: str) -> Image.Image:
+    """Gray integers of 16 bits as RGB; a transparent value becomes white."""
+    if image.mode == "I" and image.format != "PPM":  # whose values Pillow scales to 16 bits
+        raise ImageError(f"{name}: its pixels are integers of unknown range", "Save it as an 8-bit PNG.")
+    values = np.asarray(image).astype(np.int32)
+    high = np.clip(values >> 8, 0, 255)  # the high byte, as Pillow does for color
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]  # 12 or 16
+        high = np.clip(values >> (bits - 8), 0, 255)
+        high = 255 - high if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0 else high  # 0 is white
+    high[values == image.info.get("transparency")] = 255
+    return Image.fromarray(high.astype(np.uint8)).convert("RGB")
+
+
+def _with_scaled_key(image: Image.Image) -> Image.Image:
+    """A PNG whose transparent color has 8 bits, as its pixels; Pillow leaves it at the file's depth (PNG 11.3.2.1)."""
+    key = image.info.get("transparency")
+    depth = image.tile[0].args if isinstance(image, PngImageFile) and image.tile else None
+    if key is None or depth not in ("L;2", "L;4", "RGB;16B"):
+        return image
+    image = image.copy()
+    scales = {"L;2": 85, "L;4": 17}
+    image.info["transparency"] = key * scales[depth] if depth in scales else tuple(value >> 8 for value in key)
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image with transparency, on white."""
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; unlike Pillow's `exif_transpose`, other tags may be damaged."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(original.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # the pixels are fine
         turn = None
-    return image if turn is None else image.transpose(turn)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _read(path: Path) -> bytes:
@@ -172,12 +203,10 @@ def _read(path: Path) -> bytes:
 
 
 def _check_header(image: Image.Image, name: str) -> None:
-    """Reject an image that would take too much memory, or whose values have no known range."""
+    """Reject an image that would take too much memory."""
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_EDGE:
         raise ImageError(f"{name}: {width} x {height} pixels are too many", _SIZE_ADVICE)
-    if image.mode == "F":
-        raise ImageError(f"{name}: its pixels are floating-point numbers", "Save it as an 8-bit PNG.")
 
 
 def _explain(error: Exception, data: bytes, name: str) -> ImageError:

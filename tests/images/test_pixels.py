@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import chunk, encode, png
 from PIL import ExifTags, Image, ImageOps
 
 from mlx_llava.config import ImageConfig
@@ -25,10 +26,8 @@ DECODINGS: dict[str, Decoding] = {"exact": "training", "seen": "display"}  # by 
 FILES = {name: array.tobytes() for name, array in GOLDEN.items() if "|" not in name}
 
 
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
+def one_bit_png(width: int, height: int, *chunks: bytes) -> bytes:
+    return png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), *chunks)
 
 
 def slope(width: int = 40, height: int = 24) -> Image.Image:
@@ -250,16 +249,6 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A one-bit PNG."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
-
-
 def bombs() -> dict[str, bytes]:
     zeros = zlib.compress(bytes(60_000_000), 1)
     still = Image.new("RGB", (16, 16))
@@ -270,11 +259,11 @@ def bombs() -> dict[str, bytes]:
     bmp = bytearray(encode(still, "BMP"))
     bmp[18:26] = struct.pack("<ii", 9_000, 9_000)
     return {
-        "pixels.png": png(9_000, 9_000, chunk(b"IDAT", zlib.compress(bytes(9_000 * 1_126), 1))),
-        "edge.png": png(16_385, 1, chunk(b"IDAT", zlib.compress(bytes(2_050)))),
-        "text.png": png(1, 1, chunk(b"zTXt", b"key\0\0" + zeros), chunk(b"IDAT", zlib.compress(bytes(2)))),
-        "late text.png": png(1, 1, chunk(b"IDAT", zlib.compress(bytes(2))), chunk(b"zTXt", b"key\0\0" + zeros)),
-        "profile.png": png(1, 1, chunk(b"iCCP", b"key\0\0" + zeros), chunk(b"IDAT", zlib.compress(bytes(2)))),
+        "pixels.png": one_bit_png(9_000, 9_000, chunk(b"IDAT", zlib.compress(bytes(9_000 * 1_126), 1))),
+        "edge.png": one_bit_png(16_385, 1, chunk(b"IDAT", zlib.compress(bytes(2_050)))),
+        "text.png": one_bit_png(1, 1, chunk(b"zTXt", b"key\0\0" + zeros), chunk(b"IDAT", zlib.compress(bytes(2)))),
+        "late text.png": one_bit_png(1, 1, chunk(b"IDAT", zlib.compress(bytes(2))), chunk(b"zTXt", b"key\0\0" + zeros)),
+        "profile.png": one_bit_png(1, 1, chunk(b"iCCP", b"key\0\0" + zeros), chunk(b"IDAT", zlib.compress(bytes(2)))),
         "canvas.gif": bytes(gif),
         "canvas.webp": bytes(webp),
         "pixels.bmp": bytes(bmp),
