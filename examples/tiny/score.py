@@ -21,7 +21,8 @@ def main(questions: Positional[Path], answers: Positional[Path]) -> None:
 
 def read_lines(path: Path) -> list[dict]:
     """The rows of a JSON lines file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def is_right(row: dict, answer: str) -> bool:

@@ -6,7 +6,7 @@ Memory holds 40 bytes per record, so a million records leave it to the model and
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_llava.data.bad_records import BadRecord, refusal
+from mlx_llava.data.image_files import image_faults
 from mlx_llava.data.json_rows import Fault, parse, rows
 from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import RecordError
 
-MAX_LISTED = 10  # faults that an error lists
 COLUMNS = 5  # of the table: byte offset, byte size, record number, line, length
 
 
@@ -32,8 +33,7 @@ class Dataset:
     stamp: tuple[int, int]
     """Size and modification time of the file, to notice a change during a run."""
     table: NDArray[np.int64]  # [N, COLUMNS]
-    left_out: tuple[str, ...] = ()
-    """The faults of the records that were left out."""
+    left_out: tuple[BadRecord, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -61,12 +61,18 @@ class Dataset:
             for index in indices:
                 offset, size, number, line, _ = self.table[index].tolist()
                 file.seek(offset)
-                yield record_of(parse(file.read(size)), number, _where(self.file, number, line))
+                yield record_of(parse(file.read(size)), number, f"{self.file}: record {number}, line {line}")
 
-    def without(self, faults: dict[int, str]) -> "Dataset":
-        """The dataset without the records at these indices, which have these faults."""
-        table = np.delete(self.table, list(faults), axis=0)
-        return replace(self, table=table, left_out=(*self.left_out, *faults.values()))
+    def bad_record(self, index: int, problem: str, advice: str = "") -> BadRecord:
+        """The record at this index as a bad one."""
+        _, _, number, line, _ = self.table[index].tolist()
+        return BadRecord(number, line, problem, advice)
+
+    def without(self, bad: dict[int, BadRecord]) -> "Dataset":
+        """The dataset without the bad records, given by their indices."""
+        table = np.delete(self.table, list(bad), axis=0)
+        left_out = sorted((*self.left_out, *bad.values()), key=lambda record: record.number)
+        return replace(self, table=table, left_out=tuple(left_out))
 
 
 def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool = False) -> Dataset:
@@ -74,32 +80,32 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
 
     Args:
         images: the folder of the images; all that records name must exist.
-        skip_bad: leave out faulty records, and list their faults in `left_out`.
+        skip_bad: leave bad records out, and list them in `left_out`.
 
-    Raises RecordError with the file, record, line and field of the first faults, and the number of all.
+    Raises RecordError that names the bad records, their lines and fields.
     """
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise RecordError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
     dataset, users = _scan(file)
-    dataset = dataset.without(_missing_images(dataset, users, images))
-    if dataset.left_out and not skip_bad:
-        raise refusal(dataset.left_out, "Fix these records, or skip them: --leave-out in training.")
+    dataset = dataset.without(_bad_images(dataset, users, images))
+    if dataset.left_out and not (skip_bad and len(dataset)):
+        raise refusal(file, dataset.left_out, may_leave_out=not skip_bad)
     if not len(dataset):
-        raise RecordError(f"{dataset.file}: no records to train on", "Give at least one conversation.")
+        raise RecordError(f"{file}: no records to train on", "Give at least one conversation.")
     return dataset
 
 
 def _scan(file: Path) -> tuple[Dataset, dict[str, list[int]]]:
     """The records without faults, and for each image the indices of those that use it."""
-    table, users, faults = array("q"), dict[str, list[int]](), list[str]()
+    table, users, bad = array("q"), dict[str, list[int]](), list[BadRecord]()
     with _open(file) as stream:
         stamp = _stamp(stream)
-        for row in rows(stream):
+        for row in rows(stream, file):
             try:
                 record = record_of(row.value, row.number, "")
             except Fault as fault:
-                faults.append(f"{_where(file, row.number, row.line)}: {fault}")
+                bad.append(BadRecord(row.number, row.line, str(fault), fault.advice))
                 continue
             for name in record.images:
                 users.setdefault(name, []).append(len(table) // COLUMNS)
@@ -107,13 +113,16 @@ def _scan(file: Path) -> tuple[Dataset, dict[str, list[int]]]:
         stream.seek(0)
         fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
     cells = np.array(table, np.int64).reshape(-1, COLUMNS)
-    return Dataset(file, fingerprint, stamp, cells, tuple(faults)), users
+    return Dataset(file, fingerprint, stamp, cells, tuple(bad)), users
 
 
-def refusal(faults: Sequence[str], advice: str) -> RecordError:
-    """An error that lists the first faults and counts all."""
-    more = f"; and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
-    return RecordError(f"{len(faults)} bad records: {'; '.join(faults[:MAX_LISTED])}{more}", advice)
+def _bad_images(dataset: Dataset, users: dict[str, list[int]], folder: Path | None) -> dict[int, BadRecord]:
+    """The records, by index, that name images which do not exist or lie outside the folder."""
+    if users and folder is None:
+        names = "an image" if len(users) == 1 else f"{len(users)} images"
+        raise RecordError(f"{dataset.file}: names {names}, but no image folder is given", "Give --images.")
+    faults = image_faults(users, folder or Path())
+    return {index: dataset.bad_record(index, fault) for name, fault in faults for index in users[name]}
 
 
 def _open(file: Path) -> BufferedReader:
@@ -126,39 +135,3 @@ def _open(file: Path) -> BufferedReader:
 def _stamp(file: BufferedReader) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
-
-
-def _where(file: Path, number: int, line: int) -> str:
-    return f"{file}: record {number}, line {line}"
-
-
-def _missing_images(dataset: Dataset, users: dict[str, list[int]], folder: Path | None) -> dict[int, str]:
-    """The faults, by index, of records whose images do not exist."""
-    if users and folder is None:
-        raise RecordError(f"{dataset.file}: names {len(users)} images, but no image folder is given", "Give --images.")
-    faults = {}
-    for name in _without_file(users, folder or Path()):
-        for index in users[name]:
-            where = _where(dataset.file, *dataset.table[index, 2:4].tolist())
-            faults[index] = f"{where}: image {name!r} is not in {folder}"
-    return dict(sorted(faults.items()))
-
-
-def _without_file(names: Iterable[str], folder: Path) -> Iterator[str]:
-    """Names without a file. Lists each folder once: checking every file takes minutes on a slow disk."""
-    listings = dict[str, set[str]]()
-    for name in names:
-        parent, _, file = name.rpartition("/")
-        if parent not in listings:
-            listings[parent] = _listing(folder / parent)
-        # macOS ignores case, and a folder may be spelled in several ways
-        if file not in listings[parent] and not os.path.isfile(folder / name):  # noqa: PTH113 - accepts any name
-            yield name
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except (OSError, ValueError):
-        return set()

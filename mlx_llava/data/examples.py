@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.config import ImageConfig, LlavaConfig
-from mlx_llava.data.dataset import Dataset, refusal
+from mlx_llava.data.bad_records import BadRecord, refusal
+from mlx_llava.data.dataset import Dataset
 from mlx_llava.data.feature_files import FeatureFiles, feature_batch, read_all
 from mlx_llava.data.lengths import Lengths
 from mlx_llava.data.loader import loader
@@ -59,26 +60,25 @@ class ExampleBuilder:
         except LlavaError as error:
             raise type(error)(f"{record.where}: {error.problem}", error.advice) from error
         if len(example.tokens) > self.max_tokens:
-            raise RecordError(
-                f"{record.where}: {len(example.tokens)} tokens, the limit is {self.max_tokens}",
-                "Skip the record with --leave-out, or allow more with --max-tokens.",
-            )
+            problem, advice = self._too_long(len(example.tokens))
+            raise RecordError(f"{record.where}: {problem}", f"{advice} --leave-out skips the record.")
         return example
 
     def num_tokens(self, record: Record) -> int:
         """The number of tokens of a record, image tokens included, without opening its images."""
         return len(self._encode(record, [CLOSED] * len(record.images)).tokens)
 
-    def fault(self, record: Record) -> str | None:
-        """Why a record cannot become an example, without opening its images; None if it can."""
+    def fault(self, record: Record) -> tuple[str, str] | None:
+        """Why a record cannot become an example, and what to do, without opening its images; None if it can."""
         try:
             fits = self._lengths.at_most(self._pieces(record)) <= self.max_tokens
             tokens = 0 if fits else self.num_tokens(record)
         except PromptError as error:
-            return f"{record.where}: {error.problem}"
-        if tokens > self.max_tokens:
-            return f"{record.where}: {tokens} tokens, the limit is {self.max_tokens}"
-        return None
+            return error.problem, error.advice
+        return self._too_long(tokens) if tokens > self.max_tokens else None
+
+    def _too_long(self, tokens: int) -> tuple[str, str]:
+        return f"{tokens} tokens, the limit is {self.max_tokens}", "Allow more tokens with --max-tokens."
 
     def _pieces(self, record: Record) -> list[Piece]:
         turns = [_images_first(turn) for turn in record.turns] if self.images_first else record.turns
@@ -124,23 +124,21 @@ class Examples:
     def _batch(self, records: Sequence[Record], *, open_images: bool = True) -> Batch:
         return collate([self.builder.example(record, open_images=open_images) for record in records])
 
-    def faults(self, indices: Sequence[int]) -> dict[int, str]:
-        """The faults, by index, of those records that cannot become examples."""
+    def bad_records(self, indices: Sequence[int]) -> dict[int, BadRecord]:
+        """Those of the records, by index, that cannot become examples."""
         faults = zip(indices, map(self.builder.fault, self.dataset.records(indices)), strict=True)
-        return {index: fault for index, fault in faults if fault}
+        return {index: self.dataset.bad_record(index, *fault) for index, fault in faults if fault}
 
     def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":
-        """Check all records; faulty ones raise RecordError, or are left out and listed in dataset.left_out."""
-        faults, indices = dict[int, str](), range(len(self))
+        """Check all records; bad ones raise RecordError, or are left out and listed in dataset.left_out."""
+        bad, indices = dict[int, BadRecord](), range(len(self))
         jobs = ((start, indices[start : start + CHUNK]) for start in indices[::CHUNK])
-        with loader(self.faults, jobs, num_workers) as results:
-            for _, chunk_faults in results:
-                faults |= chunk_faults
-        if faults and not leave_out:
-            raise refusal(list(faults.values()), "Skip them with --leave-out, or allow more with --max-tokens.")
-        if len(faults) == len(self):
-            raise refusal(list(faults.values()), "Nothing is left to train on: allow more with --max-tokens.")
-        return replace(self, dataset=self.dataset.without(faults))
+        with loader(self.bad_records, jobs, num_workers) as results:
+            for _, found in results:
+                bad |= found
+        if bad and not (leave_out and len(bad) < len(self)):
+            raise refusal(self.dataset.file, list(bad.values()), may_leave_out=len(bad) < len(self))
+        return replace(self, dataset=self.dataset.without(bad))
 
 
 def _images_first(turn: Turn) -> Turn:

@@ -6,17 +6,28 @@ The file is read through a small window, so memory does not grow with its size. 
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+from mlx_llava.errors import RecordError
 
 WINDOW = 1 << 20  # bytes of a list read at a time
 LARGEST = 1 << 26  # bytes of a row at most
+LAYOUTS = "Save the records as a list, [ ... ], or one record per line."
 BOM = b"\xef\xbb\xbf"
-_white = re.compile(r"[ \t\n\r]*")
+UTF_16 = ("\xff\xfe", "\xfe\xff")  # byte order marks
+WHITE = " \t\n\r"
+_white = re.compile(f"[{WHITE}]*")
+_wrapper = re.compile(r'\{\s*"([^"\\]+)"\s*:\s*\[\s*\{')
 _scan = json.JSONDecoder().raw_decode
 
 
 class Fault(Exception):  # noqa: N818 - collected and reported, not fatal
-    """What is wrong with one row."""
+    """What is wrong with one row; `advice` says what to do if that is not to fix it."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(problem)
+        self.advice = advice
 
 
 class Row(NamedTuple):
@@ -30,10 +41,15 @@ class Row(NamedTuple):
     """The parsed JSON, or a Fault if it is not JSON."""
 
 
-def rows(file: BinaryIO) -> Iterator[Row]:
-    """The rows of a file: a list if it begins with a bracket, lines otherwise."""
+def rows(file: BinaryIO, path: Path) -> Iterator[Row]:
+    """The rows of a file: a list if it begins with a bracket, lines otherwise.
+
+    Raises RecordError with the path for a file that is neither.
+    """
     start = len(BOM) if file.read(len(BOM)) == BOM else 0
     head = _window(file, start, WINDOW)
+    if fault := _not_rows(head):
+        raise RecordError(f"{path}: {fault}", fault.advice)
     first = _end_of_white(head, 0)
     if head[first : first + 1] == "[":
         return _in_list(file, start + first + 1, 1 + head.count("\n", 0, first))
@@ -43,9 +59,37 @@ def rows(file: BinaryIO) -> Iterator[Row]:
 def parse(data: bytes) -> Any:
     """The value of one row, or a Fault if it is not JSON."""
     try:
-        return json.loads(data.decode())
+        return json.loads(data.decode().removeprefix("\ufeff"))  # of files that were joined
     except (ValueError, RecursionError) as error:
         return Fault(_reason(error))
+
+
+def _not_rows(head: str) -> Fault | None:
+    """Why a file that begins like this is neither a list nor JSON lines; a broken first line is no reason."""
+    if head.startswith(UTF_16) or ("\0" in head[:4] and {*head[:4]} & {"[", "{"}):
+        return Fault("UTF-16 or UTF-32 text, not UTF-8", "Save the file as UTF-8.")
+    lines = [line.strip(WHITE) for line in head.split("\n") if line.strip(WHITE)][:2]
+    if not lines or lines[0].startswith("["):
+        return None
+    if not any(line.startswith("{") for line in lines):
+        start = lines[0][:40].encode("latin-1").decode(errors="replace")
+        return Fault(f"not JSON: it begins with {start!r}", LAYOUTS)
+    if len(lines) == 1 or not _is_cut(lines[0]) or isinstance(parse(lines[1].encode("latin-1")), dict):
+        return None
+    wrapper = _wrapper.match(head.strip(WHITE))
+    what = f"its records are under {wrapper[1]!r}" if wrapper else "it runs over several lines"
+    return Fault(f"one JSON object, not a list or JSON lines: {what}", LAYOUTS)
+
+
+def _is_cut(line: str) -> bool:
+    """Whether a line is the beginning of a JSON object and no more."""
+    try:
+        _scan(line)
+    except json.JSONDecodeError as error:
+        return line.startswith("{") and error.pos >= len(line) - 1
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:

@@ -157,8 +157,10 @@ def _caption(turns: Sequence[Turn]) -> list[Piece]:
     # preprocess_plain: the instruction is dropped, and only a newline ends the caption
     marks = [turn.parts().count(IMAGE) for turn in turns]
     if marks != [1]:
-        problem = f"a caption to train on has {len(turns)} turns and {sum(marks)} image marks"
-        raise PromptError(problem, "Give one turn with one image.")
+        num_turns = f"{len(turns)} turn{'s' * (len(turns) != 1)}"
+        num_images = f"{sum(marks) or 'no'} image{'s' * (sum(marks) > 1)}"
+        problem = f"{num_turns} and {num_images}, and the plain template takes one of each"
+        raise PromptError(problem, "Give one image with one caption per record, or name another --template.")
     return [IMAGE, Text(f"{turns[0].answer}\n", trained=True)]
 
 

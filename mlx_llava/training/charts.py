@@ -8,7 +8,7 @@ SMOOTH = 0.95  # weight of the past in the running mean
 
 def losses(metrics: Path) -> dict[int, float]:
     """The loss of every step; for a step repeated after an interruption, the last one."""
-    rows = [json.loads(line) for line in metrics.read_text().splitlines() if line.endswith("}")]
+    rows = [json.loads(line) for line in metrics.read_text().split("\n") if line.endswith("}")]
     by_step = {row["step"]: row["loss"] for row in rows if row["loss"] is not None}
     return dict(sorted(by_step.items()))
 

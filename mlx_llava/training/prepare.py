@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint
+from mlx_llava.data.bad_records import summary
 from mlx_llava.data.dataset import Dataset, read
 from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.models import backend
@@ -77,7 +78,7 @@ def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
     left_out = examples.dataset.left_out
     log(
         f"{len(examples)} {'validation ' * (split == 'valid')}conversations"
-        + (f"; {len(left_out)} left out: {left_out[0]}, …" if left_out else "")
+        + (f"; {len(left_out)} left out: {summary(left_out)}" if left_out else "")
     )
     if options.cache_features is None:
         return examples

@@ -46,23 +46,62 @@ def test_a_folder_has_splits(tmp_path: Path) -> None:
         read(tmp_path, None, "test")
 
 
-def test_of_forty_bad_records_ten_are_listed_and_all_counted(write: Write) -> None:
+def test_forty_records_with_one_fault_are_one_line_and_counted(write: Write) -> None:
     rows = [row() if i % 2 else row("") for i in range(80)]
+    file = write("\n".join(map(json.dumps, rows)))
     with pytest.raises(RecordError) as raised:
-        read(write("\n".join(map(json.dumps, rows))), None)
-    assert raised.value.problem.startswith("40 bad records: ")
-    assert "record 3, line 3: conversations[0].value is empty; " in raised.value.problem
-    assert raised.value.problem.count("is empty") == 10
-    assert raised.value.problem.endswith("; and 30 more")
+        read(file, None)
+    assert raised.value.problem == (
+        f"{file}: 40 bad records: record 1, line 1: conversations[0].value is empty "
+        "(also records 3, 5, 7, 9 and 35 more)"
+    )
+    assert raised.value.advice == "Fix these records. --leave-out skips such records."
+
+
+def test_kinds_of_faults_are_told_apart_and_the_rest_is_counted(write: Write) -> None:
+    rows = [row(""), row("<video>"), row(id=[1]), row(id=[2]), row("<image>"), {"id": 3}, [], {"x": 1}]
+    with pytest.raises(RecordError) as raised:
+        read(write(rows), None)
+    assert raised.value.problem.split(": ", 1)[1] == (
+        "8 bad records: record 1, line 1: conversations[0].value is empty; "
+        "record 2, line 1: conversations[0].value has a <video> mark; "
+        "record 3, line 1: id is [1], not text or a whole number (also record 4); "
+        "record 5, line 1: 1 image mark in conversations, but no images; and 3 more"
+    )
+    assert raised.value.advice.startswith("Fix these records. LLaVA trains on text and images. ")
 
 
 def test_missing_images_are_reported_together_with_other_faults(write: Write, images: Path) -> None:
     visual = [row("<image>", image=name) for name in ("red.png", "gone.png", "coco", "no/where.png", "bad\0name")]
-    with pytest.raises(RecordError) as raised:
-        read(write([*visual, row("")]), images)
-    assert raised.value.problem.startswith("5 bad records: ")
-    for number, name in ((2, "gone.png"), (3, "coco"), (4, "no/where.png"), (5, "bad\0name")):
-        assert f"record {number}, line 1: image {name!r} is not in {images}" in raised.value.problem
+    data = read(write([*visual, row("")]), images, skip_bad=True)
+    faults = [f"record {n}, line 1: image {name!r} is not in {images}" for n, name in ((2, "gone.png"), (3, "coco"))]
+    assert [str(bad) for bad in data.left_out] == [
+        *faults,
+        f"record 4, line 1: image 'no/where.png' is not in {images}",
+        f"record 5, line 1: image 'bad\\x00name' is not in {images}",
+        "record 6, line 1: conversations[0].value is empty",
+    ]
+
+
+def test_absolute_paths_inside_the_image_folder_are_taken(write: Write, images: Path, tmp_path: Path) -> None:
+    (link := tmp_path / "link").symlink_to(images)
+    (outside := tmp_path / "red.png").write_bytes((images / "red.png").read_bytes())
+    names = [
+        images / "red.png",
+        images / "coco" / "blue.png",
+        link / "red.png",
+        outside,
+        "/red.png",
+        images / "gone.png",
+    ]
+    data = read(write([row("<image>", image=str(name)) for name in names]), images, skip_bad=True)
+    assert [record.images for record in data] == [(str(name),) for name in names[:3]]
+    assert [bad.problem for bad in data.left_out] == [
+        f"image '{outside}' leads out of the image folder {images}",
+        f"image '/red.png' leads out of the image folder {images}",
+        f"image '{images}/gone.png' is not in {images}",
+    ]
+    assert len(read(write([row("<image>", image=str(name)) for name in names[:3]]), link)) == 3
 
 
 def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) -> None:
@@ -74,14 +113,15 @@ def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) 
     ]
     data = read(write(rows), images, skip_bad=True)
     assert [record.id for record in data] == ["good", "too"]
-    assert [fault.split("record ")[1][0] for fault in data.left_out] == ["1", "3"]
+    assert [bad.number for bad in data.left_out] == [1, 3]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([row("<image>", image="a.png")], "names 1 images, but no image folder"),
-        *((nothing, "no records to train on") for nothing in ("", "[]", " \n", [row("")])),
+        ([row("<image>", image="a.png")], "names an image, but no image folder"),
+        *((nothing, "no records to train on") for nothing in ("", "[]", " \n")),
+        ([row("")], "1 bad record: "),
     ],
 )
 def test_a_file_without_images_or_records_is_refused(write: Write, content: Any, words: str) -> None:

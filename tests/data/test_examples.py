@@ -79,7 +79,7 @@ def test_a_record_at_the_limit_fits_and_one_above_is_refused_and_never_cut(build
     short = replace(builder, max_tokens=tokens - 1)
     with pytest.raises(RecordError, match=f"a record: {tokens} tokens, the limit is {tokens - 1}"):
         short.example(CAT)
-    assert short.fault(CAT) == f"a record: {tokens} tokens, the limit is {tokens - 1}"
+    assert short.fault(CAT) == (f"{tokens} tokens, the limit is {tokens - 1}", "Allow more tokens with --max-tokens.")
 
 
 @pytest.mark.parametrize("words", ["cat", "ﷺ ", "🙂", "a b", "\n\t", "</s><image>", "▁"])
@@ -102,8 +102,12 @@ def test_the_plain_template_takes_one_caption_and_reports_other_records_before_t
     builder: ExampleBuilder, write: Write
 ) -> None:
     data = read(write(rows("a", "b")), None)
-    with pytest.raises(RecordError, match=r"2 bad records: .*record 1, line 1: a caption to train on has 1 turns"):
+    with pytest.raises(RecordError) as raised:
         Examples(data, replace(builder, template=template("plain"))).fitting()
+    assert raised.value.problem.endswith(
+        "2 bad records: record 1, line 1: 1 turn and no image, and the plain template takes one of each (also record 2)"
+    )
+    assert raised.value.advice == "Give one image with one caption per record, or name another --template."
 
 
 def test_a_system_prompt_of_its_own_is_used(builder: ExampleBuilder) -> None:
@@ -122,19 +126,20 @@ def test_long_records_are_refused_together_or_left_out_and_counted(
     lines = rows(*("short" if i % 10 else "long " * 200 for i in range(2500)))
     examples = Examples(read(write("\n".join(map(json.dumps, lines))), None), builder)
     with pytest.raises(
-        RecordError, match=r"250 bad records: .*record 1, line 1: \d+ tokens, the limit.*; and 240 more"
-    ):
+        RecordError, match=r"250 bad records: record 1, line 1: \d+ tokens, .* and 245 more\)"
+    ) as raised:
         examples.fitting(num_workers=num_workers)
+    assert raised.value.advice == "Allow more tokens with --max-tokens. --leave-out skips such records."
     left = examples.fitting(leave_out=True, num_workers=num_workers)
     assert len(left) == 2250
     assert len(left.dataset.left_out) == 250
-    assert "record 11, line 11: " in left.dataset.left_out[1]
+    assert str(left.dataset.left_out[1]).startswith("record 11, line 11: ")
     assert left.dataset[0].id == "2"
 
 
 def test_a_dataset_of_long_records_alone_is_refused(builder: ExampleBuilder, write: Write) -> None:
     examples = Examples(read(write(rows("a")), None), replace(builder, max_tokens=3))
-    with pytest.raises(RecordError, match="1 bad records"):
+    with pytest.raises(RecordError, match="1 bad record: "):
         examples.fitting(leave_out=True)
 
 

@@ -105,17 +105,24 @@ LATE_SYSTEM = {"messages": [{"role": "user", "content": "a"}, {"role": "system",
         (llava("a", math.nan), "conversations[1].value is not text"),
         (llava("a", f"b{HALF}"), "conversations[1].value has half a character at 1"),
         (llava("a", "<image>", image="a"), "conversations[1].value has an image mark, and only questions"),
-        (messages([{"type": "image_url"}], "b"), "messages[0].content[0] is neither a text nor an image part"),
-        (llava("<image> a", "b"), "image marks in conversations: 1, images in image: 0"),
-        (llava("a", "b", image="a.png"), "image marks in conversations: 0, images in image: 1"),
-        (messages("<image> a", "b", images=["a", "b"]), "image marks in messages: 1, images in image: 2"),
+        (messages([{"type": "file"}], "b"), "messages[0].content[0] is neither a text nor an image part"),
+        (messages([{"type": "image_url"}], "b"), "messages[0].content[0] names no file"),
+        (llava("<image> a", "b"), "1 image mark in conversations, but no images"),
+        (llava("<image> a", "b", image=None), "1 image mark in conversations, but no images"),
+        (llava("a", "b", image="a.png"), "0 image marks in conversations, but 1 image"),
+        (messages("<image> a", "b", images=["a", "b"]), "1 image mark in messages, but 2 images"),
         (llava("a", "b", image=math.nan), "image is nan, not a path"),
-        (llava("<image>", "b", image=""), "image is '', not a path"),
+        (llava("<image>", "b", image=""), "image is '', which names no file"),
+        (llava("<image>", "b", images=["a", " "]), "images is ['a', ' '], which names no file"),
+        (llava("<image>", "b", images=[None]), "images is [None], not a path"),
+        (llava("<image>", "b", image="https://a.b/c.png"), "image 'https://a.b/c.png' is an address, not a file"),
+        (llava("<image>", "b", image="data:image/png;base64,iVBO"), "is data, not a file"),
+        ({"data": [llava("a", "b")]}, "is not a record: records are under 'data'"),
         (llava("<image>", "b", image=[{"path": "a"}]), "image is [{'path': 'a'}], not a path"),
         (llava("<image>", "b", image="a", images=["a"]), "has both image and images"),
         (llava("<image>", "b", image="../secret.png"), "image '../secret.png' leads out of the image folder"),
         (llava("<image>", "b", image="a/../../b"), "leads out of the image folder"),
-        (llava("<image>", "b", image="/etc/passwd"), "leads out of the image folder"),
+        (llava("<image>", "b", image="/images/../secret.png"), "leads out of the image folder"),
         (llava("a", "b", id=math.nan), "id is nan, not text or a whole number"),
         (llava("a", "b", id=["x"]), "id is ['x'], not text"),
         (llava("a", "b", id=["x" * 10**6]), "xxx..., not text"),
@@ -125,3 +132,94 @@ def test_a_bad_row_is_reported_by_its_field(row: Any, fault: str) -> None:
     with pytest.raises(Fault) as raised:
         record(row)
     assert fault in str(raised.value)
+
+
+def image(**keys: Any) -> dict[str, Any]:
+    return {"type": "image", **keys}
+
+
+def ask(*parts: Any, **more: Any) -> dict[str, Any]:
+    """A row whose question has these parts and a text."""
+    return messages([*parts, {"type": "text", "text": "What?"}], "A cat.", **more)
+
+
+URL = {"type": "image_url", "image_url": {"url": "a.png", "detail": "high"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "images"),
+    [
+        *((ask(part), ["a.png"]) for part in (image(image="a.png"), image(url="a.png"), image(path="a.png"), URL)),
+        (ask({"type": "image_url", "image_url": "a.png"}), ["a.png"]),
+        (ask(image(image="a.png", url=None, min_pixels=9)), ["a.png"]),
+        (ask(image(image="file:///photos/a.png")), ["/photos/a.png"]),
+        (ask(image(image="b"), image(image="a")), ["b", "a"]),
+        (ask(image(image="b"), image(image="a"), images=["a", "b"]), ["b", "a"]),  # a part's own file is used
+        (ask(image(image="a"), image(image="a"), images=["a"]), ["a", "a"]),
+        (ask(image(), image(image="b"), images=["a", "b"]), ["a", "b"]),
+        (ask(image(image="./a.png"), image="a.png"), ["a.png"]),
+        (ask(image(), image(), images=["a", "b"]), ["a", "b"]),
+        (ask(image(index=1, text=None), image(index=0), images=["a", "b"]), ["b", "a"]),
+        (ask({"type": "text", "text": "<image>", "image": None}, image(), images=["a", "b"]), ["a", "b"]),
+    ],
+)
+def test_every_mark_has_the_image_that_its_part_names(row: Any, images: list[str]) -> None:
+    assert list(record(row).images) == images
+    (turn,) = record(row).turns
+    assert turn.parts().count(IMAGE) == len(images)
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (ask(image(image="c"), images=["a"]), "messages shows the images ['c'], the row's list is ['a']"),
+        (ask(image(image="a"), images=["a", "b"]), "messages shows the images ['a'], the row's list is ['a', 'b']"),
+        (ask(image(), image(image="a"), images=["a", "b"]), "messages shows the images ['a'], the row's list"),
+        (ask(image(), image(image="a")), "messages names the files of 1 of its 2 images"),
+        (ask(image(image="a", path="b")), "messages[0].content[0] names two files, 'a' and 'b'"),
+        (ask(image(image="")), "messages[0].content[0] names no file: ''"),
+        (ask(image(image={"bytes": "iVBO"})), "messages[0].content[0] names no file: None"),
+        (
+            ask(image(source={"data": "iVBO"})),
+            "messages[0].content[0] has source, and image files are read from image,",
+        ),
+        (ask(image(index=2), images=["a", "b"]), "messages shows the image of index 2, but the row lists 2"),
+        (ask(image(index="0"), images=["a"]), "messages[0].content[0] has the index '0', not a whole number"),
+        (ask(image(image="../a.png")), "image '../a.png' leads out of the image folder"),
+        (ask(image(url="https://a.b/c.png")), "image 'https://a.b/c.png' is an address, not a file"),
+        (
+            ask({"type": "text", "text": "Hi", "image": "a.png"}),
+            "messages[0].content[0] is neither a text nor an image",
+        ),
+        ({"messages": [{"role": "user", "content": "Hi", "images": ["a"]}]}, "messages[0] has images"),
+    ],
+)
+def test_a_row_that_contradicts_itself_about_its_images_is_refused(row: Any, fault: str) -> None:
+    with pytest.raises(Fault) as raised:
+        record(row)
+    assert fault in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        *((llava("What?", "x", **{key: "a.mp4"}), f"has {key}") for key in ("video", "videos", "audio", "audios")),
+        *(
+            (llava(text, "x"), "conversations[0].value has a <video> mark")
+            for text in ("<video>\nWhat?", "What? <video>")
+        ),
+        (messages("<audio>What?", "x"), "messages[0].content has a <audio> mark"),
+        *((ask({"type": kind}), f"is a part of type {kind}") for kind in ("video", "video_url", "input_audio")),
+        ({"messages": [{"role": "user", "content": "Hi", "video": "a.mp4"}]}, "messages[0] has video"),
+    ],
+)
+def test_other_media_are_refused_by_name(row: Any, fault: str) -> None:
+    with pytest.raises(Fault) as raised:
+        record(row)
+    assert fault in str(raised.value)
+    assert raised.value.advice == "LLaVA trains on text and images."
+
+
+@pytest.mark.parametrize("text", ["Why does <video> not play?", "<video>\n<source src='a.mp4'>\n</video>"])
+def test_html_about_media_is_text(text: str) -> None:
+    assert record(llava(text, "x", video=None, audios=[])).turns[0].question == (text,)

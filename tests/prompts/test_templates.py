@@ -131,7 +131,7 @@ def test_a_caption_is_trained_without_its_instruction() -> None:
     ],
 )
 def test_a_caption_is_one_turn_with_one_image(turns: list[Turn]) -> None:
-    with pytest.raises(PromptError, match="a caption to train on has"):
+    with pytest.raises(PromptError, match="the plain template takes one of each"):
         template("plain").training(turns)
 
 
