@@ -2,7 +2,7 @@
 
 LlavaError                 1   anything we know how to explain
 ├── UsageError             2   wrong or contradictory options
-├── ModelError             3   no such model, or not a converted one
+├── ModelError             3   no such model, checkpoint or adapters, or not a kind that the program takes
 ├── CheckpointError        1   a weight file or tokenizer is damaged or does not match its config
 │   └── ConfigError        1   a config key is out of range or not implemented
 ├── ConversionError        1   the checkpoint cannot be converted as requested
@@ -36,7 +36,7 @@ class UsageError(LlavaError):
 
 
 class ModelError(LlavaError):
-    """There is no such model, or it is not a converted one."""
+    """There is no such model, checkpoint or adapter folder, or it is not of the kind that the program takes."""
 
     exit_code = 3
 

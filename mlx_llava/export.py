@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mlx_llava.config import Dtype
-from mlx_llava.errors import ConversionError, UsageError
+from mlx_llava.errors import UsageError
 from mlx_llava.program.options import optional, parse
 from mlx_llava.program.run import log, run
 
@@ -24,6 +24,8 @@ class ExportOptions:
     """Data type to write; otherwise the model's own. Quantized weights are dequantized to it."""
     peft: bool = False
     """Write only the adapters, as a PEFT folder."""
+    overwrite: bool = False
+    """Replace an existing output folder."""
 
 
 def main() -> None:
@@ -34,23 +36,24 @@ def export(options: ExportOptions) -> None:
     """Write the folder; notes and progress go to stderr."""
     if options.peft and options.adapter_path is None:
         raise UsageError("--peft without --adapter-path", "Name the folder of adapters.")
-    if options.hf_path.exists():
-        raise ConversionError(f"{options.hf_path}: already exists", "Choose another --hf-path.")
     from mlx_llava.convert.sources.converted_folder import read
     from mlx_llava.convert.targets.export import prepare, write
     from mlx_llava.convert.targets.peft import write_peft
+    from mlx_llava.convert.weights.output_folder import EXPORTED, check_apart, check_target
     from mlx_llava.convert.weights.progress import Progress
     from mlx_llava.resolve import folder_of
 
+    check_apart(options.hf_path, options.model, options.adapter_path, kind=EXPORTED)
+    check_target(options.hf_path, options.overwrite, EXPORTED)
     path = folder_of(options.model)
     folder = read(path, options.model or path.name, options.adapter_path)
     if options.peft:
-        write_peft(options.hf_path, folder, options.dtype or "float32")
+        write_peft(options.hf_path, folder, options.dtype or "float32", overwrite=options.overwrite)
     else:
         work = prepare(folder, options.dtype)
         log(*(f"note: {line}" for line in work.lines()))
         with Progress() as progress:
-            write(work, options.hf_path, progress)
+            write(work, options.hf_path, overwrite=options.overwrite, progress=progress)
     log(f"written to {options.hf_path}")
 
 

@@ -12,6 +12,8 @@ from mlx_llava.embedded import converted_folder, load_embedded
 
 def open_model(name: str | Path | None = None, revision: str | None = None, adapter: Path | None = None) -> Checkpoint:
     """The model called `name`, or the bundled one, with the adapters of the folder `adapter`."""
+    if adapter is not None:
+        adapters.check_folder(adapter)  # before the model is downloaded and loaded
     if name is None:
         checkpoint = load_embedded()
     else:

@@ -87,16 +87,33 @@ def test_a_projector_without_a_llava_hf_form_is_refused(depth: int, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_target_that_is_there_is_left_alone(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="already exists"):
-        exported(model, model)
+def test_overwrite_replaces_an_exported_folder_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    folder = adapters_of(model, tmp_path / "adapters")
+    exports: list[dict[str, Any]] = [{}, {"peft": True, "adapter_path": folder}]
+    fresh = [exported(model, tmp_path / f"fresh-{n}", **options) for n, options in enumerate(exports)]
+    names = [{path.name for path in folder.iterdir()} for folder in fresh]
+    for n, options in enumerate(exports):
+        (tmp_path / f"empty-{n}").mkdir()
+        for target in (tmp_path / f"fresh-{1 - n}", tmp_path / f"empty-{n}"):
+            with pytest.raises(ConversionError, match=r"already exists\nChoose another --hf-path, or add --overwrite"):
+                exported(model, target, **options)
+            exported(model, target, overwrite=True, **options)
+            assert {path.name for path in target.iterdir()} == names[n]
+    for foreign in (model, tmp_path / "source", folder, tmp_path / "model" / "config.json"):
+        before = foreign.stat().st_mtime_ns
+        with pytest.raises(ConversionError, match=r"so --overwrite leaves it alone|still needed"):
+            exported(model, foreign, overwrite=True)
+        assert foreign.stat().st_mtime_ns == before
+
+
+def test_the_path_of_the_source_is_not_published(tmp_path: Path) -> None:
+    model = converted(save(tmp_path / "source", arrays()), tmp_path / "model")
+    assert "# source, exported by mlx-llava" in (exported(model, tmp_path / "out") / "README.md").read_text()
 
 
 def test_peft_needs_adapters(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="without --adapter-path"):
         exported(model, tmp_path / "out", peft=True)
-    with pytest.raises(UsageError, match="no adapter folder"):
-        exported(model, tmp_path / "out", peft=True, adapter_path=tmp_path)
 
 
 def adapters_of(model: Path, folder: Path, base: str | None = None, *, lora: bool = True) -> Path:

@@ -12,6 +12,7 @@ from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import converted_config, empty_model
+from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.quantization import Quantization, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.strict_json import read_json
@@ -19,7 +20,6 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.weights.algebra import Dequantized, FileTensor, InMemory, LoraDelta, Weight, WithAdapter
 from mlx_llava.convert.weights.plan import Planned
 from mlx_llava.convert.weights.writer import DTYPES
-from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import Lora
 
@@ -49,8 +49,13 @@ class ConvertedFolder:
 
     @property
     def source(self) -> str:
-        """What the folder was converted from."""
+        """What the folder was converted from: a repository, or a folder that may be on another machine."""
         return str(self.values["mlx_llava"].get("source", {}).get("name", "an unnamed checkpoint"))
+
+    @property
+    def title(self) -> str:
+        """The source in a title: a repository whole, of a folder's path only the name."""
+        return self.source if REPOSITORY.fullmatch(self.source) else Path(self.source).name
 
     def weights(self) -> dict[str, Weight]:
         """Every weight, dequantized, adapters added."""
@@ -87,6 +92,8 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> ConvertedFolde
     Raises ModelError if it is not a converted one, CheckpointError if tensors do not fit the config or the adapters
     belong to another model.
     """
+    if adapter is not None:
+        adapters.check_folder(adapter)
     values = converted_config(folder, name)
     config = from_hf(values)
     quantized = read_quantization(values.get("quantization", {}))
@@ -106,8 +113,6 @@ def read(folder: Path, name: str, adapter: Path | None = None) -> ConvertedFolde
 
 def _read_adapters(folder: Path, model: Llava, base: str) -> FolderAdapters:
     """Load an adapter folder onto an empty model: the loader checks it, and no weight of the model is evaluated."""
-    if not (folder / adapters.CONFIG).is_file():
-        raise UsageError(f"{folder}: no adapter folder", f"Name a folder that holds {adapters.CONFIG}.")
     lora = adapters.load(folder, model, base)
     layers = {}
     for path, module in model.named_modules():

@@ -19,7 +19,8 @@ from mlx_llava.convert.sources.files import fetch_checkpoint, tensors_of
 from mlx_llava.convert.sources.image_processor import with_images
 from mlx_llava.convert.sources.new_projector import joined, random_projector
 from mlx_llava.convert.weights.algebra import Weight
-from mlx_llava.errors import ConversionError, UsageError
+from mlx_llava.convert.weights.output_folder import check_apart
+from mlx_llava.errors import ConversionError, ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,12 @@ def gather(options: ConvertOptions) -> Inputs:
 def _model_and_adapters(options: ConvertOptions) -> tuple[Path, dict[str, Any], Adapters]:
     """The folder of the model itself, its config.json, and adapters to merge into it."""
     folder = fetch_checkpoint(options.hf_path, options.revision, with_bin=options.model_base is not None)
-    if folder.resolve().is_relative_to(options.mlx_path.resolve()):
-        raise ConversionError(f"{options.mlx_path}: holds the checkpoint itself", "Choose another --mlx-path.")
+    check_apart(options.mlx_path, folder)
     has_adapters = adapters.is_adapter_folder(folder)
     if options.model_base is None:
         if has_adapters:
             raise UsageError(f"{options.hf_path}: adapters without their base", "Name the base with --model-base.")
-        return folder, read_json(folder / "config.json"), Adapters()
+        return folder, _config(folder, options.hf_path), Adapters()
     if not has_adapters:
         raise UsageError(
             f"{options.hf_path}: a whole model, or a folder with neither {adapters.CONFIG} nor {adapters.PROJECTOR}",
@@ -74,8 +74,16 @@ def _model_and_adapters(options: ConvertOptions) -> tuple[Path, dict[str, Any], 
     path = folder / "config.json"
     values = read_json(path) if path.exists() else {}
     if tower_name(values) is None and "text_config" not in values:
-        values = read_json(base / "config.json")  # PEFT saves none
+        values = _config(base, options.model_base)  # PEFT saves none
     return base, values, adapters.read(folder)
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """The config.json of a checkpoint that the user calls `name`; ModelError if there is none."""
+    if not (folder / "config.json").exists():
+        advice = "Expected are config.json, tokenizer.json or tokenizer.model, and weights (.safetensors or .bin)."
+        raise ModelError(f"{name}: no checkpoint in it, config.json is missing", advice)
+    return read_json(folder / "config.json")
 
 
 def _read(
@@ -88,7 +96,8 @@ def _read(
     if options.vision_tower and name is None:
         raise UsageError("--vision-tower is for checkpoints with a mm_vision_tower", "Leave it out.")
     tower = fetch_checkpoint(options.vision_tower) if options.vision_tower else None
-    config = from_hf(values, vision_from_hf(read_json(tower / "config.json")) if tower else None)
+    vision = vision_from_hf(_config(tower, options.vision_tower or "")) if tower else None
+    config = from_hf(values, vision)
     tensors = tensors_of(folder)
     if tower is None and name is not None and not _has_tower(tensors):
         tower = fetch_checkpoint(str(name))  # a published one: from_hf refuses any other

@@ -11,7 +11,7 @@ from mlx_llava.config import Dtype
 from mlx_llava.convert.sources.converted_folder import ConvertedFolder
 from mlx_llava.convert.targets.image_token import Vocabulary, with_image_token
 from mlx_llava.convert.targets.llava_hf import check_form, released_weights, write_files
-from mlx_llava.convert.weights.output_folder import appearing, card
+from mlx_llava.convert.weights.output_folder import EXPORTED, appearing, card
 from mlx_llava.convert.weights.plan import DTYPES, OnBytes, Planned, plan_weights, size_of, write_weights
 from mlx_llava.program.text import printable
 
@@ -62,11 +62,11 @@ def prepare(folder: ConvertedFolder, dtype: Dtype | None) -> Export:
     return Export(folder, vocabulary, DTYPES[dtype] if dtype else folder.dtype)
 
 
-def write(export: Export, target: Path, progress: OnBytes) -> None:
+def write(export: Export, target: Path, *, overwrite: bool, progress: OnBytes) -> None:
     """Write the folder, whole or not at all."""
     plan = export.plan()
-    with appearing(target, overwrite=False, num_bytes=size_of(plan)) as folder:
+    with appearing(target, overwrite, size_of(plan), EXPORTED) as folder:
         write_files(folder, export.folder.config, export.vocabulary, str(export.dtype).removeprefix("mlx.core."))
-        title = f"{printable(export.folder.source)}, exported by mlx-llava {__version__}"
+        title = f"{printable(export.folder.title)}, exported by mlx-llava {__version__}"
         (folder / "README.md").write_text(HEAD + card(title, export.lines(), USE), encoding="utf-8")
         write_weights(folder, plan, progress, "pt")

@@ -15,10 +15,11 @@ import mlx.core as mx
 from mlx_llava.config import Dtype
 from mlx_llava.convert.sources.converted_folder import ConvertedFolder, FolderAdapters
 from mlx_llava.convert.weights.algebra import InMemory
-from mlx_llava.convert.weights.output_folder import appearing
+from mlx_llava.convert.weights.output_folder import EXPORTED, appearing
 from mlx_llava.convert.weights.plan import DTYPES
 from mlx_llava.errors import ConversionError
 from mlx_llava.models.lora import LAYERS, Lora
+from mlx_llava.program.text import printable
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model.model."  # PEFT's wrapper, its LoraModel, the LLaVA below its head
@@ -27,18 +28,19 @@ PROJECTOR = "multi_modal_projector"
 TARGETS = r"model\.language_model\.layers\.\d+\.(" + "|".join(map(re.escape, LAYERS)) + ")"
 
 
-def write_peft(target: Path, base: ConvertedFolder, dtype: Dtype) -> None:
+def write_peft(target: Path, base: ConvertedFolder, dtype: Dtype, *, overwrite: bool) -> None:
     """Write the adapters of a converted folder; ConversionError if there are none."""
     adapters = base.adapters
     if adapters is None or adapters.lora is None:
         problem = "the adapter folder holds a projector alone, and PEFT needs adapters"
         raise ConversionError(problem, "Leave --peft out to export the whole model.")
     tensors = {name: array.astype(DTYPES[dtype]) for name, array in _tensors(adapters)}
-    with appearing(target, overwrite=False, num_bytes=sum(array.nbytes for array in tensors.values())) as folder:
+    num_bytes = sum(array.nbytes for array in tensors.values())
+    with appearing(target, overwrite, num_bytes, EXPORTED) as folder:
         mx.save_safetensors(str(folder / WEIGHTS), tensors, {"format": "pt"})
         values = _config(adapters.lora, base.source, bool(adapters.projector))
         (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        card = f"# Adapters for {base.source}, exported by mlx-llava\n\nLoad them with PEFT.\n"
+        card = f"# Adapters for {printable(base.title)}, exported by mlx-llava\n\nLoad them with PEFT.\n"
         (folder / "README.md").write_text(f"---\nlibrary_name: peft\n---\n{card}", encoding="utf-8")
 
 

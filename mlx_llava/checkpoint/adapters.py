@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +20,7 @@ from mlx_llava.checkpoint.reader import Reader
 from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.checkpoint.strict_json import Section, read_json
 from mlx_llava.config import FITS, LlavaConfig
-from mlx_llava.errors import CheckpointError
+from mlx_llava.errors import CheckpointError, ModelError
 from mlx_llava.models.llava import Llava
 from mlx_llava.models.lora import LAYERS, Lora, adaptable, attach, attached
 from mlx_llava.program.atomic import new_files
@@ -86,6 +87,22 @@ def load(folder: Path, model: Llava, base: str) -> Lora | None:
     return lora
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless a folder exists and holds adapters, or a projector, that this program wrote."""
+    if not folder.is_dir():
+        kind = "a file, not a folder" if folder.exists() else "no such folder"
+        raise ModelError(f"{folder}: {kind}", "Name the folder that holds the adapters.")
+    ours = "Name an output folder of mlx-llava lora or pretrain."
+    if not (folder / CONFIG).exists():
+        raise ModelError(f"{folder}: no adapters in it, {CONFIG} is missing", ours)
+    values = read_json(folder / CONFIG)
+    if "peft_type" in values:
+        command = f"mlx-llava convert --hf-path {quote(str(folder))} --model-base BASE --mlx-path NEW_FOLDER"
+        raise ModelError(f"{folder}: adapters of PEFT, not of mlx-llava", f"Merge them into their base: {command}")
+    if "mlx_llava" not in values:
+        raise ModelError(f"{folder}: adapters of another program", ours)
+
+
 def with_training_format(folder: Path, config: LlavaConfig) -> LlavaConfig:
     """The config with the prompt template and the image fit that a folder's adapters were trained with."""
     ours = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}").section("mlx_llava")
@@ -108,6 +125,7 @@ def projector_weights(model: Llava) -> dict[str, mx.array]:
 
 
 def _read_config(folder: Path, model: Llava, base: str) -> tuple[Lora | None, bool]:
+    check_folder(folder)
     config = Section(read_json(folder / CONFIG), f"{folder}/{CONFIG}")
     ours, parameters = config.section("mlx_llava"), config.section("lora_parameters")
     ours.only("format", FORMAT)

@@ -6,23 +6,26 @@ Every tensor the config asks for must be there in its shape, and nothing else ma
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.checkpoint.config_json import from_hf, is_llava
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
 from mlx_llava.checkpoint.quantization import Quantization, quantize_layers, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.regular_file import check_unchanged
 from mlx_llava.checkpoint.safetensors import Tensor
-from mlx_llava.checkpoint.strict_json import read_json
+from mlx_llava.checkpoint.strict_json import read_json, short
 from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import LimitError, ModelError
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
 from mlx_llava.program.text import size
 from mlx_llava.prompts.tokens import Tokenizer
+
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,21 @@ def load(folder: Path) -> Checkpoint:
 
 def converted_config(folder: Path, name: str) -> dict[str, Any]:
     """The config.json of a converted folder that the user calls `name`; ModelError if it is not a converted one."""
-    path = folder / "config.json"
-    values = read_json(path) if path.exists() else {}
-    if values.get("mlx_llava") is None:
-        advice = f"Convert it: python -m mlx_llava.convert --hf-path {name} --mlx-path NEW_FOLDER"
-        raise ModelError(f"{name}: not a converted model", advice)
-    return values
+    if not folder.is_dir():
+        raise ModelError(f"{name}: no such folder", "Name a converted folder.")
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
+        raise ModelError(f"{name}: adapters, not a model", "Give them to --adapter-path, and their base to --model.")
+    if not (folder / CONFIG).exists():
+        problem = f"{name}: no model in it, {CONFIG} is missing"
+        raise ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
+    values = read_json(folder / CONFIG)
+    if values.get("mlx_llava") is not None:
+        return values
+    if not is_llava(values):
+        problem = f"{name}: not a LLaVA, its model_type is {short(values.get('model_type'))}"
+        raise ModelError(problem, "Name a LLaVA that mlx-llava convert has converted.")
+    command = f"mlx-llava convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
+    raise ModelError(f"{name}: not a converted model", f"Convert it: {command}")
 
 
 def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlx_llava.checkpoint.regular_file import Stamp, changed, check_unchanged, damaged, opened, read_at, spell
 from mlx_llava.checkpoint.safetensors import DTYPES, MAX_HEADER, Tensor, parse_json, read_header
-from mlx_llava.errors import CheckpointError
+from mlx_llava.errors import CheckpointError, ModelError
 from mlx_llava.program.text import escape
 
 SINGLE = "model.safetensors"
@@ -40,7 +40,8 @@ def read_index(folder: Path) -> dict[str, Tensor]:
             f"{spell(folder)} holds PyTorch files (.bin), but neither safetensors nor a whole pytorch_model",
             "mlx-llava convert reads pytorch_model.bin, or its shards with their index; save others as safetensors.",
         )
-    raise CheckpointError(f"{spell(folder)}: no {SINGLE}, no {INDEX}", "Name the folder of a checkpoint.")
+    problem = f"{spell(folder)}: no weights in it, neither {SINGLE} nor shards with their index"
+    raise ModelError(problem, "Copy them there, or name another folder.")
 
 
 def read_shards(index: Path, suffix: str, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}", "Name a folder that can be created.") from None
+        raise TrainingError(f"{folder}: {error.strerror}", "Name a folder that can be created.") from None
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import Arrays, arrays, converted, save
+from checkpoints import CONFIG, ORIGINAL, Arrays, arrays, converted, save
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
@@ -58,18 +58,29 @@ def test_what_is_loaded_is_what_the_files_hold(source: Path, tmp_path: Path) -> 
     assert all(np.array_equal(np.asarray(loaded[name]), stored[name]) for name in stored)
 
 
-@pytest.mark.parametrize("state", ["no folder", "empty folder", "checkpoint"])
-def test_what_is_not_converted_is_exit_3_and_the_command_that_converts_it(
-    state: str, source: Path, tmp_path: Path
-) -> None:
-    folder = source if state == "checkpoint" else tmp_path / "model"
-    if state == "empty folder":
+NO_MODEL: dict[str, tuple[str | None, str, str]] = {
+    "no folder": (None, "no such folder", "Name a converted folder."),
+    "an empty folder": ("", "no model in it, config.json is missing", "mlx-llava convert, fuse or finetune"),
+    "a checkpoint": (json.dumps(CONFIG), "not a converted model", "mlx-llava convert --hf-path '{folder}' --mlx-path"),
+    "original LLaVA": (json.dumps(ORIGINAL), "not a converted model", "mlx-llava convert --hf-path '{folder}'"),
+    "another model": ('{"model_type": "qwen2"}', 'not a LLaVA, its model_type is "qwen2"', "Name a LLaVA"),
+    "no config": ("{}", "not a LLaVA, its model_type is null", "Name a LLaVA"),
+}
+
+
+@pytest.mark.parametrize("state", NO_MODEL)
+def test_what_is_not_converted_is_exit_3_and_says_what_was_expected(state: str, tmp_path: Path) -> None:
+    config, problem, advice = NO_MODEL[state]
+    folder = tmp_path / "a model"
+    if config is not None:
         folder.mkdir()
+    if config:
+        (folder / "config.json").write_text(config)
     with pytest.raises(ModelError) as caught:
         load(folder)
     assert caught.value.exit_code == 3
-    assert caught.value.problem == f"{folder}: not a converted model"
-    assert f"python -m mlx_llava.convert --hf-path {folder} --mlx-path" in caught.value.advice
+    assert caught.value.problem == f"{folder}: {problem}"
+    assert advice.format(folder=folder) in caught.value.advice
 
 
 def change(folder: Path, edit: Callable[[Arrays], object]) -> None:
@@ -185,7 +196,7 @@ def test_a_truncated_shard_looks_like_an_incomplete_download(folder: Path) -> No
     file.write_bytes(file.read_bytes()[:-1])
     assert "perhaps an incomplete download" in refused(folder)
     file.unlink()
-    assert "no model.safetensors" in refused(folder)
+    assert "neither model.safetensors" in refused(folder, ModelError)
 
 
 def replace_file(file: Path) -> None:

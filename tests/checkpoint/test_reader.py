@@ -12,6 +12,7 @@ from weight_files import FOUR, one, packed, refusal
 
 from mlx_llava.checkpoint.reader import INDEX, Reader, read_index
 from mlx_llava.checkpoint.safetensors import MAX_HEADER
+from mlx_llava.errors import ModelError
 
 X, Y = "model-1-of-2.safetensors", "model-2-of-2.safetensors"
 
@@ -92,8 +93,6 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words", "advice"),
     [
-        ([], "no model.safetensors, no model.safetensors.index.json", "Name the folder of a checkpoint"),
-        (["config.json", "adapters.safetensors"], "no model.safetensors", "Name the folder of a checkpoint"),
         ([X, Y], "model.safetensors.index.json is missing", "Download"),
         (["pytorch_model.bin"], "holds PyTorch files (.bin)", "pytorch_model.bin"),
         (["mm_projector.bin", "config.json"], "holds PyTorch files (.bin)", "pytorch_model.bin"),
@@ -105,6 +104,14 @@ def test_a_folder_without_weights_says_what_to_do(files: list[str], words: str, 
     error = refusal(read_index, tmp_path)
     assert words in error.problem
     assert advice in error.advice
+
+
+@pytest.mark.parametrize("files", [[], ["config.json", "adapters.safetensors"]])
+def test_a_folder_without_weights_is_no_model(files: list[str], tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(ModelError, match=r"no weights in it, neither model.safetensors nor shards"):
+        read_index(tmp_path)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from mlx_llava.checkpoint.strict_json import Section, short
 from mlx_llava.config import LlavaConfig, VisionConfig
 from mlx_llava.errors import ConfigError
 
-__all__ = ["from_hf", "to_hf"]
+__all__ = ["from_hf", "is_llava", "to_hf"]
+
+
+def is_llava(values: dict[str, Any]) -> bool:
+    """Whether a config.json is that of a LLaVA in either dialect, implemented or not."""
+    return tower_name(values) is not None or str(values.get("model_type")).startswith("llava")
 
 
 def from_hf(values: dict[str, Any], vision: VisionConfig | None = None) -> LlavaConfig:

@@ -149,11 +149,28 @@ def test_overwrite_replaces_nothing_but_a_converted_folder(source: Path, tmp_pat
     assert tree(tmp_path) == before
 
 
-def test_a_folder_that_holds_the_checkpoint_is_not_replaced(source: Path, tmp_path: Path) -> None:
+def test_overwrite_leaves_a_converted_folder_alone_that_holds_other_folders(source: Path, tmp_path: Path) -> None:
+    out = converted(source, tmp_path / "out")
+    (out / "adapters").mkdir()
+    with pytest.raises(ConversionError, match="so --overwrite leaves it alone"):
+        converted(source, out, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/out"])
+def test_a_link_that_leads_to_itself_is_refused(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(LlavaError, match="behind a link that leads to itself"):
+        converted(source, tmp_path / name)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_that_holds_the_checkpoint_is_not_replaced(source: Path, tmp_path: Path, overwrite: bool) -> None:
     out = converted(source, tmp_path / "out")
     inside = save(out / "source", arrays())
-    with pytest.raises(ConversionError, match="out: holds the checkpoint itself"):
-        converted(inside, out, overwrite=True)
+    with pytest.raises(ConversionError, match="out: "):
+        converted(inside, out, overwrite=overwrite)
+    with pytest.raises(ConversionError, match=r"out: holds .*source, which is still needed"):
+        output_folder.check_apart(out, None, tmp_path, inside)
     assert inside.is_dir()
 
 
