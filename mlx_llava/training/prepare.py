@@ -11,12 +11,13 @@ from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.data.bad_records import summary
-from mlx_llava.data.dataset import Dataset, read
-from mlx_llava.data.examples import ExampleBuilder, Examples
+from mlx_llava.data.dataset import Dataset
+from mlx_llava.data.examples import Examples
 from mlx_llava.models import backend
 from mlx_llava.program.run import log
 from mlx_llava.resolve import open_model
 from mlx_llava.training import charts, loop, snapshots
+from mlx_llava.training.examples import read_examples
 from mlx_llava.training.loop import Run
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import TrainingOptions, config_of, fixed_settings
@@ -50,7 +51,7 @@ def load_base(options: TrainingOptions) -> Base:
 
 def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, projector_lr: float | None) -> Run:
     """Check the data and build the run that trains these parts, with its snapshots in `folder`."""
-    examples = read_examples(options, base.checkpoint, "train")
+    examples = load_examples(options, base.checkpoint, "train")
     has_validation = (options.data / "valid.jsonl").is_file()
     model = base.checkpoint.model
     train_only(model, *parts)
@@ -64,19 +65,14 @@ def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, pr
         folder=folder,
         identity=identity(options, base, examples.dataset),
         recompute=recompute,
-        validation=read_examples(options, base.checkpoint, "valid") if has_validation else None,
+        validation=load_examples(options, base.checkpoint, "valid") if has_validation else None,
         step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
     )
 
 
-def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) -> Examples:
+def load_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) -> Examples:
     """The examples of a split, all checked; backed by the feature cache if the options name one."""
-    config = checkpoint.config
-    builder = ExampleBuilder.of(config, checkpoint.tokenizer, options.images)
-    max_tokens = min(options.max_tokens, builder.max_tokens)
-    builder = replace(builder, max_tokens=max_tokens, images_first=not options.as_written)
-    dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
-    examples = Examples(dataset, builder).fitting(leave_out=options.leave_out, num_workers=options.workers)
+    examples = read_examples(options, checkpoint.config, checkpoint.tokenizer, split)
     left_out = examples.dataset.left_out
     log(
         f"{len(examples)} {'validation ' * (split == 'valid')}conversations"
@@ -84,7 +80,8 @@ def read_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
     )
     if options.cache_features is None:
         return examples
-    return replace(examples, feature_files=open_feature_files(options.cache_features, checkpoint.model, config))
+    files = open_feature_files(options.cache_features, checkpoint.model, checkpoint.config)
+    return replace(examples, feature_files=files)
 
 
 def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_stage_1_sees_the_center_of_an_image_and_its_caption(
     checkpoint = load(Path(str(stage1.model)))
     padding = replace(checkpoint.config, image=replace(checkpoint.config.image, fit="pad"))
     monkeypatch.setattr("mlx_llava.resolve.load", lambda folder: replace(checkpoint, config=padding))
-    examples = prepare.read_examples(stage1, prepare.load_base(stage1).checkpoint, "train")
+    examples = prepare.load_examples(stage1, prepare.load_base(stage1).checkpoint, "train")
     assert examples.builder.image.fit == "crop"
     first = examples.builder.example(examples.dataset[0])
     assert checkpoint.tokenizer.decode(first.tokens[first.label_mask].tolist()) == "blue circle\n"

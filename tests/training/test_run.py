@@ -21,7 +21,7 @@ from mlx_llava.resolve import open_model
 from mlx_llava.training import prepare
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.options import LoraOptions
-from mlx_llava.training.prepare import read_examples
+from mlx_llava.training.prepare import load_examples
 from mlx_llava.training.snapshots import sole_writer
 
 EXAMPLES = EMBEDDED / "examples"
@@ -157,7 +157,7 @@ def test_a_folder_with_valid_jsonl_reports_its_loss_and_trains_to_the_same_bits(
     rows = [json.loads(line) for line in (changed.adapter_path / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [*range(1, 10)]
     tuned = open_model(str(options.model), adapter=changed.adapter_path)
-    loss, count = answer_loss(tuned.model, read_examples(changed, tuned, "valid").batch([0, 1, 2]))
+    loss, count = answer_loss(tuned.model, load_examples(changed, tuned, "valid").batch([0, 1, 2]))
     assert rows[-1]["loss"] == pytest.approx(loss.item() / count, rel=1e-6)  # float32 sums, of one batch or of three
     assert rows[-1]["loss"] < rows[0]["loss"]
 

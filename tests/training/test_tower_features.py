@@ -20,7 +20,7 @@ from mlx_llava.lora import lora
 from mlx_llava.models.clip import VisionTower
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.options import LoraOptions, config_of
-from mlx_llava.training.prepare import read_examples
+from mlx_llava.training.prepare import load_examples
 from mlx_llava.training.tower_features import add_features, open_feature_files, tower_fingerprint
 
 EXAMPLES = EMBEDDED / "examples"
@@ -53,7 +53,7 @@ def options(converted: Callable[[Path], Path], tmp_path: Path) -> LoraOptions:
 
 
 def batch_of(options: LoraOptions, checkpoint: Checkpoint) -> Batch:
-    return read_examples(options, checkpoint, "train").batch([0, 1, 2])
+    return load_examples(options, checkpoint, "train").batch([0, 1, 2])
 
 
 def features_of(batch: Batch) -> NDArray[Any]:
