@@ -4,7 +4,6 @@ Only the answer goes to stdout; everything else goes to stderr.
 """
 
 import json
-import random
 import sys
 import time
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
-
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.images.files import find_file, is_image_name
-from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits, flag, marks
-from mlx_llava.program.options import optional, parse
+from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
+from mlx_llava.program.flags import Examples, flag, flag_name, positional
+from mlx_llava.program.limits import Limits, marks
+from mlx_llava.program.options import parse
 from mlx_llava.program.paths import expand_home
 from mlx_llava.program.run import log, run
 from mlx_llava.program.text import printable
@@ -44,63 +43,67 @@ class Only:
 SINGLE, FILE = "a single question", "--questions"
 
 
-@dataclass(frozen=True)
-class AskOptions:
-    """Ask a LLaVA about images: `mlx-llava ask photo.jpg "What is this?"`.
+@dataclass(frozen=True, kw_only=True)
+class QuestionOptions:
+    """Question."""
 
-    Images are optional. The question can also come from standard input.
-    """
-
-    words: Annotated[Positional[tuple[str, ...]], optional("IMAGE ... QUESTION"), Only(SINGLE, "a question")] = ()
-    """Image files, and the question."""
-    model: Annotated[str | None, optional("MODEL", "-m")] = None
-    """Converted folder, or a Hugging Face repository that holds one (default: the small bundled model)."""
-    adapter_path: Annotated[Path | None, optional("FOLDER")] = None
-    """Adapters trained on this model by `mlx-llava lora`."""
-    revision: Annotated[str | None, optional("REVISION")] = None
-    """Branch, tag or commit of the repository."""
-    image: Annotated[tuple[str, ...], optional("IMAGE", "-a"), Only(SINGLE, "a question")] = ()
+    words: Annotated[tuple[str, ...], positional("IMAGE ... QUESTION"), Only(SINGLE, "a question")] = ()
+    """Image files, and the question in quotes, in any order."""
+    image: Annotated[tuple[str, ...], flag("IMAGE", "-a"), Only(SINGLE, "a question")] = ()
     """Image file; repeat the flag for several."""
-    decoding: Literal["display", "training"] = "display"
-    """How image files are decoded: as a viewer displays them, or exactly as LLaVA's training and evaluation did."""
-    system: Annotated[str | None, optional("TEXT", "-s")] = None
-    """System prompt (default: the template's)."""
-    template: Annotated[str | None, optional("NAME")] = None
-    """Prompt template (default: the one recorded at conversion)."""
-    max_tokens: Annotated[int, MAX_TOKENS] = 512
-    """Maximum length of the answer in tokens."""
-    temp: Annotated[float, TEMPERATURE, arg(aliases=["--temperature"])] = 0.0
-    """Sampling temperature; 0 always picks the most likely token."""
-    top_p: Annotated[float, TOP_P] = 1.0
-    """Sample from the most likely tokens whose probabilities add up to this."""
-    top_k: Annotated[int, Limits(0, 2**20)] = 0
-    """Sample from this many of the most likely tokens; 0 means all."""
-    min_p: Annotated[float, Limits(0, 1)] = 0.0
-    """Sample from tokens at least this likely, relative to the most likely one."""
-    repetition_penalty: Annotated[float, Limits(1e-3, 1e3)] = 1.0
-    """Values above 1 make the last 20 tokens less likely."""
-    seed: Annotated[int | None, SEED, optional("N")] = None
-    """Random seed for sampling (default: random; --json and --stats report it)."""
-    max_kv_size: Annotated[int | None, Limits(8, 2**24), optional("N"), Only(SINGLE)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """Memory."""
+
+    max_kv_size: Annotated[int | None, Limits(8, 2**24), Only(SINGLE)] = None
     """Cache at most this many positions: the first four and the newest (default: all)."""
-    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, optional("{2,3,4,5,6,8}"), Only(SINGLE)] = None
+    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, Only(SINGLE)] = None
     """Quantize the cached keys and values to this many bits (default: not quantized)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Output."""
+
+    stream: Annotated[bool, Only(SINGLE, "--no-stream")] = True
+    """Print the answer when it is complete instead of token by token."""
     json: Annotated[bool, Only(SINGLE)] = False
     """Print one JSON object instead of the text."""
     logprobs: Annotated[bool, Only(SINGLE)] = False
     """Add prompt token ids, and each token's log-probability with the five most likely tokens; implies --json."""
     stats: Annotated[bool, Only(SINGLE)] = False
     """Print counts, times and memory to stderr."""
-    stream: Annotated[bool, Only(SINGLE, "--no-stream")] = True
-    """Print the answer at once instead of streaming it."""
-    questions: Annotated[Path | None, optional("FILE")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Files of questions."""
+
+    questions: Annotated[Path | None, flag("FILE")] = None
     """JSON lines with question_id, image and text, as in LLaVA's question files."""
-    answers: Annotated[Path | None, optional("FILE")] = None
+    answers: Annotated[Path | None, flag("FILE")] = None
     """File for the answers, one JSON line each; questions already answered there are skipped."""
-    image_folder: Annotated[Path | None, optional("FOLDER"), Only(FILE)] = None
+    image_folder: Annotated[Path | None, flag("FOLDER"), Only(FILE)] = None
     """Folder with the images of --questions (default: the folder of the file)."""
-    batch_size: Annotated[int | None, Limits(1, 1024), optional("N"), Only(FILE)] = None
+    batch_size: Annotated[int | None, Limits(1, 1024), Only(FILE)] = None
     """Questions answered together (default: 8)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskOptions(
+    QuestionOptions, ModelOptions, PromptOptions, SamplingOptions, OutputOptions, FileOptions, MemoryOptions
+):
+    """Ask a LLaVA about images.
+
+    Images are optional. The question can also come from standard input.
+    """
+
+    examples: Examples = (
+        "mlx-llava ask photo.jpg 'What is this?'",
+        "mlx-llava ask --questions questions.jsonl --answers answers.jsonl",
+    )
 
 
 def main() -> None:
@@ -168,16 +171,14 @@ def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Imag
 
 def check(options: AskOptions) -> None:
     """Raise UsageError for values out of range and for flags that exclude each other."""
-    check_limits(options)
+    check_model(options)
     if (options.questions is None) != (options.answers is None):
         raise UsageError("--questions and --answers go together", "Give both.")
     mode, defaults = SINGLE if options.questions is None else FILE, AskOptions()
     for name, only in marks(AskOptions, Only):
         if only.mode != mode and getattr(options, name) != getattr(defaults, name):
-            wrong = only.flag or flag(name)
+            wrong = only.flag or flag_name(name)
             raise UsageError(f"{wrong} belongs to {only.mode}, not to {mode}", f"Leave {wrong} out.")
-    if options.revision and not options.model:
-        raise UsageError("--revision without --model", "Name the repository with --model.")
 
 
 def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
@@ -195,7 +196,7 @@ def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
             raise ImageError(f"{name}: no such image", "Check the path.")
     question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
     if not question:
-        raise UsageError("no question", 'For example: mlx-llava ask photo.jpg "What is this?"')
+        raise UsageError("no question", f"For example: {AskOptions.examples[0]}")
     return [str(find_file(expand_home(name))) for name in images], question
 
 
@@ -204,21 +205,6 @@ def _is_file(word: str) -> bool:
         return find_file(expand_home(word)).is_file()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
         return False
-
-
-def sampling_of(options: AskOptions) -> "Sampling":
-    """The sampling set by the flags, with a random seed if none is given."""
-    from mlx_llava.inference.sampling import Sampling
-
-    return Sampling(
-        max_tokens=options.max_tokens,
-        temperature=options.temp,
-        top_p=options.top_p,
-        top_k=options.top_k,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-        seed=random.SystemRandom().randrange(2**31) if options.seed is None else options.seed,
-    )
 
 
 if __name__ == "__main__":

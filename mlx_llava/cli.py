@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from difflib import get_close_matches
+from typing import Any
 
 from mlx_llava import __version__
 from mlx_llava.errors import UsageError
@@ -9,7 +11,7 @@ from mlx_llava.program.run import run
 
 COMMANDS = {
     "ask": ("mlx_llava.ask", "answer one question about images, or a file of questions"),
-    "chat": ("mlx_llava.chat", "chat about images in the terminal"),
+    "chat": ("mlx_llava.tui.cli", "chat about images in the terminal"),
     "convert": ("mlx_llava.convert.cli", "convert a LLaVA checkpoint from Hugging Face to MLX, optionally quantized"),
     "pretrain": ("mlx_llava.pretrain", "stage 1: train the projector on images and captions"),
     "finetune": ("mlx_llava.finetune", "stage 2: train the language model and the projector on conversations"),
@@ -28,27 +30,43 @@ Run, convert and train LLaVA vision-language models on a Mac.
 commands:
 {commands}
 
-Start here; without --model, a small bundled model answers:
-  mlx-llava ask photo.jpg 'What is this?'
+options:
+  -h, --help                  Show this help; `mlx-llava help COMMAND` shows a command's.
+  -V, --version               Show the version.
+  --print-completion SHELL    Print the completion script for bash, zsh, fish or tcsh.
 
-See mlx-llava COMMAND --help for the options of a command."""
+Start here; without --model, a small bundled model answers:
+  mlx-llava ask photo.jpg 'What is this?'"""
 
 
 def main() -> None:
     """Run the command named by the first argument; without one, print the help."""
     name, *arguments = sys.argv[1:] or ["--help"]
+    if name == "help" and arguments:
+        name, arguments = arguments[0], ["--help"]
     if name in COMMANDS:
         sys.argv = [f"mlx-llava {name}", *arguments]
         run(lambda: importlib.import_module(COMMANDS[name][0]).main())
-    run(lambda: _show(name))
+    run(lambda: _show(name, arguments))
 
 
-def _show(name: str) -> None:
+def options_of(name: str) -> type[Any]:
+    """The dataclass of a command's options: AskOptions for `ask`."""
+    return getattr(importlib.import_module(COMMANDS[name][0]), f"{name.capitalize()}Options")
+
+
+def _show(name: str, arguments: list[str]) -> None:
     if name in ("-V", "--version"):
         print(f"mlx-llava {__version__}")
     elif name in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
-        lines = (f"  {command:{width}}  {summary}" for command, (_, summary) in COMMANDS.items())
+        lines = (f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
         print(HELP.format(commands="\n".join(lines)))
+    elif name == "--print-completion":
+        from mlx_llava.program.completion import completion
+
+        print(completion({name: options_of(name) for name in COMMANDS}, arguments[0] if arguments else ""))
     else:
-        raise UsageError(f"no command {name!r}", f"Use one of {', '.join(COMMANDS)}, or see mlx-llava --help.")
+        near = get_close_matches(name, COMMANDS, 1)
+        advice = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(COMMANDS)}."
+        raise UsageError(f"no command {name!r}", f"{advice} See mlx-llava --help.")

@@ -12,6 +12,7 @@ from typing import Any
 from mlx_llava import __version__
 from mlx_llava.checkpoint.hub import hub_cache
 from mlx_llava.program.blas import name_of_blas
+from mlx_llava.program.flags import Examples
 from mlx_llava.program.options import parse
 from mlx_llava.program.paths import cache_folder
 from mlx_llava.program.run import run
@@ -23,6 +24,8 @@ PACKAGES = ("mlx", "mlx-lm", "numpy", "pillow", "tokenizers", "huggingface_hub",
 @dataclass(frozen=True)
 class DoctorOptions:
     """Show versions, device, memory, BLAS, caches and free disk space."""
+
+    examples: Examples = ("mlx-llava doctor --json",)
 
     json: bool = False
     """Print one JSON object instead of lines."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from mlx_llava.config import Dtype
 from mlx_llava.errors import UsageError
-from mlx_llava.program.options import optional, parse
+from mlx_llava.program.flags import Examples, flag
+from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
 
 
@@ -14,13 +15,15 @@ from mlx_llava.program.run import log, run
 class ExportOptions:
     """Write a converted folder in the layout of llava-hf."""
 
-    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    examples: Examples = ("mlx-llava export --model llava-4bit --hf-path llava-hf --dtype float16",)
+
+    model: Annotated[str | None, flag("MODEL", "-m")] = None
     """Converted folder; otherwise the small bundled model."""
-    hf_path: Path
+    hf_path: Annotated[Path, flag("FOLDER")]
     """Folder to write. It appears whole or not at all."""
-    adapter_path: Annotated[Path | None, optional("FOLDER")] = None
+    adapter_path: Annotated[Path | None, flag("FOLDER")] = None
     """Adapters of the model to merge."""
-    dtype: Annotated[Dtype | None, optional("{float16,bfloat16,float32}")] = None
+    dtype: Dtype | None = None
     """Data type to write; otherwise the model's own. Quantized weights are dequantized to it."""
     peft: bool = False
     """Write only the adapters, as a PEFT folder."""

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import arg
-
 from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.errors import UsageError
-from mlx_llava.program.options import optional, parse
+from mlx_llava.program.flags import Examples, flag
+from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
 
 
@@ -19,11 +18,13 @@ class FuseOptions(QuantizeOptions):
     A quantized model is quantized again as before, unless -q or --dequantize is given.
     """
 
-    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    examples: Examples = ("mlx-llava fuse --adapter-path adapters --mlx-path merged",)
+
+    model: Annotated[str | None, flag("MODEL", "-m")] = None
     """Converted folder the adapters belong to; otherwise the small bundled model."""
-    adapter_path: Path
+    adapter_path: Annotated[Path, flag("FOLDER")]
     """Folder of the adapters, or of a projector alone."""
-    mlx_path: Annotated[Path, arg(aliases=["--save-path"])]
+    mlx_path: Annotated[Path, flag("FOLDER", "--save-path")]
     """Folder to write. It appears whole or not at all."""
     dequantize: bool = False
     """Write a quantized model without quantization."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.errors import UsageError
+from mlx_llava.program.flags import Examples, flag
 from mlx_llava.program.limits import Limits, check_limits
-from mlx_llava.program.options import optional, parse
+from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
 from mlx_llava.program.text import printable
 
@@ -19,25 +20,27 @@ if TYPE_CHECKING:
     from mlx_llava.data.examples import ExampleBuilder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LookOptions:
     """Show training data as the model sees it: what is trained, what padding costs, and the images."""
 
+    examples: Examples = ("mlx-llava look --data train.json --images photos",)
+
     data: Path
     """LLaVA JSON or JSONL, or a folder with train.jsonl."""
-    images: Annotated[Path | None, optional("FOLDER")] = None
+    images: Annotated[Path | None, flag("FOLDER")] = None
     """Folder of the images."""
-    model: Annotated[str | None, optional("MODEL", "-m")] = None
+    model: Annotated[str | None, flag("MODEL", "-m")] = None
     """Converted folder whose tokenizer and image settings to use (default: the small bundled model)."""
     split: Literal["train", "valid", "test"] = "train"
     """File to read if --data is a folder."""
-    template: Annotated[str | None, optional("NAME")] = None
+    template: Annotated[str | None, flag("NAME")] = None
     """Prompt template (default: the one recorded at conversion)."""
     first: Annotated[int, Limits(1, 2**31)] = 1
     """Number of the first record to show."""
     batch_size: Annotated[int, Limits(1, 2**31)] = 4
     """Number of records to show, as one batch."""
-    html: Annotated[Path | None, optional("FILE")] = None
+    html: Annotated[Path | None, flag("FILE")] = None
     """Also write a self-contained HTML page with the images."""
     stats: bool = False
     """Print statistics over all records instead."""

@@ -239,7 +239,9 @@ def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: st
     ("arguments", "code", "words"),
     [
         (["nonsense"], 2, "no command 'nonsense'"),
-        (["convert", "--q-bits", "x"], 2, "--hf-path"),
+        (["convert", "--q-bits", "4"], 2, "--hf-path"),
+        (["convert", "--q-bits", "x"], 2, "--q-bits takes a whole number"),
+        (["aks"], 2, "no command 'aks'"),
         (["ask", "--nonsense"], 2, "--nonsense"),
         (["ask", "missing.png", "What?"], 4, "missing.png"),
         (["ask", "--model", "no-such-folder", "What?"], 3, "no-such-folder"),
@@ -248,7 +250,7 @@ def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: st
     ],
 )
 def test_errors_end_with_their_exit_code_and_two_lines(arguments: list[str], code: int, words: str) -> None:
-    process = start(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})  # tyro draws in ASCII then
+    process = start(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
     assert words in err

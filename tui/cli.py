@@ -4,16 +4,15 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import UsageError
-from mlx_llava.program.options import optional, parse
+from mlx_llava.inference.options import ModelOptions
+from mlx_llava.program.flags import Examples, flag, positional
+from mlx_llava.program.options import parse
 from mlx_llava.program.paths import config_folder, data_folder, expand_home
 from mlx_llava.program.run import run
 from mlx_llava.tui.history.history import History
@@ -25,28 +24,32 @@ from mlx_llava.tui.session.settings_file import read_settings, write_settings
 PLAIN = "MLX_LLAVA_PLAIN"  # 1 means always
 
 
-@dataclass(frozen=True)
-class ChatOptions:
-    """Chat about images in the terminal: `mlx-llava chat photo.jpg`."""
+@dataclass(frozen=True, kw_only=True)
+class OpeningOptions:
+    """Chat."""
 
-    words: Annotated[Positional[tuple[str, ...]], optional("IMAGE ...")] = ()
+    words: Annotated[tuple[str, ...], positional("IMAGE ...")] = ()
     """Images for the first question."""
-    model: Annotated[str | None, optional("MODEL", "-m")] = None
-    """Converted folder, or a Hugging Face repository with one; `embedded` is the bundled model."""
-    adapter_path: Annotated[Path | None, optional("FOLDER")] = None
-    """Adapters that `mlx-llava lora` trained on this model."""
-    revision: Annotated[str | None, optional("REVISION")] = None
-    """Branch, tag or commit of the repository."""
-    prompt: Annotated[str | None, optional("TEXT", "-p")] = None
+    prompt: Annotated[str | None, flag("TEXT", "-p")] = None
     """Ask this first."""
-    last: Annotated[bool, arg(name="continue", aliases=["-c"])] = False
+    last: Annotated[bool, flag("", "-c", name="--continue")] = False
     """Continue the last chat."""
-    session: Annotated[int | None, optional("N")] = None
+    session: int | None = None
     """Continue chat N of the history."""
     incognito: bool = False
     """Do not save this chat."""
     plain: bool = False
     """Plain lines instead of a full screen; the default without a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions(OpeningOptions, ModelOptions):
+    """Chat about images in the terminal.
+
+    Without --model, the chat starts with the model that was used last.
+    """
+
+    examples: Examples = ("mlx-llava chat photo.jpg", "mlx-llava chat --continue")
 
 
 def main() -> None:

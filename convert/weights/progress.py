@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Self
 
+from mlx_llava.program.run import quiet
 from mlx_llava.program.text import size
 
 
@@ -32,6 +33,8 @@ class Progress:
         if now - self.printed < step and self.done < total:
             return
         self.printed = now
+        if quiet():
+            return
         rate = self.done / max(seconds, 1e-6)
         left = (total - self.done) / max(rate, 1.0)
         line = f"{self.done / total:4.0%}  {size(self.done)}  {rate / 1e6:.0f} MB/s  {left:.0f} s left"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from mlx_llava.errors import UsageError
+from mlx_llava.program.flags import flag_name
 
 Mark = TypeVar("Mark")
 
@@ -22,7 +23,7 @@ class Limits:
     @property
     def advice(self) -> str:
         """The second line of an error about a value out of range."""
-        return f"Give a number from {self.low:g} to {self.high:g}."
+        return f"Give a number from {_plain(self.low)} to {_plain(self.high)}."
 
 
 # Sampling, wherever it is set
@@ -32,8 +33,8 @@ TOP_P = Limits(1e-6, 1)
 SEED = Limits(0, 2**63 - 1)
 
 
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def marks(options: type[Any], kind: type[Mark]) -> Iterator[tuple[str, Mark]]:
@@ -51,4 +52,4 @@ def check_limits(options: Any) -> None:
     for name, limits in marks(type(options), Limits):
         value = getattr(options, name)
         if value is not None and value not in limits:
-            raise UsageError(f"{flag(name)} {value} is out of range", limits.advice)
+            raise UsageError(f"{flag_name(name)} {value} is out of range", limits.advice)

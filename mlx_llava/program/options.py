@@ -1,125 +1,190 @@
-"""Command-line options from a frozen dataclass, which is the one source of flags, defaults, help and recipe keys."""
+"""Command lines: a frozen dataclass is the one source of a command's flags, defaults, help and recipe keys."""
 
-import contextlib
-import dataclasses
-import io
+import argparse
+import inspect
+import os
+import re
+import shutil
 import sys
-import tomllib
-from collections.abc import Sequence
-from itertools import dropwhile, pairwise, takewhile
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import tyro
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
 
 from mlx_llava.errors import UsageError
+from mlx_llava.program import flags
+from mlx_llava.program.flags import Flag, flags_of
+from mlx_llava.program.recipe import last_recipe, read_recipe
+from mlx_llava.program.run import QUIET
 
 Options = TypeVar("Options")
 
-STYLE = (
-    tyro.conf.FlagCreatePairsOff,  # --no-stream, without a --stream that is the default anyway
-    tyro.conf.UseAppendAction,  # --image a.jpg --image b.jpg
-    tyro.conf.DisallowNone,  # an optional flag is left out, not given the word None
-    tyro.conf.PositionalMetavarFromFieldName,
-)
-RECIPES = Path(__file__).parents[1] / "recipes"
-RECIPE = "--recipe"
-TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a text"}
-CONVERTED = {(int, float), (str, Path)}  # TOML types that another type accepts
-
-
-def optional(metavar: str, *aliases: str) -> Any:
-    """A flag whose default is None; help shows `metavar`, and the docstring says what happens without the flag."""
-    return tyro.conf.arg(metavar=metavar, aliases=aliases, help_behavior_hint=_unless_none)
-
-
-def _unless_none(default: str) -> str:
-    return "" if default == "None" else f"(default: {default})"  # from a recipe
+optional = flags.flag
+KINDS = {int: "a whole number", float: "a number"}
+TRUTH = {"True": True, "False": False, "true": True, "false": False}
 
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
     """Parse a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags.
 
-    Positional words may come before, between and after the flags; they go to the field `words`. If there is a field
-    `recipe`, the TOML file it names supplies defaults.
+    Positional words may come before, between and after the flags. If there is a field `recipe`, the TOML file it names
+    supplies defaults. `--quiet`, which every command has, keeps progress and notes off stderr.
     """
-    stderr, words = io.StringIO(), sys.argv[1:] if arguments is None else arguments
-    default = _defaults(options, program, words)
-    style = STYLE if default is tyro.MISSING_NONPROP else STYLE[1:]  # a switch that a recipe sets can be reset
-    try:
-        with contextlib.redirect_stderr(stderr):
-            parsed, rest = tyro.cli(
-                options, prog=program, args=words, default=default, config=style, return_unknown_args=True
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UsageError(_message(stderr.getvalue()), f"See {program} --help.") from None
-    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
-    if unknown:
-        raise UsageError(f"{', '.join(unknown[:5])}: not an option of this program", f"See {program} --help.")
-    values = vars(parsed)
-    return options(**{**values, "words": (*values["words"], *rest)}) if rest else parsed
+    words, rest = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
+    table = flags_of(options)
+    name = last_recipe(words) if any(flag.field == "recipe" for flag in table) else None
+    defaults = {} if name is None else read_recipe(name, table, program.split()[-1])
+    parser = parser_of(options, program, defaults)
+    parsed, unknown = parser.parse_known_intermixed_args(words)
+    given = vars(parsed)
+    for flag in table:
+        if not flag.names:
+            given[flag.field] = [*given.get(flag.field, ()), *rest]
+            rest = []
+    for word in [*unknown, *rest]:
+        problem = "no such option" if word.startswith("-") else "unexpected"
+        raise UsageError(f"{word}: {problem}", _nearest(word, parser, program))
+    if given.pop("quiet", False):
+        os.environ[QUIET] = "1"
+    values = defaults | {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    missing = [flag.names[0] for flag in table if flag.required and flag.field not in values]
+    if missing:
+        raise UsageError(f"missing: {', '.join(missing)}", _example(options, program))
+    return options(**values)
 
 
-def _defaults(options: type[Any], program: str, arguments: Sequence[str]) -> Any:
-    """The options with the recipe's values as defaults; fields that are still required are marked MISSING."""
-    name = _last_recipe(arguments)
-    fields = {field.name: field for field in dataclasses.fields(options)}
-    if name is None or "recipe" not in fields:
-        return tyro.MISSING_NONPROP
-    required = {
-        n: tyro.MISSING for n, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING
-    }
-    return options(**{**required, **read_recipe(name, options, program.split()[-1])})
+def _split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before and after the first `--`, behind which no word is a flag; argparse 3.11 mixes them up."""
+    end = words.index("--") if "--" in words else len(words)
+    return [_with_hyphens(word) for word in words[:end]], list(words[end + 1 :])
 
 
-def _last_recipe(arguments: Sequence[str]) -> str | None:
-    names = [word.partition("=")[2] for word in arguments if word.startswith(f"{RECIPE}=")]
-    names += [name for flag, name in pairwise(arguments) if flag == RECIPE]
-    return names[-1] if names else None
+def parser_of(options: type[Any], program: str, defaults: dict[str, Any]) -> argparse.ArgumentParser:
+    """The parser of a command; what it parses has the fields that were given and no others.
 
-
-def read_recipe(name: str, options: type[Any], program: str) -> dict[str, Any]:
-    """The values of a recipe, which is a TOML file or the name of a bundled one.
-
-    Raises UsageError if it cannot be read, is for another `program`, has a key that is no field of `options`, or a
-    value of the wrong type.
+    Args:
+        defaults: values of a recipe, for the help.
     """
-    path = RECIPES / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        problem = "no such recipe" if isinstance(error, FileNotFoundError) else str(error)
-        bundled = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise UsageError(f"{RECIPE} {name}: {problem}", f"Name a TOML file, or one of {bundled}.") from None
-    if values.pop("program", program) != program:
-        raise UsageError(f"{RECIPE} {name}: not a recipe for {program}", "Its `program` key names its program.")
-    types = get_type_hints(options)
-    return {key: _value(path, key, value, types) for key, value in values.items()}
+    table = [flag for flag in flags_of(options) if flag.names]
+    words = [flag for flag in flags_of(options) if not flag.names]
+    needed = [flag for flag in table if flag.required and flag.field not in defaults]
+    usage = [program, *(f"{flag.names[0]} {flag.metavar}" for flag in needed), "[OPTIONS]"]
+    parser = _Parser(
+        prog=program,
+        usage=" ".join([*usage, *(flag.metavar for flag in words)]),
+        description=inspect.getdoc(options),
+        epilog="\n".join(["example:", *(f"  {line}" for line in getattr(options, "examples", ()))]),
+        formatter_class=_Formatter,
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for flag in [*words, *needed, *(flag for flag in table if flag not in needed)]:
+        title = "arguments" if flag in words else "required" if flag in needed else flag.group
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        _add(groups[title], flag, defaults.get(flag.field, flag.default))
+    other = parser.add_argument_group("help and messages")
+    other.add_argument("-h", "--help", action="help", help="Show this help.")
+    other.add_argument("--quiet", action="store_true", help="No progress and notes on stderr; errors only.")
+    return parser
 
 
-def _value(path: Path, key: str, value: object, types: dict[str, Any]) -> object:
-    """A recipe's value, as the type of its field. TOML has types, so `"8"` and `true` are no numbers."""
-    if key not in types or key == "recipe":
-        raise UsageError(f"{path}: {key} is not a key of this program", "Keys are its flags, with _ for -.")
-    hint = types[key]  # T, T | None, or a Literal in either place
-    choices = [c for part in (hint, *get_args(hint)) if get_origin(part) is Literal for c in get_args(part)]
-    kinds = [part for part in (hint, *get_args(hint)) if part in TYPES]
-    if value in choices:
-        return value
-    for kind in kinds:
-        if type(value) is kind or (type(value), kind) in CONVERTED:
-            return kind(value)
-    allowed = " or ".join([*map(repr, choices), *(TYPES[kind] for kind in kinds)])
-    raise UsageError(f"{path}: {key} = {value!r} is of the wrong type", f"Give {allowed}.")
+def _add(group: Any, flag: Flag, default: Any) -> None:
+    """Add a flag to a group of the parser."""
+    keys: dict[str, Any] = {"dest": flag.field, "metavar": flag.metavar}
+    keys["help"] = _help(flag, default).replace("%", "%%")
+    if not flag.names:
+        group.add_argument(nargs="*", **keys)
+    elif flag.type is not bool:
+        group.add_argument(*flag.names, type=_reader(flag), action="append" if flag.many else "store", **keys)
+    else:
+        on, off = flag.default is not True, flag.default is not False  # help shows the names that change the default
+        keys["metavar"] = (*(flag.names if on else ()), *((flag.negative,) if off else ()))
+        switch = {"action": _Switch, "type": _reader(flag), "nullable": flag.nullable}
+        group.add_argument(*flag.names, flag.negative, **switch, **keys)
 
 
-def _message(box: str) -> str:
-    """The message in the box that tyro draws around an error, on one line.
+def _reader(flag: Flag) -> Callable[[str], Any]:
+    """The function that turns a flag's text into its value."""
+    values = TRUTH if flag.type is bool else {str(choice): choice for choice in flag.choices}
 
-    tyro has errors as data too, but in a private module that "may change or be removed in any release".
-    """
-    lines = (line.strip(" │|") if line.strip(" │|+-─╭╰╮╯") else "" for line in box.splitlines()[1:])  # or ASCII art
-    return " ".join(takewhile(bool, dropwhile(lambda line: not line, lines))) or "The command line cannot be parsed."
+    def read(text: str) -> Any:
+        try:
+            return values[text] if values else flag.type(text)
+        except (KeyError, ValueError):
+            *some, last = map(str, values or (KINDS.get(flag.type, "a value"),))
+            wanted = f"one of {', '.join(some)} or {last}" if some else last
+            raise argparse.ArgumentTypeError(f"takes {wanted}, not {text!r}") from None
+
+    return read
+
+
+def _help(flag: Flag, default: Any) -> str:
+    """The docstring, with the default unless it says that itself; a switch shows only what a recipe changes."""
+    if flag.type is bool:
+        shown = "" if default in (flag.default, None) else "on" if default else "off"
+    else:
+        shown = "" if flag.required or default in (None, ()) else str(default)
+    return f"{flag.help.removesuffix('.')} (default: {shown})." if shown else flag.help
+
+
+class _Switch(argparse.Action):
+    """`--name`, `--no-name`, and for a switch whose default depends on something else `--name True|False`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, nullable: bool, **keys: Any) -> None:
+        super().__init__(option_strings, dest, nargs="?" if nullable else 0, **keys)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        on = values if isinstance(values, bool) else True
+        setattr(namespace, self.dest, on != (option_string or "").startswith("--no-"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors in this program's words."""
+
+    def error(self, message: str) -> NoReturn:
+        names, _, problem = message.removeprefix("argument ").partition(": ")
+        name = next((name for name in names.split("/") if name.startswith("--")), names)
+        problem = problem.replace("expected one argument", "needs a value")
+        raise UsageError(f"{name} {problem}" if problem else message, f"See {self.prog} --help.")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help at the width of the terminal, at most 100 columns; a flag's value is shown once, after all its names."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(shutil.get_terminal_size().columns, 100) - 2)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, _Switch):
+            return ", ".join(_short_first(action.metavar or ()))
+        value = "" if action.nargs == 0 else str(action.metavar)
+        return f"{', '.join(_short_first(action.option_strings))} {value}".strip()
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Wrap paragraphs, and leave indented ones as they are."""
+        wrapped = (part if "\n  " in part else textwrap.fill(part, width) for part in text.split("\n\n"))
+        return "\n\n".join(wrapped)
+
+
+def _short_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.startswith("--"))
+
+
+def _with_hyphens(word: str) -> str:
+    """`--max_tokens` as `--max-tokens`."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if re.fullmatch(r"--[a-z]\w*(-\w+)*", name) else word
+
+
+def _nearest(word: str, parser: argparse.ArgumentParser, program: str) -> str:
+    names = [name for action in parser._actions for name in action.option_strings]
+    near = get_close_matches(word.partition("=")[0], names, 1)
+    return f"Did you mean {near[0]}? See {program} --help." if near else f"See {program} --help."
+
+
+def _example(options: type[Any], program: str) -> str:
+    examples = getattr(options, "examples", ())
+    return f"For example: {examples[0]}" if examples else f"See {program} --help."

@@ -24,6 +24,7 @@ from mlx_llava.errors import LimitError, LlavaError
 from mlx_llava.program.text import LINE, clean_line, printable
 
 DEBUG = "MLX_LLAVA_DEBUG"  # set to 1 to see the traceback of an error
+QUIET = "MLX_LLAVA_QUIET"  # set to 1, as by --quiet, to keep progress and notes off stderr
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -33,9 +34,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def log(*lines: str) -> None:
-    """Print lines on stderr, safe for a terminal."""
-    for line in lines:
+    """Print notes on stderr, safe for a terminal, unless the user wants none."""
+    for line in () if quiet() else lines:
         print(printable(line), file=sys.stderr, flush=True)
+
+
+def quiet() -> bool:
+    """Whether the user wants no progress and no notes."""
+    return os.environ.get(QUIET) == "1"
 
 
 def explain(error: Exception) -> LlavaError | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mlx_llava.config import Dtype, Fit, LlavaConfig
+from mlx_llava.program.flags import Examples, flag
 from mlx_llava.program.limits import Limits, marks
-from mlx_llava.program.options import optional
 
 
 @dataclass(frozen=True)
@@ -22,61 +22,84 @@ class MayChange:
 
 Count = Annotated[int, Limits(1, 4096)]
 Rate = Annotated[float, Limits(0, 10)]
-OptionalFolder = Annotated[Path | None, MayChange(), optional("FOLDER")]
+OptionalFolder = Annotated[Path | None, MayChange(), flag("FOLDER")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """Options that all training programs share."""
+class DataOptions:
+    """Data."""
 
-    data: Annotated[Path, MayChange()]
+    data: Annotated[Path, MayChange(), flag("FILE")]
     """LLaVA JSON or JSONL, `messages` rows, or a folder with train.jsonl (and valid.jsonl for a validation loss)."""
     images: OptionalFolder = None
     """Folder of the images; not needed for text-only data."""
-    model: Annotated[str | None, MayChange(), optional("MODEL", "-m")] = None
+    max_tokens: Annotated[int, Limits(1, 2**20), flag("N", "--max-seq-length")] = 2048
+    """Reject conversations with more tokens than this, image tokens included."""
+    leave_out: bool = False
+    """Skip faulty and overlong records, and report how many, instead of stopping."""
+    as_written: bool = False
+    """Keep images where the questions have them; LLaVA moves them to the front."""
+    workers: Annotated[int, MayChange(), Limits(0, 64)] = 2
+    """Worker processes that prepare batches."""
+    cache_features: OptionalFolder = None
+    """Cache the vision tower's features in this folder; later epochs and runs skip the tower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions:
+    """Base model."""
+
+    model: Annotated[str | None, MayChange(), flag("MODEL", "-m")] = None
     """Converted folder; otherwise the small bundled model."""
-    recipe: Annotated[str | None, MayChange(), optional("RECIPE")] = None
-    """TOML file with defaults for these flags, or the name of a bundled one, such as v1_5_7b_lora."""
     projector: OptionalFolder = None
     """Start from a projector trained for this model by `mlx-llava pretrain`."""
-    template: Annotated[str | None, optional("NAME")] = None
+    template: Annotated[str | None, flag("NAME")] = None
     """Prompt template; otherwise the one recorded at conversion."""
-    fit: Annotated[Fit | None, optional("{crop,pad}")] = None
+    fit: Fit | None = None
     """Center-crop images or pad them to a square; otherwise as recorded at conversion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """Optimization."""
+
     epochs: Annotated[int, Limits(1, 10_000)] = 1
     """Passes over the data."""
     batch_size: Count = 16
     """Conversations per batch."""
-    accumulation: Count = 8
+    accumulation: Annotated[Count, flag("N", "--grad-accumulation-steps")] = 8
     """Batches per optimizer step."""
-    group_by_length: bool = True
-    """Whether to batch by length and modality: similar lengths, images and text-only apart where possible."""
     learning_rate: Rate = 2e-5
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Limits(0, 1)] = 0.03
     """Fraction of the steps used for learning-rate warm-up."""
     weight_decay: Rate = 0.0
     """Weight decay; norms and biases have none."""
-    max_grad_norm: Annotated[float | None, Limits(1e-9, 1e9), optional("NORM")] = None
+    max_grad_norm: Annotated[float | None, Limits(1e-9, 1e9), flag("NORM")] = None
     """Clip gradients to this norm; LLaVA's own runs do not clip."""
-    max_tokens: Annotated[int, Limits(1, 2**20)] = 2048
-    """Reject conversations with more tokens than this, image tokens included."""
-    leave_out: bool = False
-    """Skip faulty and overlong records, and report how many, instead of stopping."""
-    as_written: bool = False
-    """Keep images where the questions have them; LLaVA moves them to the front."""
+    group_by_length: bool = True
+    """Shuffle without grouping by length and modality (similar lengths; images and text-only apart where possible)."""
     per_batch_mean: bool = False
     """Average the loss within each batch first, as LLaVA does, instead of weighting all answer tokens equally."""
     seed: Annotated[int, Limits(0, 2**31 - 1)] = 42
     """Random seed (data order, dropout, initialization)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Run."""
+
+    recipe: Annotated[str | None, MayChange(), flag("RECIPE", "-c", "--config")] = None
+    """TOML file with defaults for these flags, or the name of a bundled one, such as v1_5_7b_lora."""
     save_every: Annotated[int, MayChange(), Limits(1, 2**31)] = 200
     """Steps between snapshots."""
-    workers: Annotated[int, MayChange(), Limits(0, 64)] = 2
-    """Worker processes that prepare batches."""
-    recompute: Annotated[bool | None, MayChange(), optional("{True,False}")] = None
-    """Recompute activations in the backward pass: far less memory, a third more time. On by default on a GPU."""
-    cache_features: OptionalFolder = None
-    """Cache the vision tower's features in this folder; later epochs and runs skip the tower."""
+    recompute: Annotated[bool | None, MayChange(), flag("", "--grad-checkpoint")] = None
+    """Recompute activations in the backward pass, or do not: far less memory, a third more time (default: on a GPU)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(DataOptions, BaseOptions, StepOptions, RunOptions):
+    """Options that all training programs share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,18 +110,20 @@ class PretrainOptions(TrainingOptions):
     each of 8 devices, this accumulates 8 batches.
     """
 
-    adapter_path: Annotated[Path, MayChange()]
+    examples: Examples = ("mlx-llava pretrain --data captions.json --images photos --adapter-path projector",)
+
+    adapter_path: Annotated[Path, MayChange(), flag("FOLDER")]
     """Folder for the projector and snapshots; run the same command again to resume from it."""
     new_projector: bool = False
     """Initialize a new projector instead of starting from the model's."""
-    template: Annotated[str, optional("NAME")] = "plain"
+    template: Annotated[str, flag("NAME")] = "plain"
     """Prompt template; otherwise plain, an image followed by its caption."""
     fit: Fit = "crop"
     """Center-crop images or pad them to a square. LLaVA's first stage always crops."""
     batch_size: Count = 32
     """Captions per batch."""
     group_by_length: bool = False
-    """Whether to batch captions of similar length."""
+    """Batch captions of similar length."""
     learning_rate: Rate = 1e-3
     """Peak learning rate."""
 
@@ -111,15 +136,17 @@ class FinetuneOptions(TrainingOptions):
     each of 8 devices, this accumulates 8 batches.
     """
 
-    mlx_path: Annotated[Path, MayChange()]
+    examples: Examples = ("mlx-llava finetune --data train.json --images photos --mlx-path tuned",)
+
+    mlx_path: Annotated[Path, MayChange(), flag("FOLDER")]
     """Folder for the complete trained model, written at the end of the run."""
     run_path: OptionalFolder = None
     """Folder for snapshots and metrics, from which a stopped run resumes; otherwise MLX_PATH.run."""
     overwrite: Annotated[bool, MayChange()] = False
     """Replace an existing model folder at --mlx-path."""
-    dtype: Annotated[Dtype | None, MayChange(), optional("DTYPE")] = None
-    """Data type of the written weights: float16, bfloat16 or float32; otherwise the base model's."""
-    mm_projector_lr: Annotated[float | None, Limits(0, 10), optional("RATE")] = None
+    dtype: Annotated[Dtype | None, MayChange()] = None
+    """Data type of the written weights; otherwise the base model's."""
+    mm_projector_lr: Annotated[float | None, Limits(0, 10), flag("RATE")] = None
     """Peak learning rate of the projector; otherwise --learning-rate."""
 
 
@@ -131,7 +158,9 @@ class LoraOptions(TrainingOptions):
     on each of 8 devices, this accumulates 8 batches.
     """
 
-    adapter_path: Annotated[Path, MayChange()]
+    examples: Examples = ("mlx-llava lora --data train.json --images photos --adapter-path adapters",)
+
+    adapter_path: Annotated[Path, MayChange(), flag("FOLDER")]
     """Folder for the adapters and snapshots; run the same command again to resume from it."""
     rank: Annotated[int, Limits(1, 2**16)] = 128
     """Rank of the adapters."""

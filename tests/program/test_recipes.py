@@ -10,7 +10,8 @@ import pytest
 
 from mlx_llava.errors import UsageError
 from mlx_llava.program.limits import check_limits
-from mlx_llava.program.options import RECIPES, parse
+from mlx_llava.program.options import parse
+from mlx_llava.program.recipe import RECIPES
 from mlx_llava.prompts.templates import TEMPLATES
 from mlx_llava.training.options import FinetuneOptions, LoraOptions, PretrainOptions, TrainingOptions
 
