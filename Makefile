@@ -3,14 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TINY := mlx_llava/embedded/tiny-llava-hf
-# MLX's backend is part of its wheel on macOS and an extra on Linux.
-ifeq ($(shell uname)-$(shell uname -m),Linux-x86_64)
-PLATFORM := cpu,fast-cpu
-else ifeq ($(shell uname),Linux)
-PLATFORM := cpu
-else
-PLATFORM := metal
-endif
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 export TRANSFORMERS_VERBOSITY = error
 
@@ -62,17 +54,17 @@ $(VENV)/bin/python:
 
 # One stamp file per set of extras; a changed pyproject.toml reinstalls.
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) ".[$(PLATFORM)]"
+	$(INSTALL) ".[fast-cpu]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(INSTALL) ".[$(PLATFORM),test]"
+	$(INSTALL) ".[fast-cpu,test]"
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(INSTALL) ".[$(PLATFORM),test,parity]"
+	$(INSTALL) ".[fast-cpu,test,parity]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	$(INSTALL) ".[$(PLATFORM),test,check]"
+	$(INSTALL) ".[fast-cpu,test,check]"
 	touch $@

@@ -2,6 +2,7 @@
 
 LlavaError                 1   anything we know how to explain
 ├── UsageError             2   wrong or contradictory options
+├── InstallationError      1   a package that is needed is missing or broken
 ├── ModelError             3   no such model, checkpoint or adapters, or not a kind that the program takes
 ├── CheckpointError        1   a weight file or tokenizer is damaged or does not match its config
 │   └── ConfigError        1   a config key is out of range or not implemented
@@ -33,6 +34,10 @@ class UsageError(LlavaError):
     """The options are wrong or contradict each other."""
 
     exit_code = 2
+
+
+class InstallationError(LlavaError):
+    """A package that is needed is missing or broken."""
 
 
 class ModelError(LlavaError):

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from mlx_llava.engine.messages import Ask, Crashed, Event, MapAttention, Request
+from mlx_llava.program.run import explain
 
 JOIN = 5.0  # seconds to wait for the thread at exit; generation stops between blocks, loading does not stop
 
@@ -72,7 +73,9 @@ class Engine:
                 while (request := self._requests.get()) is not None and not self._ending:
                     self._handle(worker, request)
         except BaseException as error:  # any error must reach the front end
-            self._emit(Crashed(f"{type(error).__name__}: {error}"))
+            explained = explain(error) if isinstance(error, Exception) else None
+            text = f"{explained.problem}. {explained.advice}" if explained else f"{type(error).__name__}: {error}"
+            self._emit(Crashed(text))
 
     def _handle(self, worker: Worker, request: Request) -> None:
         number = request.number if isinstance(request, Ask | MapAttention) else None

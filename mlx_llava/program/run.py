@@ -48,6 +48,10 @@ def explain(error: Exception) -> LlavaError | None:
     """An error as shown to the user; None for an unexpected one, which keeps its traceback."""
     if isinstance(error, LlavaError):
         return error
+    if isinstance(error, ImportError):
+        from mlx_llava.program.installation import explain_import  # late: it reads the metadata of packages
+
+        return explain_import(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return LlavaError(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
@@ -77,7 +81,7 @@ def _attempt(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return 141
-    except (LlavaError, OSError, MemoryError, RuntimeError) as error:
+    except (LlavaError, ImportError, OSError, MemoryError, RuntimeError) as error:
         explained = explain(error)
         if explained is None:
             raise

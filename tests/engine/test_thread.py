@@ -119,9 +119,11 @@ def test_a_crash_is_told_and_ends_the_thread(running: Callable[..., Engine]) -> 
 
 def test_a_worker_that_cannot_be_made_is_told_of(running: Callable[..., Engine]) -> None:
     def fail() -> None:
-        raise ImportError("no MLX here")
+        raise ImportError("no MLX here", name="mlx.core")
 
-    assert until(running(fail), Crashed)[-1] == Crashed("ImportError: no MLX here")
+    last = until(running(fail), Crashed)[-1]
+    assert isinstance(last, Crashed)
+    assert last.problem.startswith("MLX cannot be loaded: no MLX here. Run pip install")
 
 
 def test_the_engine_imports_nothing_heavy() -> None:
