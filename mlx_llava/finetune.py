@@ -20,7 +20,7 @@ def finetune(options: FinetuneOptions) -> int:
     check_limits(options)
     from mlx_llava.convert.targets.rewrite import rewrite
     from mlx_llava.convert.weights.output_folder import check_apart, check_target
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, command, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     target = options.mlx_path
@@ -35,7 +35,7 @@ def finetune(options: FinetuneOptions) -> int:
         checkpoint, weights = base.checkpoint, work.optimizer.masters
         rewrite(checkpoint, checkpoint.config, weights, target, dtype=options.dtype, overwrite=options.overwrite)
     log(f"model written to {target}; the snapshots in {run_path} can be deleted")
-    log(f"to use it: mlx-llava ask --model {target} …")
+    log(f"to use it: {command('ask', target)} …")
     return 0
 
 

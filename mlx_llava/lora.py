@@ -18,7 +18,7 @@ def lora(options: LoraOptions) -> int:
     check_limits(options)
     from mlx_llava.checkpoint import adapters
     from mlx_llava.models.lora import Lora, attach
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, command, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     folder, settings = options.adapter_path, Lora(options.rank, options.alpha, options.dropout)
@@ -31,7 +31,7 @@ def lora(options: LoraOptions) -> int:
         new_projector = not options.freeze_projector or options.projector is not None
         adapters.save(folder, model, settings, base.fingerprint, projector=new_projector, config=base.checkpoint.config)
     log(f"adapters written to {folder}")
-    log(f"to use them: mlx-llava ask --model {base.checkpoint.folder} --adapter-path {folder} …")
+    log(f"to use them: {command('ask', options.model, '--adapter-path', folder)} …")
     return 0 if finished else INTERRUPTED
 
 

@@ -21,7 +21,7 @@ def pretrain(options: PretrainOptions) -> int:
         raise UsageError("--new-projector and --projector exclude each other", "Give one of them.")
     from mlx_llava.checkpoint import adapters
     from mlx_llava.models.projector import reinitialize
-    from mlx_llava.training.prepare import INTERRUPTED, load_base, prepare, train
+    from mlx_llava.training.prepare import INTERRUPTED, command, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
 
     folder = options.adapter_path
@@ -32,7 +32,7 @@ def pretrain(options: PretrainOptions) -> int:
         finished = train(prepare(options, base, folder, "projector", projector_lr=None))
         adapters.save(folder, base.checkpoint.model, None, base.fingerprint, projector=True)
     log(f"projector written to {folder}")
-    log(f"next stage: mlx-llava finetune --model {base.checkpoint.folder} --projector {folder} …")
+    log(f"next stage: {command('finetune', options.model, '--projector', folder)} …")
     return 0 if finished else INTERRUPTED
 
 

@@ -9,6 +9,7 @@ from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.checkpoint.config_json.keys import CODE_KEYS
 from mlx_llava.checkpoint.config_json.original import tower_name
 from mlx_llava.checkpoint.config_json.towers import vision_from_hf
+from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.safetensors import Tensor
 from mlx_llava.checkpoint.strict_json import Section, read_json
 from mlx_llava.config import LlavaConfig
@@ -17,10 +18,16 @@ from mlx_llava.convert.sources import adapters
 from mlx_llava.convert.sources.adapters import Adapters
 from mlx_llava.convert.sources.files import fetch_checkpoint, tensors_of
 from mlx_llava.convert.sources.image_processor import with_images
+from mlx_llava.convert.sources.names import UNQUANTIZED
 from mlx_llava.convert.sources.new_projector import joined, random_projector
 from mlx_llava.convert.weights.algebra import Weight
 from mlx_llava.convert.weights.output_folder import check_apart
 from mlx_llava.errors import ConversionError, ModelError, UsageError
+from mlx_llava.program.text import shorten
+
+# Where quantizers write their settings. MLX writes "quantization" as well.
+QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config")
+QUANTIZATION_FILES = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
 
 
 @dataclass(frozen=True)
@@ -83,15 +90,34 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         advice = "Expected are config.json, tokenizer.json or tokenizer.model, and weights (.safetensors or .bin)."
         raise ModelError(f"{name}: no checkpoint in it, config.json is missing", advice)
-    return read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
+    if "mlx_llava" in values:
+        raise ModelError(f"{name}: already converted", f"Name the checkpoint it was made from{_made_from(values)}.")
+    if method := _quantized_by(values, folder):
+        raise ConversionError(f"{name}: quantized by {method}, which cannot be converted", UNQUANTIZED)
+    return values
+
+
+def _made_from(values: dict[str, Any]) -> str:
+    """The repository that a folder was converted from, if it was one: a path may be one on another machine."""
+    source = Section(values, "config.json").section("mlx_llava").section("source").get("name")
+    return f", {source}" if isinstance(source, str) and REPOSITORY.fullmatch(source) else ""
+
+
+def _quantized_by(values: dict[str, Any], folder: Path) -> str | None:
+    """The program that quantized a checkpoint; None for one that is not quantized."""
+    for section in (values, values.get("text_config")):
+        for key in QUANTIZATION_KEYS if isinstance(section, dict) else ():
+            if settings := section.get(key):
+                method = settings.get("quant_method") if isinstance(settings, dict) else None
+                return shorten(str(method or ("MLX" if key == "quantization" else "another program")), 40)
+    return next((method for file, method in QUANTIZATION_FILES.items() if (folder / file).exists()), None)
 
 
 def _read(
     options: ConvertOptions, folder: Path, values: dict[str, Any]
 ) -> tuple[LlavaConfig, Mapping[str, Tensor], Path | None]:
     """The config, the checkpoint's tensors, and the folder of a separate tower."""
-    if values.get("mlx_llava") is not None:
-        raise ConversionError(f"{folder}: already converted", "Name the checkpoint it was made from.")
     name = tower_name(values)
     if options.vision_tower and name is None:
         raise UsageError("--vision-tower is for checkpoints with a mm_vision_tower", "Leave it out.")

@@ -11,6 +11,14 @@ from typing import NamedTuple
 
 from mlx_llava.errors import ConversionError
 
+# Tensors of GPTQ and AWQ, bitsandbytes, compressed-tensors and FP8.
+QUANTIZED = re.compile(
+    r".+\.(?:qweight|qzeros|g_idx|SCB|weight\.(?:absmax|quant_map|nested_.+|quant_state\..+)|weight_format"
+    r"|weight_packed|weight_shape|weight_scale(?:_inv)?|weight_zero_point|input_scale|scales|biases)"
+)
+ADVICE = "Name a LLaVA v1 or v1.5; other models, and parts added to one, cannot be converted."
+UNQUANTIZED = "Name the unquantized repository that it was made from; -q quantizes it."
+
 
 class Rule(NamedTuple):
     """A pattern for whole names, and the new name; None drops the tensor on purpose."""
@@ -44,11 +52,12 @@ TOWER_RULES = (
 
 def new_name(name: str, rules: Sequence[Rule] = RULES) -> str | None:
     """Our name for a tensor, None for one dropped on purpose; ConversionError if no rule matches."""
+    if QUANTIZED.fullmatch(name):
+        raise ConversionError(f"{name[:80]}: a tensor of a quantized checkpoint", UNQUANTIZED)
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
             return rule.ours and match.expand(rule.ours)
-    advice = "If it belongs to a LLaVA, add a rule to convert/sources/names.py."
-    raise ConversionError(f"{name[:80]}: no rule for this tensor", advice)
+    raise ConversionError(f"{name[:80]}: not a tensor of a LLaVA with a CLIP tower", ADVICE)
 
 
 def new_names(names: Iterable[str], rules: Sequence[Rule] = RULES) -> Mapping[str, str]:

@@ -123,8 +123,8 @@ class Section:
         known = self.read_keys.union(harmless)
         if unknown := [key for key in self.values if key in self and key not in known]:
             keys = ", ".join(map(short, unknown[:5]))
-            problem = f"{self.where}: {keys}: not implemented here, and it may change answers"
-            raise ConfigError(problem, "Remove the key only if you know that it has no effect.")
+            problem = f"{self.where}: {keys}: not implemented here, and may change answers"
+            raise ConfigError(problem, "Update mlx-llava, or use a model without it.")
 
     def error(self, key: str, value: object, expected: str) -> ConfigError:
         """The error for a value that is missing or out of range."""

@@ -1,6 +1,7 @@
 """What pretrain, finetune and lora share: load the base model, check the data, build the run, train."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,11 @@ def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str
         "model": base.fingerprint,
         "projector": options.projector and snapshots.sha256(options.projector / adapters.PROJECTOR),
     }
+
+
+def command(name: str, model: str | Path | None, *words: str | Path) -> str:
+    """A command line to type next; the bundled model needs no --model."""
+    return shlex.join(["mlx-llava", name, *(["--model", str(model)] if model else []), *map(str, words)])
 
 
 def train(run: Run) -> bool:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.convert.job import prepare
 from mlx_llava.convert.options import ConvertOptions
-from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, NetworkError, UsageError
+from mlx_llava.errors import CheckpointError, ConversionError, LlavaError, ModelError, NetworkError, UsageError
 
 TIED = {**CONFIG, "tie_word_embeddings": True}
 
@@ -174,7 +175,7 @@ BROKEN: dict[str, tuple[Callable[[Arrays], object], str]] = {
     ),
     "unknown": (
         lambda w: w.update(image_newline=np.ones(128, np.float32)),
-        "image_newline: no rule for this tensor",
+        "image_newline: not a tensor of a LLaVA",
     ),
     "twice": (lambda w: w.update({"lm_head.weight": w[HEAD]}), "are both language_model.lm_head.weight"),
     "mis-shaped": (
@@ -224,8 +225,48 @@ def test_bin_files_of_another_name_are_not_read(tmp_path: Path) -> None:
 
 def test_a_converted_folder_is_not_converted_again(tmp_path: Path) -> None:
     out = converted(save(tmp_path / "source", arrays()), tmp_path / "out")
-    with pytest.raises(ConversionError, match="already converted"):
+    with pytest.raises(ModelError, match=r"already converted\nName the checkpoint it was made from\.$"):
+        converted(out, tmp_path / "again", quantize=True)
+    config = json.loads((out / "config.json").read_text())
+    config["mlx_llava"]["source"]["name"] = "owner/a-llava"
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"already converted\n.* made from, owner/a-llava\.$"):
         converted(out, tmp_path / "again")
+
+
+QUANTIZED: dict[str, tuple[dict[str, Any], str]] = {
+    "AWQ": ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
+    "GPTQ": ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+    "bitsandbytes": ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
+    "FP8": ({"quantization_config": {"quant_method": "fp8"}}, "fp8"),
+    "without a method": ({"quantization_config": {"load_in_8bit": True}}, "another program"),
+    "in the text model": ({"text_config": {**TEXT, "quantization_config": {"quant_method": "eetq"}}}, "eetq"),
+    "compressed-tensors of old": ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+    "mlx-vlm": ({"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
+}
+
+
+@pytest.mark.parametrize("case", QUANTIZED)
+def test_a_quantized_checkpoint_is_refused_by_the_name_of_its_method(case: str, tmp_path: Path) -> None:
+    change, method = QUANTIZED[case]
+    source = save(tmp_path / "source", arrays(), {**CONFIG, **change})
+    with pytest.raises(ConversionError, match=f"source: quantized by {method}, .*\nName the unquantized repository"):
+        converted(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("file", "method"), [("quantize_config.json", "GPTQ"), ("quant_config.json", "AWQ")])
+def test_a_file_of_quantization_settings_counts_as_well(file: str, method: str, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays())
+    (source / file).write_text("{}")
+    with pytest.raises(ConversionError, match=f"quantized by {method}"):
+        converted(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["qweight", "SCB", "weight.absmax", "weight_packed", "weight_scale_inv", "scales"])
+def test_tensors_of_a_quantized_checkpoint_are_recognized_without_a_config(kind: str, tmp_path: Path) -> None:
+    weights = {**arrays(), f"language_model.model.layers.0.mlp.up_proj.{kind}": np.ones(2, np.float32)}
+    with pytest.raises(ConversionError, match=f"{kind}: a tensor of a quantized checkpoint\nName the unquantized"):
+        converted(save(tmp_path / "source", weights), tmp_path / "out")
 
 
 def test_the_generation_config_sets_the_stop_tokens(tmp_path: Path) -> None:
@@ -238,5 +279,5 @@ def test_an_unknown_tensor_of_a_separate_tower_is_refused(tmp_path: Path) -> Non
     source = save(tmp_path / "source", renamed(without_tower(arrays()), *ORIGINAL_NAMES), ORIGINAL)
     tower = clip(tmp_path / "clip", arrays())
     save_file({"something.else": np.ones(2, np.float32)}, tower / "model.safetensors")
-    with pytest.raises(ConversionError, match=r"something\.else: no rule"):
+    with pytest.raises(ConversionError, match=r"something\.else: not a tensor of a LLaVA"):
         converted(source, tmp_path / "out", vision_tower=str(tower))

@@ -245,3 +245,14 @@ def test_a_projector_of_another_base_is_refused(
 def test_a_projector_cannot_be_both_new_and_given(stage1: PretrainOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         pretrain(replace(stage1, projector=stage1.adapter_path, adapter_path=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        (None, "mlx-llava ask --adapter-path 'my adapters'"),
+        ("owner/llava", "mlx-llava ask --model owner/llava --adapter-path 'my adapters'"),
+    ],
+)
+def test_the_next_command_names_the_model_as_it_was_given(model: str | None, shown: str) -> None:
+    assert prepare.command("ask", model, "--adapter-path", Path("my adapters")) == shown

@@ -178,7 +178,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Arrays], object]]] = {
         "is missing",
         lambda t: t.update({key.replace("layers.0", "layers.9"): t[key] for key in [*t] if ADAPTER in key}),
     ),
-    "a foreign tensor": ("no rule", lambda t: t.update({"base_model.model.router.weight": np.ones(3)})),
+    "a foreign tensor": ("not a tensor of a LLaVA", lambda t: t.update({"base_model.model.router.weight": np.ones(3)})),
     "a projector in both files": ("two files|there twice", lambda t: t.update(wrapped(projector()))),
     "not finite": ("NaN", lambda t: t.update({f"{ADAPTER}.lora_A.weight": np.full((RANK, 128), np.nan, np.float32)})),
     "no adapters": (
