@@ -53,7 +53,7 @@ def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
     def work() -> None:
         cache = PrefixCache(model, CacheOptions())
         cache.reuse_prefix(range(rows))
-        list(generate.stream(model, mx.zeros(rows, mx.int32), embeddings, cache, Sampling(max_tokens=0)))
+        list(generate.stream(mx.zeros(rows, mx.int32), embeddings, cache, Sampling(max_tokens=0)))
 
     return {"seconds": fastest(work, repeats)}
 
@@ -65,7 +65,7 @@ def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
     if batch == 1:
         cache = PrefixCache(model, CacheOptions())
         cache.layers = fill(make_prompt_cache(model))
-        steps = generate.stream(model, mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
+        steps = generate.stream(mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
         return {"seconds": between(stamps(steps, tokens))}
     generate._prefill = lambda model, embeddings, layers: fill(layers)
     generate.BatchGenerator = TimedGenerator

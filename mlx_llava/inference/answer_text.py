@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlx_llava.inference.constraint import Matcher
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Finish
 from mlx_llava.prompts.tokens import Detokenizer
@@ -30,14 +31,19 @@ class StopText:
 
 
 class AnswerText:
-    """The text of one answer, token by token; `finish` is set once it ends."""
+    """The text of one answer, token by token; `finish` is set once it ends.
 
-    def __init__(self, prompter: Prompter, max_tokens: int) -> None:
+    Args:
+        matcher: follows the answer if it has a constraint, whose own end then replaces stop texts.
+    """
+
+    def __init__(self, prompter: Prompter, max_tokens: int, matcher: Matcher | None = None) -> None:
         self.finish: Finish = "cancelled"
         self._stop_ids = prompter.stop_ids
-        self._detokenizer = Detokenizer(prompter.checkpoint.tokenizer)
-        self._stop_text = StopText(prompter.template.stop)
+        self._detokenizer = Detokenizer(prompter.checkpoint.tokenizer, drops_first_space=None if not matcher else True)
+        self._stop_text = StopText(() if matcher else prompter.template.stop)
         self._left = max_tokens
+        self._matcher = matcher
 
     def add(self, token: int) -> str:
         """The text that is certain with one more token; the last token releases everything held back."""
@@ -48,5 +54,6 @@ class AnswerText:
         stops = stops or self._stop_text.reached
         if not (stops or full):
             return text
+        stops = stops or (self._matcher is not None and self._matcher.finished)
         self.finish = "stop" if stops else "length"
         return text + self._stop_text.held

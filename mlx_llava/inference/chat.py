@@ -18,6 +18,7 @@ from mlx_llava.inference import generate
 from mlx_llava.inference.answer_text import AnswerText
 from mlx_llava.inference.cache import PrefixCache
 from mlx_llava.inference.cancel import Cancelled, CancelledError, never
+from mlx_llava.inference.constraint import Constraint, start_after
 from mlx_llava.inference.prompter import Prompter, with_prefix
 from mlx_llava.inference.sampling import CacheOptions, Finish, Sampling, Token
 from mlx_llava.inputs import Example
@@ -85,6 +86,7 @@ class Chat:
         num_top: int = 0,
         prefix: Sequence[int] = (),
         cancelled: Cancelled = never,
+        constraint: Constraint | None = None,
     ) -> Generator[Piece, None, None]:
         """Yield the answer piece by piece; `self.answer` holds the whole, with counts and times.
 
@@ -94,7 +96,9 @@ class Chat:
         Args:
             prefix: token ids that the answer is forced to begin with; `sampling.max_tokens` counts those after them.
             cancelled: once it returns true, the answer ends at the next token or, during prefill, the next block.
+            constraint: what the answer may be; if `self.answer.finish` is not "stop", it is incomplete.
         """
+        matcher = None if constraint is None else start_after(constraint, self.prompter.vocabulary, prefix)
         turn, all_images = Turn(question, len(images)), [*self.images, *map(Image.open, images)]
         example = self.prompter.encode([*self.turns, turn], all_images)
         prompt = with_prefix(example, prefix)
@@ -108,24 +112,25 @@ class Chat:
             image_tokens=sum(image.num_rows for image in example.images),
             prefilled_tokens=len(keys) - start,
         )
-        model, ids = self.prompter.checkpoint.model.language_model, mx.array(prompt.tokens)
+        ids = mx.array(prompt.tokens)
         started = time.perf_counter()
         try:
             with suppress(CancelledError):
                 embeddings = self.prompter.embed(prompt, all_images, start, cancelled)
                 answer.vision = time.perf_counter() - started
-                steps = generate.stream(model, ids, embeddings, self._cache, sampling, num_top, cancelled)
+                steps = generate.stream(ids, embeddings, self._cache, sampling, num_top, cancelled, matcher)
                 with closing(steps):  # on this thread: it owns mlx-lm's stream
                     tokens = chain(map(Token, prefix), timed(steps, answer, started))
-                    yield from self._pieces(tokens, len(prefix) + sampling.max_tokens, cancelled)
+                    text = AnswerText(self.prompter, len(prefix) + sampling.max_tokens, matcher)
+                    yield from self._pieces(tokens, text, cancelled)
         finally:
             self._cache.record([*keys, *(token.id for token in answer.tokens[len(prefix) :])])
             if answer.tokens:
                 self.turns.append(replace(turn, answer=answer.text))
                 self.images = all_images
 
-    def _pieces(self, tokens: Iterable[Token], max_tokens: int, cancelled: Cancelled) -> Iterator[Piece]:
-        answer, text = self.answer, AnswerText(self.prompter, max_tokens)
+    def _pieces(self, tokens: Iterable[Token], text: AnswerText, cancelled: Cancelled) -> Iterator[Piece]:
+        answer = self.answer
         for token in tokens:
             answer.tokens.append(token)
             piece = text.add(token.id)

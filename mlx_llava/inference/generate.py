@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlx_llava.inference.cache import PrefixCache, group_size
 from mlx_llava.inference.cancel import Cancelled, CancelledError, compute_unless, never, runner
+from mlx_llava.inference.constraint import Matcher
 from mlx_llava.inference.sampling import Sampling, Token
 from mlx_llava.models.backend import on_cpu
 from mlx_llava.models.llama import BlockRunner, Llama, forward
@@ -26,6 +27,10 @@ from mlx_llava.models.llama import BlockRunner, Llama, forward
 # quantized model: it dequantizes its weights for every chunk, and 640 positions would take half as long again.
 PREFILL, PREFILL_CPU = 512, 128
 
+# Below this temperature the likeliest token is chosen, which sampling would do too: a log-probability divided by a
+# smaller one may overflow float16, and then any token comes out.
+COLDEST = 1e-3
+
 
 class Prompt(NamedTuple):
     """A prompt of a batch; its last position must be text, embedded as its own id."""
@@ -33,16 +38,17 @@ class Prompt(NamedTuple):
     ids: Sequence[int]
     embeddings: mx.array  # [T, D]
     max_tokens: int
+    matcher: Matcher | None = None
 
 
 def stream(
-    model: Llama,
     tokens: mx.array,
     embeddings: mx.array,
     cache: PrefixCache,
     sampling: Sampling,
     num_top: int = 0,
     cancelled: Cancelled = never,
+    matcher: Matcher | None = None,
 ) -> Generator[Token, None, None]:
     """Up to `max_tokens` tokens after a prompt; stop tokens do not end them. Prompt and tokens stay in the cache.
 
@@ -52,7 +58,9 @@ def stream(
         tokens: ids of the whole prompt `[T]`, for the repetition penalty.
         embeddings: the decoder's input at the positions that are not cached yet `[new, D]`.
         num_top: number of likeliest tokens to report with each token.
+        matcher: allows the tokens of the answer; it has followed every token that is yielded.
     """
+    model = cache.model
     try:
         _prefill(model, embeddings[:-1], cache.layers, cache.options.bits, runner(cancelled))
     except CancelledError:
@@ -64,7 +72,7 @@ def stream(
         model,
         max_tokens=sampling.max_tokens,
         sampler=_sampler(sampling, model),
-        logits_processors=_processors(sampling, tokens[:-1]),
+        logits_processors=_processors(sampling, matcher, tokens[:-1]),
         prompt_cache=cache.layers,
         kv_bits=cache.options.bits,
         kv_group_size=group_size(model),
@@ -92,7 +100,7 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
         max_tokens=[prompt.max_tokens for prompt in prompts],
         caches=caches,
         all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
-        logits_processors=[_processors(sampling)] * len(prompts),
+        logits_processors=[_processors(sampling, prompt.matcher) for prompt in prompts],
     )
     answers: dict[int, list[Token]] = {n: [] for n in numbers}
     with closing(generator):
@@ -120,22 +128,38 @@ def _is_quantized(model: Llama) -> bool:
 
 def _sampler(sampling: Sampling, model: Llama) -> Sampler:
     top_k = sampling.top_k if sampling.top_k < model.vocab_size else 0  # mlx-lm rejects a top_k of the whole vocabulary
-    return make_sampler(sampling.temperature, sampling.top_p, sampling.min_p, top_k=top_k)
+    temperature = sampling.temperature if sampling.temperature >= COLDEST else 0.0
+    return make_sampler(temperature, sampling.top_p, sampling.min_p, top_k=top_k)
 
 
-def _processors(sampling: Sampling, before: mx.array | None = None) -> list[LogitsProcessor]:
-    """mlx-lm's repetition penalty; `before` are prompt ids that `generate_step` does not pass to it."""
-    if sampling.repetition_penalty == 1.0:
-        return []
-    (penalty,) = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
-    if before is None:
-        return [penalty]
-    return [lambda ids, logits, before=before: penalty(mx.concatenate([before, ids]), logits)]
+def _processors(sampling: Sampling, matcher: Matcher | None, before: mx.array | None = None) -> list[LogitsProcessor]:
+    """mlx-lm's repetition penalty, then the mask; `before` are prompt ids that `generate_step` does not pass on."""
+    processors: list[LogitsProcessor] = []
+    if sampling.repetition_penalty != 1.0:
+        (penalty,) = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
+        processors.append(penalty if before is None else lambda ids, x: penalty(mx.concatenate([before, ids]), x))
+    if matcher is not None:
+        processors.append(_mask(matcher))
+    return processors
+
+
+def _mask(matcher: Matcher) -> LogitsProcessor:
+    """Leaves the logits of allowed tokens; called with the prompt's last token first, then with each of the answer."""
+    in_prompt = True
+
+    def mask(ids: mx.array, logits: mx.array) -> mx.array:
+        nonlocal in_prompt
+        if not in_prompt:
+            matcher.advance(int(np.array(ids[-1])))
+        in_prompt = False
+        return mx.where(mx.array(matcher.allowed().view(np.uint8)), logits, -mx.inf)
+
+    return mask
 
 
 def _token(token: int, logprobs: mx.array, num_top: int) -> Token:
     if not num_top:
         return Token(token)
     all_logprobs: NDArray[np.float32] = np.array(logprobs.astype(mx.float32))
-    likeliest = np.argsort(-all_logprobs, kind="stable")[:num_top]
+    likeliest = np.argsort(-all_logprobs, kind="stable")[: min(num_top, np.isfinite(all_logprobs).sum())]
     return Token(token, float(all_logprobs[token]), tuple((int(n), float(all_logprobs[n])) for n in likeliest))

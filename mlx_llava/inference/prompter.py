@@ -13,6 +13,7 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.errors import LimitError
 from mlx_llava.images.image import Image
 from mlx_llava.inference.cancel import Cancelled, cancellable, never
+from mlx_llava.inference.constraint import Vocabulary
 from mlx_llava.inputs import TEXT, Example, ImageCrops
 from mlx_llava.prompts.templates import Turn
 from mlx_llava.prompts.templates import template as prompt_template
@@ -28,6 +29,11 @@ class Prompter:
         special_ids = checkpoint.tokenizer.special_ids
         self.stop_ids = checkpoint.stop_ids | {special_ids[s] for s in self.template.stop if s in special_ids}
         self._features: dict[str, mx.array] = {}  # by image identity
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of an answer."""
+        return Vocabulary(self.checkpoint.tokenizer, self.checkpoint.config.text.vocab_size, self.stop_ids)
 
     def encode(self, turns: Sequence[Turn], images: Sequence[Image]) -> Example:
         """The prompt that asks for the answer of the last turn."""

@@ -103,6 +103,10 @@ class Tokenizer:
         """The text of one token."""
         return self.spell([token])
 
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of text that follows other text."""
+        return self._inside.encode(text, add_special_tokens=False).ids
+
     def _columns(self, pieces: Sequence[Piece], rows: Iterable[range]) -> Iterator[Columns]:
         yield [self.bos_id], [TEXT], [False]
         at_start, rows = True, iter(rows)
@@ -148,9 +152,9 @@ class Detokenizer:
     incomplete bytes; and the library's `decode` loses all characters next to an invalid byte.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, drops_first_space: bool | None = None) -> None:
         self._spellings = tokenizer.spellings
-        self._drop_space = tokenizer.drops_first_space
+        self._drop_space = tokenizer.drops_first_space if drops_first_space is None else drops_first_space
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:

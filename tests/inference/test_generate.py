@@ -35,7 +35,7 @@ def test_a_prefill_computes_the_language_head_for_the_last_position_only() -> No
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    list(stream(model, tokens, embeddings, cache, Sampling(max_tokens=1)))
+    list(stream(tokens, embeddings, cache, Sampling(max_tokens=1)))
     all_logits = len(tokens) * 60_000 * 4
     assert mx.get_peak_memory() - before < all_logits / 10
 
@@ -49,10 +49,10 @@ def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Llama, prom
         same = [a == b for a, b in zip(last, ids, strict=False)]
         assert start == min(([*same, False]).index(False), len(ids) - 1)
         tokens = mx.array(ids)
-        drawn = [t.id for t in stream(model, tokens, model.embed(tokens[start:]), cache, Sampling(max_tokens=2))]
+        drawn = [t.id for t in stream(tokens, model.embed(tokens[start:]), cache, Sampling(max_tokens=2))]
         fresh = PrefixCache(model, CacheOptions())
         fresh.reuse_prefix(ids)
-        alone = [t.id for t in stream(model, tokens, model.embed(tokens), fresh, Sampling(max_tokens=2))]
+        alone = [t.id for t in stream(tokens, model.embed(tokens), fresh, Sampling(max_tokens=2))]
         assert drawn == alone
         last = [*ids, *drawn]
         cache.record(last)

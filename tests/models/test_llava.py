@@ -35,9 +35,7 @@ def embed(checkpoint: Checkpoint, example: Example) -> mx.array:
 def greedy(checkpoint: Checkpoint, example: Example) -> list[int]:
     cache = PrefixCache(checkpoint.model.language_model, CacheOptions())
     cache.reuse_prefix(example.tokens.tolist())
-    steps = generate.stream(
-        checkpoint.model.language_model, mx.array(example.tokens), embed(checkpoint, example), cache, GREEDY
-    )
+    steps = generate.stream(mx.array(example.tokens), embed(checkpoint, example), cache, GREEDY)
     return [token.id for token in steps]
 
 
