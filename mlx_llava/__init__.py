@@ -7,6 +7,7 @@
 from importlib import import_module
 
 from mlx_llava.program.blas import load_fast_blas
+from mlx_llava.program.signals import end_at_once, is_program
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,8 @@ _FRONT_DOOR = {
     "Image": ("mlx_llava.images.image", "Image"),
 }
 
+if is_program():
+    end_at_once()
 load_fast_blas()  # has an effect only before the first import of MLX
 
 

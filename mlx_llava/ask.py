@@ -20,6 +20,7 @@ from mlx_llava.program.limits import Limits, marks
 from mlx_llava.program.options import parse
 from mlx_llava.program.paths import expand_home
 from mlx_llava.program.run import log, run
+from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
@@ -158,12 +159,13 @@ def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Imag
     quiet = options.json or options.logprobs
     clean = printable if sys.stdout.isatty() else str
     code = 0
-    try:
-        for piece in chat.ask(question, images, sampling, NUM_TOP if options.logprobs else 0):
-            if options.stream and not quiet:
-                print(clean(piece.text), end="", flush=True)
-    except KeyboardInterrupt:
-        code = 130
+    with interruptible():
+        try:
+            for piece in chat.ask(question, images, sampling, NUM_TOP if options.logprobs else 0):
+                if options.stream and not quiet:
+                    print(clean(piece.text), end="", flush=True)
+        except KeyboardInterrupt:
+            code = 130
     if not quiet:
         print("" if options.stream else clean(chat.answer.text))
     return code

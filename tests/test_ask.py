@@ -221,11 +221,18 @@ def test_odd_names_and_closed_streams_are_handled(converted: Callable[[Path], Pa
     Path(name).write_bytes(ONE.read_bytes())
     model = converted(EMBEDDED)
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONUTF8": "0"}
-    for command in ("ask --json --model {} {}", "ask --model {} {} >&-", "ask --model {} {} <&-", "--help | true"):
+    for command in ("ask --json --model {} {}", "ask --model {} {} <&-", "--help | true"):
         line = command.format(shlex.quote(str(model)), f"{shlex.quote(name)} {shlex.quote(QUESTION)}")
         call = f"{shlex.quote(sys.executable)} -m mlx_llava {line}"
         done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, env=environment, check=False)
         assert (done.returncode, done.stderr) == (0, ""), command
+
+
+def test_an_answer_that_cannot_be_printed_is_an_error(converted: Callable[[Path], Path]) -> None:
+    words = map(shlex.quote, [sys.executable, "-m", "mlx_llava", "ask", "--model", str(converted(EMBEDDED)), QUESTION])
+    done = subprocess.run(["bash", "-c", " ".join([*words, ">&-"])], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "standard output is closed" in done.stderr
 
 
 @pytest.mark.parametrize("answers", ["q.jsonl", "/dev/null"])

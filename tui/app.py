@@ -16,6 +16,7 @@ from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
 from mlx_llava.engine.messages import Load
+from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
@@ -203,6 +204,7 @@ def terminal_reply() -> TerminalReply:
         os.close(terminal)
 
 
+@interruptible()
 def run(session: Session, opening: Opening) -> int:
     """Run the application; returns the exit code."""
     app = ChatApp(session, opening, terminal_reply())

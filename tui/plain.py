@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlx_llava.engine import messages
 from mlx_llava.errors import LlavaError, ModelError
+from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
 from mlx_llava.tui.images.clipboard import copy
@@ -158,6 +159,7 @@ class Talk:
                 self.say(reply.text)
 
 
+@interruptible()
 def talk(session: Session, opening: Opening) -> int:
     """Chat until the input ends; returns the exit code."""
     chat = Talk(session, sys.stdin.isatty())

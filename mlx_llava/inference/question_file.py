@@ -19,6 +19,7 @@ from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Sampling
 from mlx_llava.program.run import log
+from mlx_llava.program.signals import interruptible
 from mlx_llava.prompts.templates import Turn
 
 SOME_FAILED = 6  # exit code
@@ -63,7 +64,7 @@ def answer_rows(
         new_prompter: called once per batch, so that image features are freed after each.
     """
     failed = 0
-    with files.answers.open("a", encoding="utf-8") as out:
+    with interruptible(), files.answers.open("a", encoding="utf-8") as out:
         if files.answers.stat().st_size and not files.answers.read_bytes().endswith(b"\n"):
             out.write("\n")  # an earlier run was killed within a line
         for start in range(0, len(rows), files.batch_size):

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlx_llava.program.signals import interruptible, raise_if_interrupted
 
+
+@interruptible()
 def write_file(file: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
     """Write a file, replacing an old one at once; `durable` data also survives a power failure.
 
@@ -40,17 +43,19 @@ def new_folder(
         temporary: where the folder is filled; a hidden name beside `target` by default.
         check: runs right before the folder is renamed; what it raises keeps `target` as it is.
     """
-    temporary = temporary or target.with_name(f".{target.name}-{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir()
-        yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            sync(path)
-        check()
-        _swap(temporary, target)
-        sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with interruptible():
+        temporary = temporary or target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+        try:
+            temporary.mkdir()
+            yield temporary
+            raise_if_interrupted()
+            for path in (*temporary.iterdir(), temporary):
+                sync(path)
+            check()
+            _swap(temporary, target)
+            sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -60,19 +65,20 @@ def new_files(folder: Path, temporary: Path, last: str) -> Iterator[Path]:
     The old file named `last` is removed first and the new one arrives last: while it is missing, the others may be
     of different saves and are not to be read.
     """
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a save that was killed
-    temporary.mkdir()
-    try:
-        yield temporary
-        files = sorted(temporary.iterdir(), key=lambda file: file.name == last)
-        for path in files:
-            sync(path)
-        (folder / last).unlink(missing_ok=True)
-        for path in files:
-            path.replace(folder / path.name)
-        sync(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with interruptible():
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a save that was killed
+        temporary.mkdir()
+        try:
+            yield temporary
+            files = sorted(temporary.iterdir(), key=lambda file: file.name == last)
+            for path in files:
+                sync(path)
+            (folder / last).unlink(missing_ok=True)
+            for path in files:
+                path.replace(folder / path.name)
+            sync(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

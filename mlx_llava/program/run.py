@@ -9,7 +9,7 @@ Exit codes:
     5    does not fit into the context or the memory
     6    some rows of a batch failed
     7    network
-    130  interrupted by Ctrl-C
+    130  interrupted by Ctrl-C, while there was something to keep; ended by the signal itself before
     141  the reader of a pipe closed it
 """
 
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mlx_llava.errors import LimitError, LlavaError
+from mlx_llava.program.signals import end_at_once
 from mlx_llava.program.text import LINE, clean_line, printable
 
 DEBUG = "MLX_LLAVA_DEBUG"  # set to 1 to see the traceback of an error
@@ -29,6 +30,7 @@ QUIET = "MLX_LLAVA_QUIET"  # set to 1, as by --quiet, to keep progress and notes
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a program and exit; an error prints two lines on stderr: what is wrong and what to do."""
+    end_at_once()
     _open_streams()
     sys.exit(_finish(_attempt(main)))
 
@@ -63,10 +65,17 @@ def explain(error: Exception) -> LlavaError | None:
     return None
 
 
+class _Closed(io.StringIO):
+    """A standard output that was closed when the program started."""
+
+    def write(self, text: str) -> int:
+        raise LlavaError("standard output is closed", "Write to a file, a pipe or /dev/null.")
+
+
 def _open_streams() -> None:
-    """Let the standard streams accept any text, and replace closed ones."""
+    """Let the standard streams accept any text, and replace closed ones; nothing can be written to stdout then."""
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stdout = sys.stdout or _Closed()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):

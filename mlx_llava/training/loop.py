@@ -25,6 +25,7 @@ from mlx_llava.inputs import Batch
 from mlx_llava.models import backend
 from mlx_llava.models.llama import forward
 from mlx_llava.models.llava import Llava
+from mlx_llava.program.signals import raise_if_interrupted
 from mlx_llava.training import snapshots
 from mlx_llava.training.loss import answer_loss
 from mlx_llava.training.meters import Meters
@@ -186,6 +187,7 @@ def validation_loss(model: Llava, examples: Examples, batch_size: int) -> float:
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether Ctrl-C or SIGTERM has been received; a second one stops at once."""
+    raise_if_interrupted()
     signals: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:

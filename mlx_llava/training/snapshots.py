@@ -20,6 +20,7 @@ import mlx.core as mx
 from mlx_llava.checkpoint.safetensors import read_header
 from mlx_llava.errors import CheckpointError, TrainingError, UsageError
 from mlx_llava.program.atomic import new_folder
+from mlx_llava.program.signals import interruptible
 from mlx_llava.training.optimizer import Arrays
 
 STATE, MANIFEST, LOCK = "state.safetensors", "manifest.json", ".lock"
@@ -55,7 +56,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{folder}: {error.strerror}", "Name a folder that can be created.") from None
-    with (folder / LOCK).open("w") as lock:
+    with interruptible(), (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
