@@ -42,7 +42,7 @@ golden: $(VENV)/.parity  ## record transformers' answers again
 	$(BIN)/python tests/parity/make_pixels_golden.py
 	$(BIN)/python tests/parity/record_embedded.py
 
-reference: $(VENV)/.run  ## regenerate docs/commands.md and the list of files in ARCHITECTURE.md
+reference: $(VENV)/.run  ## regenerate docs/commands.md, the manual page and the list of files in ARCHITECTURE.md
 	$(BIN)/python tests/reference.py
 
 clean:
