@@ -17,7 +17,6 @@ from textual.widgets import Input, TextArea
 
 from mlx_llava.engine.messages import Load
 from mlx_llava.program.signals import interruptible
-from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.clipboard import copy
 from mlx_llava.tui.images.kitty import Kitty, TerminalReply, multiplexed, query_terminal, reply_timeout
 from mlx_llava.tui.screens.chat import ChatScreen
@@ -120,7 +119,7 @@ class ChatApp(App[int]):
         self.session.load(self.opening.load or Load())  # the bundled model works while the user chooses
         self.chat.begin(self.opening)
         if self.terminal.rest:
-            self.type_text(clean_line(self.terminal.rest))
+            self.type_text(self.terminal.rest)
         if self.opening.load is None:
             self.action_open("models")
 

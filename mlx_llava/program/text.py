@@ -50,14 +50,22 @@ def printable(text: str) -> str:
     return text.translate(_SYMBOLS)
 
 
+def visible(text: str) -> str:
+    """`printable` text whose joiners and stacked marks are limited too; its length stays."""
+    text = _STRAY_JOINER.sub("\N{REPLACEMENT CHARACTER}", printable(text))
+    return _STACK.sub(lambda match: _thin(match[0]), text)
+
+
 def clean(text: str) -> str:
-    """`printable` text whose lines, joiners and stacked marks are limited too; clean text is unchanged."""
+    """`visible` text whose lines are limited too; clean text is unchanged."""
     if text.isascii() and text.isprintable() and len(text) <= LINE:
         return text
-    text = printable(text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = _LONG.sub(r"\g<0>\n", text)
-    text = _STRAY_JOINER.sub("\N{REPLACEMENT CHARACTER}", text)
-    return _STACK.sub(lambda match: _thin(match[0]), text)
+    return visible(break_lines(printable(text.replace("\r\n", "\n").replace("\r", "\n"))))
+
+
+def break_lines(text: str, end: str = "\n") -> str:
+    """The text with `end` inside each line longer than LINE."""
+    return _LONG.sub(lambda match: match[0] + end, text)
 
 
 def clean_line(text: str, limit: int = NAME) -> str:

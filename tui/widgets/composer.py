@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from mlx_llava.errors import LlavaError
-from mlx_llava.program.text import clean, clean_line
+from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import Attachment, from_clipboard, from_file, from_url
 from mlx_llava.tui.images.dropped import parse_drop
 from mlx_llava.tui.session import commands, figures
@@ -144,7 +144,7 @@ class Composer(Vertical):
         elif drop.text == "":
             self.attach(drop.paths, drop.urls)
         else:
-            self.prompt.insert(clean(event.text))
+            self.prompt.write(event.text)
 
     @on(TextArea.Changed)
     def typed(self, event: TextArea.Changed) -> None:

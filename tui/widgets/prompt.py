@@ -1,13 +1,18 @@
 """The text field for a question."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
+from textual.widgets.text_area import Edit, EditResult, Location
+
+from mlx_llava.tui.widgets.stand_ins import decode, encode, symbols
 
 NEWLINES = ("shift+enter", "ctrl+j", "alt+enter")
 
@@ -52,6 +57,39 @@ class Prompt(TextArea):
         self.load_text(text)
         self.move_cursor(self.document.end)
 
+    def write(self, text: str) -> None:
+        """Replace the selection, and put the cursor behind the text."""
+        self.edit(Edit(text, *self.selection, maintain_selection_offset=False))
+
+    def undo(self) -> None:
+        """Undo the last edits; Textual looks for the cursor before it restores it, perhaps in a line that is gone."""
+        if self.history.undo_stack:
+            self.move_cursor((0, 0))
+        super().undo()
+
+    @property
+    def text(self) -> str:
+        """The question, with the characters that stand-ins stand for."""
+        return decode(super().text)
+
+    @text.setter
+    def text(self, value: str) -> None:
+        self.load_text(value)
+
+    def load_text(self, text: str) -> None:
+        super().load_text(encode(text))
+
+    def edit(self, edit: Edit) -> EditResult:
+        edit.text = encode(edit.text)
+        result = super().edit(edit)
+        return EditResult(result.end_location, decode(result.replaced_text))
+
+    def get_text_range(self, start: Location, end: Location) -> str:
+        return decode(super().get_text_range(start, end))
+
+    def get_line(self, line_index: int) -> Text:
+        return Text(symbols(self.document.get_line(line_index)), end="", no_wrap=True)
+
     def render_line(self, y: int) -> Strip:
         """Render a row; Textual cannot wrap the placeholder in no space."""
         return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
@@ -72,6 +110,8 @@ class Prompt(TextArea):
             self.post_message(self.Recalled())
         elif event.character == "@" and self._word_begins():
             self.post_message(self.ImageWanted())
+        elif hidden(event):
+            self.write(event.character or "")
         elif event.key == "tab" and self.text.startswith("/") and " " not in self.text:
             self.post_message(self.Completed(self.text))
         else:
@@ -96,3 +136,9 @@ class Prompt(TextArea):
         event.stop()
         event.prevent_default()
         self.post_message(self.Pasted(event.text))
+
+
+def hidden(event: events.Key) -> bool:
+    """Whether a typed character has no look of its own, like the joiners in emoji; Textual would ignore it."""
+    character = event.character
+    return character is not None and not event.is_printable and unicodedata.category(character) != "Cc"

@@ -1,11 +1,10 @@
 """Text that would rule a terminal passes every widget as symbols."""
 
 import asyncio
-import re
 from pathlib import Path
 
 import pytest
-from screen import Driver, ScriptedWorker, running
+from screen import RULING, Driver, ScriptedWorker, running
 from spine import EMBEDDED
 
 from mlx_llava.engine.messages import Load
@@ -25,7 +24,6 @@ ATTACKS = (
     f"a{CONTROLS}b",
     "a\u202etxt.gnp\u202cb",
 )
-RULING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def check(driver: Driver) -> None:
