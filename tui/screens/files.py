@@ -19,6 +19,7 @@ from mlx_llava.images.files import is_image_name
 from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import from_file
+from mlx_llava.tui.widgets.field import Field
 from mlx_llava.tui.widgets.image_view import ImageView
 
 MOST = 500  # entries in the list
@@ -42,7 +43,7 @@ class FilesScreen(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog files"):
             yield Static("", markup=False, classes="heading")
-            yield Input(placeholder="Part of the name")
+            yield Field(placeholder="Part of the name")
             with Horizontal(classes="views"):
                 yield OptionList(classes="close")
                 yield Vertical(id="preview")
@@ -51,7 +52,7 @@ class FilesScreen(ModalScreen[Path | None]):
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False
         self.fill()
-        self.query_one(Input).focus()
+        self.query_one(Field).focus()
 
     def fill(self, part: str = "") -> None:
         """List the folder's entries whose name contains `part`."""
@@ -77,8 +78,8 @@ class FilesScreen(ModalScreen[Path | None]):
         return self._entries[index] if index is not None and index < len(self._entries) else None
 
     @on(Input.Changed)
-    def narrow(self, event: Input.Changed) -> None:
-        self.fill(event.value)
+    def narrow(self) -> None:
+        self.fill(self.query_one(Field).text)
 
     @on(Input.Submitted)
     @on(OptionList.OptionSelected)
@@ -91,7 +92,7 @@ class FilesScreen(ModalScreen[Path | None]):
             self.dismiss(path)
             return
         self.folder = path
-        self.query_one(Input).value = ""
+        self.query_one(Field).put("")
         self.fill()
 
     @on(OptionList.OptionHighlighted)

@@ -17,6 +17,7 @@ from mlx_llava.program.text import clean_line
 from mlx_llava.tui.history.history import History
 from mlx_llava.tui.history.queries import ChatInfo
 from mlx_llava.tui.session.commands.chats import day
+from mlx_llava.tui.widgets.field import Field
 
 MOST = 200  # chats in the list
 KEYS = "Enter open · in the list ↓: p pin, r rename, d delete · Esc close"
@@ -43,13 +44,13 @@ class HistoryScreen(ModalScreen[int | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static("Chats", markup=False, classes="heading")
-            yield Input(placeholder="Search all messages")
+            yield Field(placeholder="Search all messages")
             yield OptionList()
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
         self.fill()
-        self.query_one(Input).focus()
+        self.query_one(Field).focus()
 
     def fill(self, words: str = "") -> None:
         """List all chats, or those that match."""
@@ -81,17 +82,17 @@ class HistoryScreen(ModalScreen[int | None]):
         return self._chats.get(option.id or "") if option else None
 
     @on(Input.Changed)
-    def search(self, event: Input.Changed) -> None:
+    def search(self) -> None:
         if self._renaming is None:
-            self.fill(event.value)
+            self.fill(self.query_one(Field).text)
 
     @on(Input.Submitted)
-    def submitted(self, event: Input.Submitted) -> None:
+    def submitted(self) -> None:
         """Open the highlighted chat, or save the new title."""
         if self._renaming:
             chat, self._renaming = self._renaming, None
-            self._try(lambda: self.history.rename(chat.key, event.value))
-            self.query_one(Input).value = ""
+            self._try(lambda: self.history.rename(chat.key, self.query_one(Field).text))
+            self.query_one(Field).put("")
             self.fill()
             self.query_one(OptionList).focus()
         else:
@@ -104,20 +105,20 @@ class HistoryScreen(ModalScreen[int | None]):
 
     def on_key(self, event: events.Key) -> None:
         """Down moves from the search to the list."""
-        if event.key == "down" and self.query_one(Input).has_focus:
+        if event.key == "down" and self.query_one(Field).has_focus:
             event.stop()
             self.query_one(OptionList).focus()
 
     def action_pin(self) -> None:
         if info := self.highlighted:
             self._try(lambda: self.history.pin(info.key, pinned=not info.pinned))
-            self.fill(self.query_one(Input).value)
+            self.fill(self.query_one(Field).text)
 
     def action_rename(self) -> None:
         if info := self.highlighted:
             self._renaming = info
-            field = self.query_one(Input)
-            field.value = info.title
+            field = self.query_one(Field)
+            field.put(info.title)
             field.focus()
             self.say("Enter save the title · Esc cancel")
 
@@ -132,14 +133,14 @@ class HistoryScreen(ModalScreen[int | None]):
             self.say("d again deletes this chat and its copies of pictures · Esc cancel")
         else:
             self._try(lambda: self.history.delete(info.key))
-            self.fill(self.query_one(Input).value)
+            self.fill(self.query_one(Field).text)
             self.say(KEYS)
 
     def action_back(self) -> None:
         """Cancel renaming or deleting, or close."""
         if self._renaming or self._deleting:
             self._renaming = self._deleting = None
-            self.query_one(Input).value = ""
+            self.query_one(Field).put("")
             self.say(KEYS)
         else:
             self.dismiss(None)

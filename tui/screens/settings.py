@@ -15,6 +15,7 @@ from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.session.session import Session
 from mlx_llava.tui.session.settings import ABOUT, KINDS, NAMES
+from mlx_llava.tui.widgets.field import Field
 
 KEYS = "Enter change · Esc close"
 
@@ -30,7 +31,7 @@ class SettingsScreen(ModalScreen[None]):
         with Vertical(classes="dialog"):
             yield Static("Settings", markup=False, classes="heading")
             yield OptionList(*map(self._option, NAMES), classes="close")
-            yield Input()
+            yield Field()
             yield Static(KEYS, markup=False, classes="keys")
 
     def on_mount(self) -> None:
@@ -48,18 +49,18 @@ class SettingsScreen(ModalScreen[None]):
 
     @on(OptionList.OptionSelected)
     def change(self) -> None:
-        field = self.query_one(Input)
+        field = self.query_one(Field)
         value = self.session.settings.spelled(self.highlighted)
         field.placeholder = f"{self.highlighted}: {KINDS[self.highlighted].hint}, or default"
-        field.value = "" if value in ("default", "random") else value
+        field.put("" if value in ("default", "random") else value)
         field.display = True
         field.focus()
         self.say(f"{self.highlighted} is {KINDS[self.highlighted].hint}")
 
     @on(Input.Submitted)
-    def save(self, event: Input.Submitted) -> None:
+    def save(self) -> None:
         try:
-            self.session.set(self.highlighted, event.value.strip() or "default")
+            self.session.set(self.highlighted, self.query_one(Field).text.strip() or "default")
         except LlavaError as error:
             self.say(f"{clean_line(error.problem)}")
             return
@@ -70,13 +71,13 @@ class SettingsScreen(ModalScreen[None]):
         self._leave_field()
 
     def action_back(self) -> None:
-        if self.query_one(Input).display:
+        if self.query_one(Field).display:
             self._leave_field()
         else:
             self.dismiss(None)
 
     def _leave_field(self) -> None:
-        self.query_one(Input).display = False
+        self.query_one(Field).display = False
         self.query_one(OptionList).focus()
         self.say(KEYS)
 

@@ -22,6 +22,7 @@ from mlx_llava.engine.messages import Load
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line, size
 from mlx_llava.tui.models.download import fetch
+from mlx_llava.tui.widgets.field import Field
 from mlx_llava.tui.window import window
 
 
@@ -41,12 +42,12 @@ class Welcome(ModalScreen[Load | None]):
         with Vertical(classes="dialog"):
             yield Static("Chat about pictures, on this machine", markup=False, classes="heading")
             yield OptionList(*self._options())
-            yield Input(placeholder="Folder of a converted model, or owner/name", id="path")
+            yield Field(placeholder="Folder of a converted model, or owner/name", id="path")
             yield Static("", markup=False, id="progress")
             yield Horizontal(Static("↑ ↓ Enter choose · Esc back", markup=False), classes="keys")
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
+        self.query_one(Field).display = False
         self.query_one(OptionList).focus()
 
     def _options(self) -> Iterable[Option]:
@@ -78,7 +79,7 @@ class Welcome(ModalScreen[Load | None]):
         elif name.startswith("offer:"):
             self._confirm_or_fetch(self.offers[int(name.removeprefix("offer:"))])
         else:
-            field = self.query_one(Input)
+            field = self.query_one(Field)
             field.display = True
             field.focus()
 
@@ -90,9 +91,9 @@ class Welcome(ModalScreen[Load | None]):
             self.say("")
 
     @on(Input.Submitted)
-    def use_path(self, event: Input.Submitted) -> None:
-        if event.value.strip():
-            self.dismiss(Load(event.value.strip()))
+    def use_path(self) -> None:
+        if name := self.query_one(Field).text.strip():
+            self.dismiss(Load(name))
 
     def _confirm_or_fetch(self, offer: Offer) -> None:
         folder = offers.models_folder()
@@ -126,7 +127,7 @@ class Welcome(ModalScreen[Load | None]):
 
     def action_back(self) -> None:
         """Stop fetching, leave the path field, or close."""
-        field = self.query_one(Input)
+        field = self.query_one(Field)
         if self._fetching:
             self._fetching.cancel()
             self._fetching, self._sure = None, False

@@ -25,6 +25,11 @@ def encode(text: str) -> str:
     return break_lines(text, f"{_BREAK}\n")
 
 
+def encode_line(text: str) -> str:
+    """A text for a field of one line."""
+    return encode(text).replace(f"{_BREAK}\n", "").replace("\n", _stand_in("\n", "\n"))
+
+
 def decode(text: str) -> str:
     """The text that was encoded."""
     return text.replace(f"{_BREAK}\n", "").translate(_originals)
