@@ -22,6 +22,7 @@ from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit
 from mlx_llava.tui.session.session import Opening, Session
 
 WAIT = 1.0  # seconds between two polls of the engine without a wake-up
+BYTE_ORDER_MARK = "\ufeff"
 FENCE = '"""'  # around a question of several lines
 
 
@@ -184,9 +185,10 @@ def lines(interactive: bool) -> Iterator[str]:
     if interactive:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - makes input() editable
+    mark = "" if interactive else BYTE_ORDER_MARK  # of a file, not of its first question
     while True:
         try:
-            line = input("> " if interactive else "")
+            line, mark = input("> " if interactive else "").removeprefix(mark), ""
             if line.strip().startswith(FENCE):
                 parts = [line.strip().removeprefix(FENCE)]
                 with contextlib.suppress(EOFError):  # the end of the input ends the question too

@@ -4,6 +4,7 @@ import asyncio
 import json
 import unicodedata
 from collections.abc import Awaitable, Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mlx_llava.tui.plain import Talk, talk
 from mlx_llava.tui.session.autosave import Record
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.session.settings import Settings
+from mlx_llava.tui.widgets.field import Field
 
 TEXTS = {
     "zero-width space, Khmer": "មួយ\u200bពីរ",
@@ -141,6 +143,23 @@ def test_a_first_question_and_a_reopened_chat_arrive(tmp_path: Path) -> None:
     on_screen(reopen, History(tmp_path))
 
 
+def test_a_field_of_a_dialog_is_safe_and_keeps_the_text() -> None:
+    async def test(driver: Driver, worker: ScriptedWorker) -> None:
+        driver.session.set("system", "a\x1b[2Jb\nc")
+        driver.app.chat.open("settings")
+        await driver.pilot.pause()
+        await driver.pilot.press("enter")  # the first setting is the system prompt
+        await driver.shows("a␛[2Jb␤c")
+        field = driver.app.screen.query_one(Field)
+        field.post_message(events.Paste(PASTED))
+        await driver.until(lambda: field.text == PASTED)  # the text was selected
+        assert not RULING.search(driver.text())
+        await driver.pilot.press("enter")
+        assert driver.session.settings.system == PASTED
+
+    on_screen(test)
+
+
 def plain_session(worker: ScriptedWorker) -> Session:
     return Session(lambda: Engine(lambda: worker), Settings(), Record(quiet_history()))
 
@@ -160,8 +179,8 @@ def test_plain_lines_arrive() -> None:
     assert second.answer_settings.system == WORDS
 
 
-def test_the_first_question_of_plain_mode_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builtins.input", lambda _: exec("raise EOFError"))
+def test_piped_lines_arrive_without_the_mark_of_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO(f"\ufeff{WORDS}\n\ufeffHi\n"))
     worker = ScriptedWorker()
     talk(plain_session(worker), Opening(Load(), question=PASTED))
-    assert question(worker) == PASTED
+    assert [ask.exchanges[-1].question for ask in worker.questions] == [PASTED, WORDS, "\ufeffHi"]
