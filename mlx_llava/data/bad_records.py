@@ -41,9 +41,9 @@ def summary(bad: Sequence[BadRecord]) -> str:
 
 def refusal(file: Path, bad: Sequence[BadRecord], *, may_leave_out: bool = True) -> RecordError:
     """The error about bad records, which advises --leave-out unless that leaves nothing."""
-    problem = f"{file}: {len(bad)} bad record{'s' * (len(bad) > 1)}: {summary(bad)}"
+    problem = f"{file}: {f'{len(bad)} bad records: ' if len(bad) > 1 else ''}{summary(bad)}"
     advice = " ".join(dict.fromkeys(record.advice or "Fix these records." for record in bad))
-    return RecordError(problem, f"{advice} --leave-out skips such records." if may_leave_out else advice)
+    return RecordError(problem, f"{advice} Or skip them with --leave-out." if may_leave_out else advice)
 
 
 def _with_others(same: Sequence[BadRecord]) -> str:

@@ -51,8 +51,10 @@ def refuse_other_media(text: str) -> None:
     Elsewhere, or with a closing tag, it is HTML that the question is about.
     """
     for medium in OTHER_MEDIA:
-        mark, bare = f"<{medium}>", text.strip()
-        if f"</{medium}>" not in text and (bare.startswith(mark) or bare.endswith(mark)):
+        mark = f"<{medium}>"
+        if mark not in text or f"</{medium}>" in text:
+            continue
+        if text.strip().startswith(mark) or text.strip().endswith(mark):
             raise Fault(f" has a {mark} mark", ONLY_IMAGES)
 
 

@@ -90,7 +90,7 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
     dataset, users = _scan(file)
     dataset = dataset.without(_bad_images(dataset, users, images))
     if dataset.left_out and not (skip_bad and len(dataset)):
-        raise refusal(file, dataset.left_out, may_leave_out=not skip_bad)
+        raise refusal(file, dataset.left_out, may_leave_out=len(dataset) > 0)
     if not len(dataset):
         raise RecordError(f"{file}: no records to train on", "Give at least one conversation.")
     return dataset

@@ -24,7 +24,7 @@ def lines(
     trained = sum(int(example.label_mask.sum()) for example in examples)
     padding = 1 - sum(lengths) / (max(lengths) * len(lengths))
     yield (
-        f"{len(lengths)} records, {sum(lengths)} tokens, {trained} trained; "
+        f"{len(lengths)} record{'s' * (len(lengths) > 1)}, {sum(lengths)} tokens, {trained} trained; "
         f"padded to {max(lengths)}: {padding:.0%} padding"
     )
     for record, example in zip(records, examples, strict=True):

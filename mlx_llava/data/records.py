@@ -22,7 +22,8 @@ from mlx_llava.data.json_rows import LAYOUTS, Fault
 from mlx_llava.prompts.templates import IMAGE, Turn
 
 Message = tuple[str, Parts]  # role, content
-MEDIA_COLUMNS = tuple(key for medium in OTHER_MEDIA for key in (medium, f"{medium}s"))
+IMAGE_COLUMNS = frozenset(COLUMNS)
+MEDIA_COLUMNS = frozenset(key for medium in OTHER_MEDIA for key in (medium, f"{medium}s"))
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def record_of(row: Any, number: int, where: str) -> Record:
     if not isinstance(row, dict):
         raise Fault("not an object")
     key = _format_of(row)
-    _refuse_keys(row, MEDIA_COLUMNS, ONLY_IMAGES)
+    if media := _given(row, MEDIA_COLUMNS):
+        raise Fault(f"has {media}", ONLY_IMAGES)
     system, exchanges = _conversation(row[key], key)
     column = image_column(row)
     marks = [part for question, _ in exchanges for part in question if isinstance(part, Mark)]
@@ -93,14 +95,13 @@ def _format_of(row: Mapping[str, Any]) -> str:
         return keys[0]
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if not keys and len(lists) == 1:
-        raise Fault(f"is not a record: records are under {short(lists[0])}", LAYOUTS)
+        raise Fault(f"not a record: the records are under {short(lists[0])}", LAYOUTS)
     raise Fault(f"needs either conversations or messages, has {', '.join(list(row)[:6])[:80] or 'nothing'}")
 
 
-def _refuse_keys(value: Mapping[str, Any], keys: Sequence[str], advice: str) -> None:
-    for key in keys:
-        if value.get(key):
-            raise Fault(f" has {key}", advice)
+def _given(value: Mapping[str, Any], keys: frozenset[str]) -> str | None:
+    """One of these keys that has a value."""
+    return next((key for key in value.keys() & keys if value[key]), None)
 
 
 def _text(turn: Turn) -> str:
@@ -143,8 +144,10 @@ def _message(message: Any, form: Format, may_be_system: bool) -> Message:
     role = message.get(form.role)
     if role not in (form.user, form.assistant) and not (role == "system" and may_be_system):
         raise Fault(f".{form.role} is {short(role)}, not {form.user} or {form.assistant}")
-    _refuse_keys(message, MEDIA_COLUMNS, ONLY_IMAGES)
-    _refuse_keys(message, COLUMNS, "Name the images in the row, or in parts of the content.")
+    if media := _given(message, MEDIA_COLUMNS):
+        raise Fault(f" has {media}", ONLY_IMAGES)
+    if images := _given(message, IMAGE_COLUMNS):
+        raise Fault(f" has {images}", "Name the images in the row, or in parts of the content.")
     try:
         parts = content_parts(message.get(form.text))
         if role == form.user:

@@ -55,7 +55,7 @@ def test_forty_records_with_one_fault_are_one_line_and_counted(write: Write) -> 
         f"{file}: 40 bad records: record 1, line 1: conversations[0].value is empty "
         "(also records 3, 5, 7, 9 and 35 more)"
     )
-    assert raised.value.advice == "Fix these records. --leave-out skips such records."
+    assert raised.value.advice == "Fix these records. Or skip them with --leave-out."
 
 
 def test_kinds_of_faults_are_told_apart_and_the_rest_is_counted(write: Write) -> None:
@@ -68,7 +68,7 @@ def test_kinds_of_faults_are_told_apart_and_the_rest_is_counted(write: Write) ->
         "record 3, line 1: id is [1], not text or a whole number (also record 4); "
         "record 5, line 1: 1 image mark in conversations, but no images; and 3 more"
     )
-    assert raised.value.advice.startswith("Fix these records. LLaVA trains on text and images. ")
+    assert raised.value.advice == "Fix these records. LLaVA trains on text and images."
 
 
 def test_missing_images_are_reported_together_with_other_faults(write: Write, images: Path) -> None:
@@ -121,7 +121,7 @@ def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) 
     [
         ([row("<image>", image="a.png")], "names an image, but no image folder"),
         *((nothing, "no records to train on") for nothing in ("", "[]", " \n")),
-        ([row("")], "1 bad record: "),
+        ([row("")], "record 1, line 1: "),
     ],
 )
 def test_a_file_without_images_or_records_is_refused(write: Write, content: Any, words: str) -> None:

@@ -129,7 +129,7 @@ def test_long_records_are_refused_together_or_left_out_and_counted(
         RecordError, match=r"250 bad records: record 1, line 1: \d+ tokens, .* and 245 more\)"
     ) as raised:
         examples.fitting(num_workers=num_workers)
-    assert raised.value.advice == "Allow more tokens with --max-tokens. --leave-out skips such records."
+    assert raised.value.advice == "Allow more tokens with --max-tokens. Or skip them with --leave-out."
     left = examples.fitting(leave_out=True, num_workers=num_workers)
     assert len(left) == 2250
     assert len(left.dataset.left_out) == 250
@@ -139,7 +139,7 @@ def test_long_records_are_refused_together_or_left_out_and_counted(
 
 def test_a_dataset_of_long_records_alone_is_refused(builder: ExampleBuilder, write: Write) -> None:
     examples = Examples(read(write(rows("a")), None), replace(builder, max_tokens=3))
-    with pytest.raises(RecordError, match="1 bad record: "):
+    with pytest.raises(RecordError, match="record 1, line 1: "):
         examples.fitting(leave_out=True)
 
 
