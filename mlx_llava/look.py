@@ -1,41 +1,47 @@
 """`mlx-llava look`: training data as the model sees it.
 
-Prints the examples and batches that training would use, without computing anything.
+Builds the examples that a training command with the same options builds, and computes nothing with them.
 """
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mlx_llava.errors import UsageError
-from mlx_llava.program.flags import Examples, flag
+from mlx_llava.program.flags import Examples, flag, flags_of
 from mlx_llava.program.limits import Limits, check_limits
 from mlx_llava.program.options import parse
+from mlx_llava.program.recipe import last_value, program_of, read_recipe
 from mlx_llava.program.run import log, run
 from mlx_llava.program.text import printable
+from mlx_llava.training.options import ExampleOptions, FinetuneOptions, LoraOptions, PretrainOptions
 
 if TYPE_CHECKING:
-    from mlx_llava.data.examples import ExampleBuilder
+    from mlx_llava.data import examples
+
+Stage = Literal["lora", "finetune", "pretrain"]
+STAGES = {"lora": LoraOptions, "finetune": FinetuneOptions, "pretrain": PretrainOptions}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookOptions:
+class LookOptions(ExampleOptions):
     """Show training data as the model sees it: what is trained, what padding costs, and the images."""
 
-    examples: Examples = ("mlx-llava look --data train.json --images photos",)
+    examples: Examples = (
+        "mlx-llava look --data train.json --images photos",
+        "mlx-llava look --data captions.json --images photos --stage pretrain",
+    )
 
-    data: Path
-    """LLaVA JSON or JSONL, or a folder with train.jsonl."""
-    images: Annotated[Path | None, flag("FOLDER")] = None
-    """Folder of the images."""
-    model: Annotated[str | None, flag("MODEL", "-m")] = None
-    """Converted folder whose tokenizer and image settings to use (default: the small bundled model)."""
+    stage: Stage | None = None
+    """Training command whose defaults apply (default: the recipe's, or lora)."""
+    recipe: Annotated[str | None, flag("RECIPE", "-c", "--config")] = None
+    """Recipe of that command; its options for data and model apply."""
     split: Literal["train", "valid", "test"] = "train"
     """File to read if --data is a folder."""
-    template: Annotated[str | None, flag("NAME")] = None
-    """Prompt template (default: the one recorded at conversion)."""
     first: Annotated[int, Limits(1, 2**31)] = 1
     """Number of the first record to show."""
     batch_size: Annotated[int, Limits(1, 2**31)] = 4
@@ -47,45 +53,60 @@ class LookOptions:
 
 
 def main() -> None:
-    run(lambda: look(parse(LookOptions, "mlx-llava look")))
+    run(lambda: look(parse(LookOptions, "mlx-llava look", defaults_of=stage_defaults)))
+
+
+def stage_defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """The defaults of the training command, or the values of its recipe, for the options that look shares with it."""
+    recipe = last_value(arguments)
+    stage = last_value(arguments, ["--stage"]) or (program_of(recipe) if recipe else None)
+    stage = str(stage) if stage in STAGES else "lora"
+    table = flags_of(STAGES[stage])
+    values = {flag.field: flag.default for flag in table if not flag.required}
+    values |= read_recipe(recipe, table, stage) if recipe else {}
+    shared = {field.name for field in fields(ExampleOptions)}
+    return {name: value for name, value in values.items() if name in shared}
 
 
 def look(options: LookOptions) -> None:
     """Print a batch, or statistics over all records."""
     check_limits(options)
-    from mlx_llava.data.dataset import read
+    found = training_examples(options)
+    dataset, builder = found.dataset, found.builder
+    if dataset.left_out:
+        from mlx_llava.data.bad_records import summary
 
-    dataset = read(options.data, options.images, options.split)
+        log(f"{len(dataset.left_out)} left out: {summary(dataset.left_out)}")
     if options.stats:
         from mlx_llava.data.statistics import lines, statistics
 
         print("\n".join(map(printable, lines(statistics(dataset)))))
         return
-    records = list(dataset.records(range(len(dataset))[options.first - 1 :][: options.batch_size]))
+    start = bisect_left(range(len(dataset)), options.first, key=dataset.number)
+    records = list(dataset.records(range(len(dataset))[start:][: options.batch_size]))
     if not records:
         raise UsageError(f"--first {options.first}: there are {len(dataset)} records", "Give a smaller number.")
-    builder = _builder(options)
     from mlx_llava.data import preview, preview_page
 
-    examples = [builder.example(record) for record in records]
+    shown = [builder.example(record) for record in records]
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(preview.lines(records, examples, builder, color=color)))
+    print("\n".join(preview.lines(records, shown, builder, color=color)))
     if options.html:
-        options.html.write_text(preview_page.page(records, examples, builder), encoding="utf-8")
+        options.html.write_text(preview_page.page(records, shown, builder), encoding="utf-8")
         log(f"written to {options.html}")
 
 
-def _builder(options: LookOptions) -> "ExampleBuilder":
+def training_examples(options: LookOptions) -> "examples.Examples":
+    """The examples that training with these options has."""
     from mlx_llava.checkpoint.config_json import from_hf
     from mlx_llava.checkpoint.folder import converted_config, load_tokenizer
     from mlx_llava.checkpoint.hub import EMBEDDED
-    from mlx_llava.data.examples import ExampleBuilder
     from mlx_llava.resolve import folder_of
+    from mlx_llava.training.examples import read_examples
 
     folder = folder_of(options.model)
     config = from_hf(converted_config(folder, options.model or EMBEDDED))
-    config = replace(config, template=options.template or config.template)
-    return ExampleBuilder.of(config, load_tokenizer(folder, config), options.images)
+    return read_examples(options, config, load_tokenizer(folder, config), options.split)
 
 
 if __name__ == "__main__":

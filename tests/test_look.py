@@ -37,7 +37,7 @@ def test_trained_text_is_marked_and_images_are_collapsed(
 ) -> None:
     look(options)
     out = capsys.readouterr().out
-    assert "USER: What color is the circle?⏎\n[image 1: 64 tokens] ASSISTANT:【 red</s>】USER: Is it </s> <b>?" in out
+    assert "USER: [image 1: 64 tokens]⏎\nWhat color is the circle? ASSISTANT:【 red</s>】USER: Is it </s> <b>?" in out
     assert "USER: How many? ASSISTANT:【 two</s>】" in out
     assert "% padding" in out.splitlines()[0]
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from mlx_llava.errors import UsageError
 from mlx_llava.program import flags
 from mlx_llava.program.flags import Flag, flags_of
-from mlx_llava.program.recipe import last_recipe, read_recipe
+from mlx_llava.program.recipe import last_value, read_recipe
 from mlx_llava.program.run import QUIET
 
 Options = TypeVar("Options")
@@ -24,16 +24,23 @@ KINDS = {int: "a whole number", float: "a number"}
 TRUTH = {"True": True, "False": False, "true": True, "false": False}
 
 
-def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
+def parse(
+    options: type[Options],
+    program: str,
+    arguments: Sequence[str] | None = None,
+    defaults_of: Callable[[Sequence[str]], dict[str, Any]] | None = None,
+) -> Options:
     """Parse a command line into `options`; prints help and exits on `--help`, raises UsageError for bad flags.
 
     Positional words may come before, between and after the flags. If there is a field `recipe`, the TOML file it names
     supplies defaults. `--quiet`, which every command has, keeps progress and notes off stderr.
+
+    Args:
+        defaults_of: the defaults for a command line that differ from those of the dataclass, instead of a recipe's.
     """
     words, rest = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     table = flags_of(options)
-    name = last_recipe(words) if any(flag.field == "recipe" for flag in table) else None
-    defaults = {} if name is None else read_recipe(name, table, program.split()[-1])
+    defaults = defaults_of(words) if defaults_of else _recipe(words, table, program)
     parser = parser_of(options, program, defaults)
     parsed, unknown = parser.parse_known_intermixed_args(words)
     given = vars(parsed)
@@ -51,6 +58,11 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
     if missing:
         raise UsageError(f"missing: {', '.join(missing)}", _example(options, program))
     return options(**values)
+
+
+def _recipe(words: Sequence[str], table: Sequence[Flag], program: str) -> dict[str, Any]:
+    name = last_value(words) if any(flag.field == "recipe" for flag in table) else None
+    return {} if name is None else read_recipe(name, table, program.split()[-1])
 
 
 def _split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:

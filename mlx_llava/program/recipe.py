@@ -15,11 +15,11 @@ TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "
 CONVERTED = {(int, float), (str, Path)}  # TOML types that another type accepts
 
 
-def last_recipe(arguments: Sequence[str]) -> str | None:
-    """The recipe that a command line names."""
-    names = [word.partition("=")[2] for word in arguments if word.partition("=")[0] in NAMES and "=" in word]
-    names += [name for flag, name in pairwise(arguments) if flag in NAMES]
-    return names[-1] if names else None
+def last_value(arguments: Sequence[str], names: Sequence[str] = NAMES) -> str | None:
+    """The value that a command line gives one of these flags, `--recipe` by default, before it is parsed."""
+    values = [word.partition("=")[2] for word in arguments if word.partition("=")[0] in names and "=" in word]
+    values += [value for flag, value in pairwise(arguments) if flag in names]
+    return values[-1] if values else None
 
 
 def read_recipe(name: str, flags: Sequence[Flag], program: str) -> dict[str, Any]:
@@ -28,18 +28,27 @@ def read_recipe(name: str, flags: Sequence[Flag], program: str) -> dict[str, Any
     Raises UsageError if it cannot be read, is for another `program`, has a key that is no field of the options, or a
     value of the wrong type.
     """
-    path = RECIPES / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        problem = "no such recipe" if isinstance(error, FileNotFoundError) else str(error)
-        bundled = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise UsageError(f"{NAMES[0]} {name}: {problem}", f"Name a TOML file, or one of {bundled}.") from None
+    path, values = _load(name)
     if values.pop("program", program) != program:
         raise UsageError(f"{NAMES[0]} {name}: not a recipe for {program}", "Its `program` key names its program.")
     table = {flag.field: flag for flag in flags}
     return {key: _value(path, key, value, table) for key, value in values.items()}
+
+
+def program_of(name: str) -> object:
+    """The program that a recipe is for; None if it does not say."""
+    return _load(name)[1].get("program")
+
+
+def _load(name: str) -> tuple[Path, dict[str, Any]]:
+    path = RECIPES / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        problem = "no such recipe" if isinstance(error, FileNotFoundError) else str(error)
+        bundled = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise UsageError(f"{NAMES[0]} {name}: {problem}", f"Name a TOML file, or one of {bundled}.") from None
 
 
 def _value(path: Path, key: str, value: object, table: dict[str, Flag]) -> object:

@@ -9,10 +9,10 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.prompts.tokens import Tokenizer
-from mlx_llava.training.options import TrainingOptions, config_of
+from mlx_llava.training.options import ExampleOptions, config_of
 
 
-def read_examples(options: TrainingOptions, config: LlavaConfig, tokenizer: Tokenizer, split: str) -> Examples:
+def read_examples(options: ExampleOptions, config: LlavaConfig, tokenizer: Tokenizer, split: str) -> Examples:
     """The examples of a split for the model of a config, all checked; raises RecordError, or leaves bad records out."""
     builder = ExampleBuilder.of(config_of(options, config), tokenizer, options.images)
     max_tokens = min(options.max_tokens, builder.max_tokens)

@@ -41,8 +41,6 @@ class DataOptions:
     """Keep images where the questions have them; LLaVA moves them to the front."""
     workers: Annotated[int, MayChange(), Limits(0, 64)] = 2
     """Worker processes that prepare batches."""
-    cache_features: OptionalFolder = None
-    """Cache the vision tower's features in this folder; later epochs and runs skip the tower."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +49,15 @@ class BaseOptions:
 
     model: Annotated[str | None, MayChange(), flag("MODEL", "-m")] = None
     """Converted folder; otherwise the small bundled model."""
-    projector: OptionalFolder = None
-    """Start from a projector trained for this model by `mlx-llava pretrain`."""
     template: Annotated[str | None, flag("NAME")] = None
     """Prompt template; otherwise the one recorded at conversion."""
     fit: Fit | None = None
     """Center-crop images or pad them to a square; otherwise as recorded at conversion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleOptions(DataOptions, BaseOptions):
+    """Everything that decides how records become examples; `mlx-llava look` has these options too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +92,18 @@ class RunOptions:
 
     recipe: Annotated[str | None, MayChange(), flag("RECIPE", "-c", "--config")] = None
     """TOML file with defaults for these flags, or the name of a bundled one, such as v1_5_7b_lora."""
+    projector: OptionalFolder = None
+    """Start from a projector trained for this model by `mlx-llava pretrain`."""
     save_every: Annotated[int, MayChange(), Limits(1, 2**31)] = 200
     """Steps between snapshots."""
     recompute: Annotated[bool | None, MayChange(), flag("", "--grad-checkpoint")] = None
     """Recompute activations in the backward pass, or do not: far less memory, a third more time (default: on a GPU)."""
+    cache_features: OptionalFolder = None
+    """Cache the vision tower's features in this folder; later epochs and runs skip the tower."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(DataOptions, BaseOptions, StepOptions, RunOptions):
+class TrainingOptions(ExampleOptions, StepOptions, RunOptions):
     """Options that all training programs share."""
 
 
@@ -182,7 +187,7 @@ def fixed_settings(options: TrainingOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name not in changeable}
 
 
-def config_of(options: TrainingOptions, config: LlavaConfig) -> LlavaConfig:
+def config_of(options: ExampleOptions, config: LlavaConfig) -> LlavaConfig:
     """The model's config with the prompt template and the image fit that the options set."""
     image = replace(config.image, fit=options.fit or config.image.fit)
     return replace(config, template=options.template or config.template, image=image)
