@@ -37,5 +37,3 @@ def _complete_paths(action: argparse.Action) -> None:
         action.complete = shtab.FILE  # type: ignore[attr-defined]
     elif action.metavar == "FOLDER":
         action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    if not isinstance(action.metavar, str):
-        action.metavar = None

@@ -105,17 +105,17 @@ def parser_of(options: type[Any], program: str, defaults: dict[str, Any]) -> arg
 
 def _add(group: Any, flag: Flag, default: Any) -> None:
     """Add a flag to a group of the parser."""
-    keys: dict[str, Any] = {"dest": flag.field, "metavar": flag.metavar}
-    keys["help"] = _help(flag, default).replace("%", "%%")
+    keys: dict[str, Any] = {"dest": flag.field, "help": _help(flag, default).replace("%", "%%")}
     if not flag.names:
-        group.add_argument(nargs="*", **keys)
+        group.add_argument(nargs="*", metavar=flag.metavar, **keys)
     elif flag.type is not bool:
-        group.add_argument(*flag.names, type=_reader(flag), action="append" if flag.many else "store", **keys)
+        keys |= {"type": _reader(flag), "action": "append" if flag.many else "store"}
+        group.add_argument(*flag.names, metavar=flag.metavar, **keys)
     else:
         on, off = flag.default is not True, flag.default is not False  # help shows the names that change the default
-        keys["metavar"] = (*(flag.names if on else ()), *((flag.negative,) if off else ()))
-        switch = {"action": _Switch, "type": _reader(flag), "nullable": flag.nullable}
-        group.add_argument(*flag.names, flag.negative, **switch, **keys)
+        keys["shown"] = (*(flag.names if on else ()), *((flag.negative,) if off else ()))
+        keys |= {"action": _Switch, "type": _reader(flag), "nullable": flag.nullable}
+        group.add_argument(*flag.names, flag.negative, **keys)
 
 
 def _reader(flag: Flag) -> Callable[[str], Any]:
@@ -145,8 +145,9 @@ def _help(flag: Flag, default: Any) -> str:
 class _Switch(argparse.Action):
     """`--name`, `--no-name`, and for a switch whose default depends on something else `--name True|False`."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, *, nullable: bool, **keys: Any) -> None:
-        super().__init__(option_strings, dest, nargs="?" if nullable else 0, **keys)
+    def __init__(self, *, shown: Sequence[str], nullable: bool, **keys: Any) -> None:
+        super().__init__(nargs="?" if nullable else 0, **keys)
+        self.shown = shown
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         on = values if isinstance(values, bool) else True
@@ -171,7 +172,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, _Switch):
-            return ", ".join(_short_first(action.metavar or ()))
+            return ", ".join(_short_first(action.shown))
         value = "" if action.nargs == 0 else str(action.metavar)
         return f"{', '.join(_short_first(action.option_strings))} {value}".strip()
 
