@@ -85,7 +85,8 @@ def look(options: LookOptions) -> None:
     start = bisect_left(range(len(dataset)), options.first, key=dataset.number)
     records = list(dataset.records(range(len(dataset))[start:][: options.batch_size]))
     if not records:
-        raise UsageError(f"--first {options.first}: there are {len(dataset)} records", "Give a smaller number.")
+        problem = f"--first {options.first}: the last record is number {dataset.number(-1)}"
+        raise UsageError(problem, "Give a smaller number.")
     from mlx_llava.data import preview, preview_page
 
     shown = [builder.example(record) for record in records]
