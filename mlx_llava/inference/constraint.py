@@ -70,7 +70,7 @@ class Choices:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(dict.fromkeys(texts))
         if not self.texts or "" in self.texts:
-            raise UsageError("an empty choice", "Separate the choices by commas: yes,no,unsure")
+            raise UsageError("a choice is empty", "Separate the choices by commas: yes,no,unsure")
         if any("\ud800" <= character <= "\udfff" for text in self.texts for character in text):
             raise UsageError("a choice is not valid Unicode", "Give text in UTF-8.")
 
