@@ -30,7 +30,7 @@ from pathlib import Path
 from mlx_llava.chat import Chat, Picture
 from mlx_llava.checkpoint import load
 
-checkpoint = load(Path("llava-7b-4bit"))
+checkpoint = load(Path("llava-1.5-7b-4bit"))
 chat = Chat(checkpoint)
 picture = Picture.open(Path("photo.jpg"), "photo.jpg", checkpoint.config.picture, "seen")
 for piece in chat.ask("What is this?", [picture]):
@@ -49,7 +49,7 @@ def test_the_code_of_the_documentation_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("llava-7b-4bit").symlink_to(converted(EMBEDDED))
+    Path("llava-1.5-7b-4bit").symlink_to(converted(EMBEDDED))
     shutil.copy(PHOTO, "photo.jpg")
     names: dict[str, object] = {}
     exec(snippet, names)

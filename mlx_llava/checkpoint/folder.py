@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from mlx_llava.checkpoint.config_json import from_hf, is_llava
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
+from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.quantization import Quantization, quantize_layers, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.regular_file import check_unchanged
@@ -22,6 +23,7 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import LimitError, ModelError
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import size
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -80,7 +82,9 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     if not is_llava(values):
         problem = f"{name}: not a LLaVA, its model_type is {short(values.get('model_type'))}"
         raise ModelError(problem, "Name a LLaVA that mlx-llava convert has converted.")
-    command = f"mlx-llava convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
+    on_hub = REPOSITORY.fullmatch(name) and not expand_home(name).exists()
+    pull, convert = f"models pull {quote(name)} -q", f"convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
+    command = f"mlx-llava {pull if on_hub else convert}"
     raise ModelError(f"{name}: not a converted model", f"Convert it: {command}")
 
 
