@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -141,17 +140,17 @@ def ask(options: AskOptions) -> int:
 
 
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
-    from mlx_llava.inference.question_file import QuestionFile, answer_rows, waiting_rows
+    from mlx_llava.inference.question_file import QuestionFile, answer_rows, open_files
 
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
-    rows = waiting_rows(files)  # before the model is loaded: errors in the file come at once
+    rows, out = open_files(files)  # before the model is loaded: errors in the file come at once
     from mlx_llava.inference.prompter import Prompter
     from mlx_llava.resolve import open_model
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
-    new_prompter = partial(Prompter, checkpoint, options.template, options.system)
-    return answer_rows(rows, files, new_prompter, sampling_of(options), options.model or EMBEDDED)
+    prompter = Prompter(checkpoint, options.template, options.system)
+    return answer_rows(rows, files, out, prompter, sampling_of(options), options.model or EMBEDDED)
 
 
 def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Image]", sampling: "Sampling") -> int:
