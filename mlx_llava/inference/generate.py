@@ -116,12 +116,12 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     return [answers[n] for n in numbers]
 
 
-def _prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[KVCache]]:
+def _prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[Any]]:
     """Caches of each prompt but for its last position; a beginning that all prompts share is computed once.
 
     The rest is computed side by side, padded on the right, where a causal mask hides the padding.
     """
-    layers: list[KVCache] = make_prompt_cache(model)
+    layers: list[Any] = make_prompt_cache(model)
     lengths = [len(prompt.embeddings) - 1 for prompt in prompts]
     columns = zip(*(prompt.keys[:length] for prompt, length in zip(prompts, lengths, strict=True)), strict=False)
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
@@ -131,11 +131,11 @@ def _prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[KVCache
         layer.state = mx.repeat(keys, len(prompts), axis=0), mx.repeat(values, len(prompts), axis=0), shared
     longest = max(lengths)
     rest = [prompt.embeddings[shared:length] for prompt, length in zip(prompts, lengths, strict=True)]
-    _prefill(model, mx.stack([mx.pad(x, ((0, longest - shared - len(x)), (0, 0))) for x in rest]), layers)
+    _prefill(model, mx.stack([mx.pad(x, [(0, longest - shared - len(x)), (0, 0)]) for x in rest]), layers)
     return [[_row(layer, n, length) for layer in layers] for n, length in enumerate(lengths)]
 
 
-def _row(layer: KVCache, number: int, length: int) -> KVCache:
+def _row(layer: Any, number: int, length: int) -> KVCache:
     """The first positions of one row of a cache."""
     row = KVCache()
     if length:
