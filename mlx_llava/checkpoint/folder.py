@@ -72,7 +72,10 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelError(f"{name}: no such folder", "Name a converted folder.")
     if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        raise ModelError(f"{name}: adapters, not a model", "Give them to --adapter-path, and their base to --model.")
+        merge = f"Merge them into their base: mlx-llava convert --hf-path {quote(name)} --model-base BASE …"
+        use = "Give them to --adapter-path, and their base to --model."
+        is_peft = "peft_type" in read_json(folder / ADAPTER_CONFIG)
+        raise ModelError(f"{name}: adapters, not a model", merge if is_peft else use)
     if not (folder / CONFIG).exists():
         problem = f"{name}: no model in it, {CONFIG} is missing"
         raise ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
