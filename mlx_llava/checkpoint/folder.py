@@ -69,16 +69,8 @@ def load(folder: Path) -> Checkpoint:
 
 def converted_config(folder: Path, name: str) -> dict[str, Any]:
     """The config.json of a converted folder that the user calls `name`; ModelError if it is not a converted one."""
-    if not folder.is_dir():
-        raise ModelError(f"{name}: no such folder", "Name a converted folder.")
-    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        merge = f"Merge them into their base: mlx-llava convert --hf-path {quote(name)} --model-base BASE …"
-        use = "Give them to --adapter-path, and their base to --model."
-        is_peft = "peft_type" in read_json(folder / ADAPTER_CONFIG)
-        raise ModelError(f"{name}: adapters, not a model", merge if is_peft else use)
     if not (folder / CONFIG).exists():
-        problem = f"{name}: no model in it, {CONFIG} is missing"
-        raise ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
+        raise _no_config(folder, name)
     values = read_json(folder / CONFIG)
     if values.get("mlx_llava") is not None:
         return values
@@ -89,6 +81,19 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     pull, convert = f"models pull {quote(name)} -q", f"convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
     command = f"mlx-llava {pull if on_hub else convert}"
     raise ModelError(f"{name}: not a converted model", f"Convert it: {command}")
+
+
+def _no_config(folder: Path, name: str) -> ModelError:
+    """The error for a folder without config.json, which may hold adapters."""
+    if not folder.is_dir():
+        return ModelError(f"{name}: no such folder", "Name a converted folder.")
+    if not (folder / ADAPTER_CONFIG).exists():
+        problem = f"{name}: no model in it, {CONFIG} is missing"
+        return ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
+    advice = "Give them to --adapter-path, and their base to --model."
+    if "peft_type" in read_json(folder / ADAPTER_CONFIG):
+        advice = f"Merge them into their base: mlx-llava convert --hf-path {quote(name)} --model-base BASE …"
+    return ModelError(f"{name}: adapters, not a model", advice)
 
 
 def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:
