@@ -39,7 +39,7 @@ def fetch(name: str, revision: str | None = None, files: Sequence[str] = FILES) 
     if path.is_file():
         raise ModelError(f"{name}: a file, not a folder", "Name the folder that holds the model.")
     if not REPOSITORY.fullmatch(name):
-        problem = f"{name or 'an empty name'}: no such folder or pulled model"
+        problem = f"{name or 'an empty name'}: no such folder"
         raise ModelError(problem, "Name a folder, a repository as owner/name, or a model that mlx-llava models lists.")
     folder = _download(name, revision, files)
     if files is FILES and not any(folder.glob("*.safetensors")):
