@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.images.files import find_file, is_image_name
-from mlx_llava.inference.constraint import check_complete
+from mlx_llava.inference.constraint import incomplete
 from mlx_llava.inference.format_options import FormatOptions, constraint_of
 from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
 from mlx_llava.program.flags import Examples, flag, flag_name, positional
@@ -147,14 +147,15 @@ def ask(options: AskOptions) -> int:
         print(json.dumps({**facts, "images": report.images(images, options.decoding), **more}))
     if options.stats:
         log(report.stats_line(facts))
-    if constraint is not None:
-        check_complete(chat.answer.finish, len(chat.answer.tokens))
+    if constraint is not None and chat.answer.finish == "length":
+        raise incomplete(len(chat.answer.tokens))
     return code
 
 
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     from mlx_llava.inference.question_file import QuestionFile, answer_rows, open_files
 
+    constraint = constraint_of(options)
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
     rows, out = open_files(files)  # before the model is loaded: errors in the file come at once
@@ -163,7 +164,7 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
     prompter = Prompter(checkpoint, options.template, options.system)
-    return answer_rows(rows, files, out, prompter, sampling_of(options), options.model or EMBEDDED)
+    return answer_rows(rows, files, out, prompter, sampling_of(options), options.model or EMBEDDED, constraint)
 
 
 def _print_answer(options: AskOptions, chat: "Chat", pieces: "Iterable[Piece]") -> int:

@@ -57,7 +57,8 @@ def test_the_code_of_the_documentation_runs(
     assert isinstance(chat, mlx_llava.Chat)
     output = re.sub(r"stop [\d.]+\n", "", capsys.readouterr().out)  # the finish and speed that docs/python.md prints
     assert output == "".join(turn.answer or "" for turn in chat.turns)
-    assert (len(chat.turns), len(chat.images), chat.answer.finish) == (2, 1, "stop")
+    assert (len(chat.images), chat.answer.finish) == (1, "stop")
+    assert len(chat.turns) >= 2
     assert chat.answer.prefilled_tokens < 20 < chat.answer.image_tokens
 
 

@@ -14,6 +14,7 @@ from mlx_llava.images.image import Image
 from mlx_llava.inference import generate
 from mlx_llava.inference.answer_text import AnswerText
 from mlx_llava.inference.cache import cache_keys
+from mlx_llava.inference.constraint import Constraint, incomplete
 from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Finish, Sampling, Token
@@ -33,6 +34,7 @@ class Question:
     text: str
     open_images: Callable[[], Sequence[Image]] = field(default=tuple)
     """Called on a thread; raises LlavaError for an image that cannot be read."""
+    constraint: Constraint | None = None
 
 
 class Reply(NamedTuple):
@@ -108,7 +110,7 @@ def _answer(
     prompts = [prompt for prompt in prepared if isinstance(prompt, Prompt)]
     model = prompter.checkpoint.model.language_model
     tokens = iter(generate.batch(model, prompts, sampling, prompter.stop_ids) if prompts else ())
-    return [_reply(prompter, next(tokens)) if isinstance(prompt, Prompt) else prompt for prompt in prepared]
+    return [_outcome(prompter, prompt, next(tokens)) if isinstance(prompt, Prompt) else prompt for prompt in prepared]
 
 
 def _prepare(prompter: Prompter, question: Question, images: Opened, sampling: Sampling) -> Prompt | LlavaError:
@@ -119,15 +121,18 @@ def _prepare(prompter: Prompter, question: Question, images: Opened, sampling: S
             raise PromptError("the question is blank", "Ask something.")
         example = prompter.encode([Turn(question.text, len(images))], images)
         room = prompter.room(example, sampling.max_tokens)
+        matcher = None if question.constraint is None else question.constraint.start(prompter.vocabulary)
     except LlavaError as error:
         return error
-    return Prompt(example.tokens.tolist(), prompter.embed(example, images), room, keys=cache_keys(example))
+    return Prompt(example.tokens.tolist(), prompter.embed(example, images), room, matcher, cache_keys(example))
 
 
-def _reply(prompter: Prompter, tokens: Sequence[Token]) -> Reply:
-    text, answer = "", AnswerText(prompter, len(tokens))
+def _outcome(prompter: Prompter, prompt: Prompt, tokens: Sequence[Token]) -> Outcome:
+    text, answer = "", AnswerText(prompter, len(tokens), prompt.matcher)
     for token in tokens:
         text += answer.add(token.id)
         if answer.finish == "stop":  # a stop text does not end generation in a batch
             break
+    if prompt.matcher is not None and answer.finish == "length":
+        return incomplete(len(tokens))
     return Reply(text, answer.finish, tokens)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.errors import LimitError, LlavaError, PromptError, UsageError
-from mlx_llava.inference.sampling import Finish
 from mlx_llava.prompts.tokens import Tokenizer
 
 
@@ -147,13 +146,10 @@ def start_after(constraint: Constraint, vocabulary: Vocabulary, prefix: Sequence
     return matcher
 
 
-def check_complete(finish: Finish, num_tokens: int) -> None:
-    """Raise LimitError if a limit ended a constrained answer."""
-    if finish == "length":
-        raise LimitError(
-            f"the answer is incomplete: it reached its limit of {num_tokens} tokens",
-            "Raise --max-tokens, or ask for a shorter answer.",
-        )
+def incomplete(num_tokens: int) -> LimitError:
+    """A limit ended a constrained answer."""
+    problem = f"the answer is incomplete: it reached its limit of {num_tokens} tokens"
+    return LimitError(problem, "Raise --max-tokens, or ask for a shorter answer.")
 
 
 def wrong_token() -> LlavaError:

@@ -15,6 +15,7 @@ from mlx_llava.errors import LlavaError, PromptError, UsageError
 from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.batches import Question, Reply, answer_all
+from mlx_llava.inference.constraint import Constraint
 from mlx_llava.inference.json_lines import AnswerFile, Row, read_rows
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Sampling
@@ -65,10 +66,16 @@ def _key(row: Row, text: str) -> tuple[str, str, str]:
 
 
 def answer_rows(
-    rows: Sequence[Row], files: QuestionFile, out: AnswerFile, prompter: Prompter, sampling: Sampling, model_id: str
+    rows: Sequence[Row],
+    files: QuestionFile,
+    out: AnswerFile,
+    prompter: Prompter,
+    sampling: Sampling,
+    model_id: str,
+    constraint: Constraint | None = None,
 ) -> int:
     """Append an answer or an error for every row; returns the exit code."""
-    questions = [Question(str(row.get("text")), partial(_open_images, row, files)) for row in rows]
+    questions = [Question(str(row.get("text")), partial(_open_images, row, files), constraint) for row in rows]
 
     def record(number: int, outcome: Reply | LlavaError) -> None:
         row = rows[number]
