@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.images.files import find_file, is_image_name
-from mlx_llava.inference.constraint import incomplete
 from mlx_llava.inference.format_options import FormatOptions, constraint_of
 from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
 from mlx_llava.program.flags import Examples, flag, flag_name, positional
@@ -134,6 +133,7 @@ def ask(options: AskOptions) -> int:
     from mlx_llava.images.image import Image
     from mlx_llava.inference import report
     from mlx_llava.inference.chat import Chat
+    from mlx_llava.inference.constraint import incomplete
     from mlx_llava.inference.sampling import CacheOptions
 
     images = [Image.open(name, name, options.decoding) for name in names]

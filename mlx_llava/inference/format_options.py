@@ -1,11 +1,13 @@
 """Options that constrain an answer: to JSON, or to a list of choices."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mlx_llava.errors import UsageError
-from mlx_llava.inference.constraint import Choices, Constraint
 from mlx_llava.program.flags import flag
+
+if TYPE_CHECKING:
+    from mlx_llava.inference.constraint import Constraint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class FormatOptions:
     """Answer with JSON that this JSON Schema describes."""
 
 
-def constraint_of(options: FormatOptions) -> Constraint | None:
+def constraint_of(options: FormatOptions) -> "Constraint | None":
     """The constraint set by the flags; UsageError if it is invalid, or if there is more than one."""
     given = {"--choices": options.choices is not None, "--json-answer": options.json_answer}
     given["--schema"] = options.schema is not None
@@ -28,6 +30,8 @@ def constraint_of(options: FormatOptions) -> Constraint | None:
     if len(names) > 1:
         raise UsageError(f"{' and '.join(names)} exclude each other", "Give one of them.")
     if options.choices is not None:
+        from mlx_llava.inference.constraint import Choices
+
         return Choices([text.strip() for text in options.choices.split(",")])
     if options.schema is None and not options.json_answer:
         return None
