@@ -5,7 +5,6 @@ Run the same command again to resume.
 
 from pathlib import Path
 
-from mlx_llava.catalog.pulled import place
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
@@ -26,7 +25,7 @@ def finetune(options: FinetuneOptions) -> int:
 
     target = options.mlx_path
     run_path = options.run_path or Path(f"{target}.run")
-    check_apart(target, run_path, place(options.model), options.projector, options.data)
+    check_apart(target, run_path, options.model, options.projector, options.data)
     check_target(target, options.overwrite)
     with sole_writer(run_path):
         base = load_base(options)
@@ -36,7 +35,7 @@ def finetune(options: FinetuneOptions) -> int:
         checkpoint, weights = base.checkpoint, work.optimizer.masters
         rewrite(checkpoint, checkpoint.config, weights, target, dtype=options.dtype, overwrite=options.overwrite)
     log(f"model written to {target}; the snapshots in {run_path} can be deleted")
-    log(f"to use it: {command('ask', target)} …")
+    log(f"to try it: {command('ask', target, 'photo.jpg', 'What is this?')}")
     return 0
 
 

@@ -31,7 +31,7 @@ def lora(options: LoraOptions) -> int:
         new_projector = not options.freeze_projector or options.projector is not None
         adapters.save(folder, model, settings, base.fingerprint, projector=new_projector, config=base.checkpoint.config)
     log(f"adapters written to {folder}")
-    log(f"to use them: {command('ask', options.model, '--adapter-path', folder)} …")
+    log(f"to try them: {command('ask', options.model, '--adapter-path', folder, 'photo.jpg', 'What is this?')}")
     return 0 if finished else INTERRUPTED
 
 

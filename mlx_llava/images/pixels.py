@@ -91,9 +91,17 @@ def to_rgb(image: Image.Image, decoding: Decoding, name: str = "image") -> Image
 
 def crop(image: Image.Image, config: ImageConfig, name: str = "image") -> np.ndarray:
     """An RGB image as the tower's float32 input, [side, side, 3]; ImageError if it is too long and thin."""
-    window = _padded(image, config, name) if config.fit == "pad" else _middle(image, config.side, name)
+    check_shape(image.size, config, name)
+    window = _padded(image, config) if config.fit == "pad" else _middle(image, config.side)
     pixels = (np.asarray(window, np.float64) * (1 / 255)).astype(np.float32)
     return (pixels - np.array(config.mean, np.float32)) / np.array(config.std, np.float32)
+
+
+def check_shape(size: tuple[int, int], config: ImageConfig, name: str = "image") -> None:
+    """ImageError if an image of this width and height is too long and thin for `crop`."""
+    longer = config.side * max(size) // min(size)  # of the resized image, before its middle is cut out
+    if max(size) > MAX_EDGE if config.fit == "pad" else config.side * longer > MAX_PIXELS:
+        raise ImageError(f"{name}: {size[0]} x {size[1]} pixels are too long and thin", "Crop it first.")
 
 
 def to_image(pixels: np.ndarray, config: ImageConfig) -> Image.Image:
@@ -116,24 +124,20 @@ def identity(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _middle(image: Image.Image, side: int, name: str) -> Image.Image:
+def _middle(image: Image.Image, side: int) -> Image.Image:
     """Resize the shorter edge to `side`, then take the central square."""
     longer = side * max(image.size) // min(image.size)
-    if side * longer > MAX_PIXELS:
-        raise _too_thin(image, name)
     width, height = (side, longer) if image.width <= image.height else (longer, side)
     left, top = (width - side) // 2, (height - side) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + side, top + side))
 
 
-def _padded(image: Image.Image, config: ImageConfig, name: str) -> Image.Image:
+def _padded(image: Image.Image, config: ImageConfig) -> Image.Image:
     """Center the image on a square of the mean color, resized to `side`.
 
     The whole square may take 1 GB. Pillow resizes along rows first, so bands of rows give the same bits.
     """
-    if max(image.size) > MAX_EDGE:
-        raise _too_thin(image, name)
     color = tuple(int(x * 255) for x in config.mean)
     edge = max(image.size)
     left, top = (edge - image.width) // 2, (edge - image.height) // 2
@@ -222,8 +226,3 @@ def _explain(error: Exception, data: bytes, name: str) -> ImageError:
 
 def _too_many_bytes(name: str) -> ImageError:
     return ImageError(f"{name}: the file has more than {MAX_BYTES // 10**6} MB", _SIZE_ADVICE)
-
-
-def _too_thin(image: Image.Image, name: str) -> ImageError:
-    size = f"{image.width} x {image.height} pixels"
-    return ImageError(f"{name}: {size} are too long and thin", "Crop it first.")

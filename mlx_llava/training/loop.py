@@ -6,13 +6,11 @@ and ends with the same bits as one that ran through.
 
 import ctypes
 import json
-import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import mlx.core as mx
@@ -25,17 +23,18 @@ from mlx_llava.inputs import Batch
 from mlx_llava.models import backend
 from mlx_llava.models.llama import forward
 from mlx_llava.models.llava import Llava
-from mlx_llava.program.signals import raise_if_interrupted
 from mlx_llava.training import snapshots
-from mlx_llava.training.loss import answer_loss
-from mlx_llava.training.meters import Meters
+from mlx_llava.training.meters import Meters, cut_after
 from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.options import TrainingOptions
 from mlx_llava.training.recompute import recompute_block
+from mlx_llava.training.saver import Saver, stop_requests
 from mlx_llava.training.schedule import Schedule
-from mlx_llava.training.snapshots import Progress, Snapshot
+from mlx_llava.training.sizes import Sizes
+from mlx_llava.training.snapshots import Progress
 from mlx_llava.training.step import Step, train_step
 from mlx_llava.training.tower_features import add_features
+from mlx_llava.training.validation import validation_loss
 
 MAX_SKIPPED = 5  # steps in a row whose loss or gradient is not finite
 MAX_LISTED = 10  # records that an error names
@@ -53,6 +52,7 @@ class Run:
     optimizer: AdamW
     examples: Examples
     options: TrainingOptions
+    sizes: Sizes
     folder: Path
     """Where snapshots and metrics go."""
     identity: Mapping[str, Any]
@@ -60,62 +60,90 @@ class Run:
     recompute: bool = False
     """Whether the backward pass recomputes the decoder's blocks to save memory."""
     validation: Examples | None = None
-    """Examples for the validation loss, computed at every snapshot."""
+    """Examples for the validation loss."""
     step_memory: int = 0
     """Estimated bytes of a step, without weights and optimizer state."""
 
     @cached_property
     def order(self) -> Order:
         """The order in which the examples are trained on."""
-        sizes = (self.options.batch_size, self.options.accumulation, self.options.seed)
+        sizes = (self.sizes.batch_size, self.sizes.accumulation, self.options.seed)
         return Order(self.examples.dataset.lengths, *sizes, grouped=self.options.group_by_length)
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run; the last step of an epoch may have fewer batches."""
-        return self.options.epochs * -(-self.order.num_batches // self.order.accumulation)
+        """Steps of the whole run."""
+        return self.sizes.num_steps
 
     @property
     def schedule(self) -> Schedule:
         """The factor on the learning rates at each step."""
         return Schedule(self.num_steps, self.options.warmup_ratio)
 
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether something that is done after every `every` steps, and after the last, is done after this one."""
+        return step % every == 0 or step == self.num_steps
+
 
 def train(run: Run, log: Log) -> bool:
-    """Train to the end, or until Ctrl-C or SIGTERM, which finish the step and save; returns whether it is the end."""
+    """Train to the end, or until Ctrl-C or a signal, which finish the step and save; returns whether it is the end.
+
+    An error saves the complete steps before it is raised.
+    """
     keep_freed_memory()
-    progress = resume(run, log)
-    meters = Meters(run.folder / METRICS, run.num_steps, progress.step)
-    rates = {name: run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
-    jobs = run.order.jobs(run.options.epochs, Position(progress.epoch, progress.number))
-    with loader(run.examples.batch, jobs, run.options.workers) as batches, stop_requests() as stop_requested:
-        for last, step_batches in group_into_steps(batches, run.order):
-            factor = run.schedule(progress.step)
-            step = run_step(run, progress, step_batches, factor)
-            records = record_numbers(run, progress, last) if step.skipped else []
-            progress = progress_after(progress, last, run.order)
-            positions = sum(batch.tokens.size for batch in step_batches)
-            log(meters.record(progress.step, step, {n: factor * r for n, r in rates.items()}, positions, records))
-            check_skipped(meters, records)
+    first = resume(run, log)
+    saver = Saver(run.folder, run.identity, run.optimizer, first)
+    jobs = run.order.jobs(run.sizes.epochs, Position(first.epoch, first.number))
+    with (
+        saver.save_on_error(log),
+        loader(run.examples.batch, jobs, run.options.workers) as batches,
+        stop_requests() as stop_requested,
+    ):
+        meters = Meters(run.folder / METRICS, run.num_steps)
+        for last, step_batches in islice(group_into_steps(batches, run.order), run.num_steps - first.step):
+            line = train_and_record(run, saver, meters, last, step_batches)
+            if run.is_due(saver.progress.step, run.options.steps_per_report):
+                log(line)
             stopping = stop_requested()
-            if stopping or progress.step % run.options.save_every == 0 or progress.step == run.num_steps:
-                snapshots.save(run.folder, Snapshot(progress, run.optimizer.state()), run.identity)
-                if not stopping:
-                    validate(run, progress.step, log)
-            if stopping and progress.step < run.num_steps:
+            after_step(run, saver, log, stopping=stopping)
+            if stopping and saver.progress.step < run.num_steps:
                 return False
     return True
+
+
+def train_and_record(run: Run, saver: Saver, meters: Meters, last: Position, batches: list[Batch]) -> str:
+    """One step, whose last batch is at position `last`; returns its log line."""
+    before = saver.progress
+    factor = run.schedule(before.step)
+    step = run_step(run, before, batches, factor)
+    records = record_numbers(run, before, last) if step.skipped else []
+    saver.advance(progress_after(before, last, run.order))
+    rates = {name: factor * run.optimizer.learning_rate(f"{name}.") for name in ("language_model", "projector")}
+    line = meters.record(saver.progress.step, step, rates, sum(batch.tokens.size for batch in batches), records)
+    check_skipped(meters, records)
+    return line
+
+
+def after_step(run: Run, saver: Saver, log: Log, *, stopping: bool) -> None:
+    """Save and validate if it is time; a run that stops is saved and not validated."""
+    step, options = saver.progress.step, run.options
+    if stopping or run.is_due(step, options.save_every):
+        saver.save()
+    if run.validation and not stopping and run.is_due(step, options.steps_per_eval or options.save_every):
+        validate(run, run.validation, step, log)
 
 
 def resume(run: Run, log: Log) -> Progress:
     """Restore the newest intact snapshot, if there is one; returns where to continue."""
     snapshots.sweep(run.folder)
     snapshot = snapshots.latest(run.folder, run.identity)
-    if snapshot is None:
-        return Progress(0, 0, 0)
-    run.optimizer.restore(run.model, snapshot.state)
-    log(f"resuming after step {snapshot.progress.step}")
-    return snapshot.progress
+    progress = Progress(0, 0, 0) if snapshot is None else snapshot.progress
+    for file in (METRICS, VALIDATION):
+        cut_after(run.folder / file, progress.step)
+    if snapshot is not None:
+        run.optimizer.restore(run.model, snapshot.state)
+        log(f"resuming after step {progress.step}")
+    return progress
 
 
 def group_into_steps(batches: Iterator[tuple[Position, Batch]], order: Order) -> Iterator[tuple[Position, list[Batch]]]:
@@ -159,48 +187,12 @@ def check_skipped(meters: Meters, records: list[int]) -> None:
         )
 
 
-def validate(run: Run, step: int, log: Log) -> None:
-    """Log the validation loss, if the run has validation examples."""
-    if run.validation is not None:
-        loss = validation_loss(run.model, run.validation, run.order.batch_size)
-        with (run.folder / VALIDATION).open("a") as file:
-            file.write(json.dumps({"step": step, "loss": loss}) + "\n")
-        log(f"validation loss {loss:.4f} after step {step}")
-
-
-def validation_loss(model: Llava, examples: Examples, batch_size: int) -> float:
-    """The mean loss per answer token over all examples, without dropout; leaves the model in training mode."""
-    total, num_tokens = 0.0, 0
-    model.eval()
-    try:
-        indices = range(len(examples))
-        for start in indices[::batch_size]:
-            batch = examples.batch(indices[start : start + batch_size])
-            batch = add_features(model, examples.feature_files, batch)
-            loss, count = answer_loss(model, batch)
-            total, num_tokens = total + float(loss), num_tokens + count
-    finally:
-        model.train()
-    return total / num_tokens
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether Ctrl-C or SIGTERM has been received; a second one stops at once."""
-    raise_if_interrupted()
-    signals: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if signals:
-            raise KeyboardInterrupt
-        signals.append(number)
-
-    handlers = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(signals)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def validate(run: Run, examples: Examples, step: int, log: Log) -> None:
+    """Compute and log the validation loss after a step."""
+    loss = validation_loss(run.model, examples, run.sizes.batch_size, run.options.val_batches)
+    with (run.folder / VALIDATION).open("a") as file:
+        file.write(json.dumps({"step": step, "loss": loss}) + "\n")
+    log(f"validation loss {loss:.4f} after step {step}")
 
 
 def keep_freed_memory() -> bool:

@@ -20,7 +20,7 @@ class MayChange:
     """
 
 
-Count = Annotated[int, Limits(1, 4096)]
+OptionalCount = Annotated[int | None, Limits(1, 4096), flag("N")]
 Rate = Annotated[float, Limits(0, 10)]
 OptionalFolder = Annotated[Path | None, MayChange(), flag("FOLDER")]
 
@@ -40,7 +40,7 @@ class DataOptions:
     as_written: bool = False
     """Keep images where the questions have them; LLaVA moves them to the front."""
     workers: Annotated[int, MayChange(), Limits(0, 64)] = 2
-    """Worker processes that prepare batches."""
+    """Worker processes that check images and prepare batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +64,14 @@ class ExampleOptions(DataOptions, BaseOptions):
 class StepOptions:
     """Optimization."""
 
-    epochs: Annotated[int, Limits(1, 10_000)] = 1
-    """Passes over the data."""
-    batch_size: Count = 16
-    """Conversations per batch."""
-    accumulation: Annotated[Count, flag("N", "--grad-accumulation-steps")] = 8
-    """Batches per optimizer step."""
+    epochs: Annotated[int | None, Limits(1, 10_000), flag("N")] = None
+    """Passes over the data (default: 1, or as many as make 50 steps)."""
+    steps: Annotated[int | None, Limits(1, 2**31), flag("N", "--iters")] = None
+    """Optimizer steps of the run, in as many epochs as they take; with --epochs, whichever ends first."""
+    batch_size: OptionalCount = None
+    """Conversations per batch (default: 16, or down to 4 where that would make fewer than 50 steps)."""
+    accumulation: Annotated[OptionalCount, flag("N", "--grad-accumulation-steps")] = None
+    """Batches per optimizer step (default: 8, or fewer where that would make fewer than 50 steps)."""
     learning_rate: Rate = 2e-5
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Limits(0, 1)] = 0.03
@@ -96,6 +98,12 @@ class RunOptions:
     """Start from a projector trained for this model by `mlx-llava pretrain`."""
     save_every: Annotated[int, MayChange(), Limits(1, 2**31)] = 200
     """Steps between snapshots."""
+    steps_per_eval: Annotated[int | None, MayChange(), Limits(1, 2**31), flag("N")] = None
+    """Steps between validation losses (default: one at every snapshot)."""
+    val_batches: Annotated[int | None, MayChange(), Limits(1, 2**31), flag("N")] = None
+    """Batches in a validation loss (default: all)."""
+    steps_per_report: Annotated[int, MayChange(), Limits(1, 2**31), flag("N")] = 1
+    """Steps between lines of progress; metrics.jsonl has every step."""
     recompute: Annotated[bool | None, MayChange(), flag("", "--grad-checkpoint")] = None
     """Recompute activations in the backward pass, or do not: far less memory, a third more time (default: on a GPU)."""
     cache_features: OptionalFolder = None
@@ -125,8 +133,8 @@ class PretrainOptions(TrainingOptions):
     """Prompt template; otherwise plain, an image followed by its caption."""
     fit: Fit = "crop"
     """Center-crop images or pad them to a square. LLaVA's first stage always crops."""
-    batch_size: Count = 32
-    """Captions per batch."""
+    batch_size: OptionalCount = None
+    """Captions per batch (default: 32, or down to 4 where that would make fewer than 50 steps)."""
     group_by_length: bool = False
     """Batch captions of similar length."""
     learning_rate: Rate = 1e-3

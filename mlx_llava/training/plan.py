@@ -14,6 +14,7 @@ from mlx_llava.config import TextConfig
 from mlx_llava.data.examples import Examples
 from mlx_llava.errors import LimitError, UsageError
 from mlx_llava.models import backend
+from mlx_llava.program.flags import flag_name
 from mlx_llava.program.text import size
 from mlx_llava.training.loop import Run
 
@@ -30,16 +31,15 @@ class BatchSize(NamedTuple):
     answers: int  # answer tokens of the longest
 
 
-def plan(run: Run) -> str:
-    """A line on what is trained, in how many steps, and about how much memory it takes.
+def plan(run: Run) -> list[str]:
+    """Lines on how many steps a run takes, what it trains, and about how much memory it needs.
 
     Raises LimitError if it does not fit, UsageError if the run would end before its warm-up begins.
     """
-    step_size = run.order.batch_size * run.order.accumulation
     if not any(run.schedule(step) for step in range(min(run.num_steps, 2))):
         raise UsageError(
-            f"the run has only one step of {step_size} conversations, and its learning rate is zero",
-            "Give a lower --accumulation or --batch-size, more --epochs, or --warmup-ratio 0.",
+            f"{run.sizes}: the only step is the warm-up's first, whose learning rate is zero",
+            "Give more --epochs or --steps, a lower --accumulation or --batch-size, or --warmup-ratio 0.",
         )
     flat: list[tuple[str, mx.array]] = tree_flatten(run.model.parameters())  # pyright: ignore
     weights = sum(weight.nbytes for _, weight in flat)
@@ -49,14 +49,16 @@ def plan(run: Run) -> str:
     parts = f"weights {size(weights)}, training state {size(state)}, a batch {size(run.step_memory)}"
     if memory > free:
         smaller = "Train adapters on a quantized model (convert -q, then mlx-llava lora), or lower their --rank."
-        shorter = "Give a lower --batch-size and a higher --accumulation, or --recompute True."
+        shorter = "Give a lower --batch-size and a higher --accumulation, or --recompute."
         raise LimitError(
             f"{parts}: more than the available {size(free)}", smaller if weights + state > free else shorter
         )
-    return (
-        f"{num_trained / 1e6:.2f} million trained parameters, {run.num_steps} steps of up to {step_size} conversations"
-        f"; about {size(memory)}: {parts}"
-    )
+    *some, last = [*map(flag_name, run.sizes.chosen)] or [""]
+    change = f"; set {', '.join(some)}{' or ' * bool(some)}{last} to change" if last else ""
+    return [
+        f"{run.sizes}{change}",
+        f"{num_trained / 1e6:.2f} million trained parameters; about {size(memory)}: {parts}",
+    ]
 
 
 def largest_step(checkpoint: Checkpoint, examples: Examples, batch_size: int, *, recompute: bool) -> int:

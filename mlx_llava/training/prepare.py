@@ -2,6 +2,8 @@
 
 import hashlib
 import shlex
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,23 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.data.bad_records import summary
 from mlx_llava.data.dataset import Dataset
 from mlx_llava.data.examples import Examples
+from mlx_llava.data.image_check import with_readable_images
 from mlx_llava.models import backend
 from mlx_llava.program.run import log
 from mlx_llava.resolve import open_model
 from mlx_llava.training import charts, loop, snapshots
 from mlx_llava.training.examples import read_examples
 from mlx_llava.training.loop import Run
+from mlx_llava.training.meters import duration
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import TrainingOptions, config_of, fixed_settings
 from mlx_llava.training.plan import largest_step, plan
+from mlx_llava.training.sizes import Sizes, sizes_of
 from mlx_llava.training.step import Part, train_only
 from mlx_llava.training.tower_features import open_feature_files
 
 INTERRUPTED = 130  # exit code, as after Ctrl-C
+PROGRESS_EVERY = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def load_base(options: TrainingOptions) -> Base:
 def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, projector_lr: float | None) -> Run:
     """Check the data and build the run that trains these parts, with its snapshots in `folder`."""
     examples = load_examples(options, base.checkpoint, "train")
+    sizes = sizes_of(options, len(examples))
     has_validation = (options.data / "valid.jsonl").is_file()
     model = base.checkpoint.model
     train_only(model, *parts)
@@ -63,33 +70,52 @@ def prepare(options: TrainingOptions, base: Base, folder: Path, *parts: Part, pr
         optimizer=AdamW(model, rates),
         examples=examples,
         options=options,
+        sizes=sizes,
         folder=folder,
-        identity=identity(options, base, examples.dataset),
+        identity=identity(options, sizes, base, examples.dataset),
         recompute=recompute,
         validation=load_examples(options, base.checkpoint, "valid") if has_validation else None,
-        step_memory=largest_step(base.checkpoint, examples, options.batch_size, recompute=recompute),
+        step_memory=largest_step(base.checkpoint, examples, sizes.batch_size, recompute=recompute),
     )
 
 
 def load_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) -> Examples:
-    """The examples of a split, all checked; backed by the feature cache if the options name one."""
+    """The examples of a split, all checked and their images opened; backed by the feature cache if there is one."""
     examples = read_examples(options, checkpoint.config, checkpoint.tokenizer, split)
+    settings = {"leave_out": options.leave_out, "num_workers": options.workers}
+    examples = with_readable_images(examples, **settings, report=image_progress(len(examples)))
     left_out = examples.dataset.left_out
-    log(
-        f"{len(examples)} {'validation ' * (split == 'valid')}conversations"
-        + (f"; {len(left_out)} left out: {summary(left_out)}" if left_out else "")
-    )
+    if left_out:
+        log(f"{len(left_out)} record{'s' * (len(left_out) > 1)} left out: {summary(left_out)}")
+    if split == "valid":
+        log(f"{len(examples)} validation conversations")
     if options.cache_features is None:
         return examples
     files = open_feature_files(options.cache_features, checkpoint.model, checkpoint.config)
     return replace(examples, feature_files=files)
 
 
-def identity(options: TrainingOptions, base: Base, dataset: Dataset) -> dict[str, Any]:
+def image_progress(num_records: int) -> Callable[[int], None]:
+    """A function that logs now and then how many records have had their images opened."""
+    started = last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > PROGRESS_EVERY:
+            last = now
+            left = duration((num_records - done) * (now - started) / done)
+            log(f"images of {done} of {num_records} conversations opened, {left} left")
+
+    return report
+
+
+def identity(options: TrainingOptions, sizes: Sizes, base: Base, dataset: Dataset) -> dict[str, Any]:
     """Everything that must be the same when a run resumes: the fixed settings, and what the named files contain."""
     config = base.checkpoint.config
     return {
         **fixed_settings(options),
+        **{name: getattr(sizes, name) for name in ("epochs", "batch_size", "accumulation")},
         "template": config.template,
         "fit": config.image.fit,
         "data": dataset.fingerprint,
@@ -106,7 +132,8 @@ def command(name: str, model: str | Path | None, *words: str | Path) -> str:
 
 def train(run: Run) -> bool:
     """Log the plan, train, and draw the loss chart; returns whether the run is complete rather than interrupted."""
-    log(plan(run))
+    for line in plan(run):
+        log(line)
     finished = loop.train(run, log)
     charts.draw(run.folder / loop.METRICS, run.folder / "loss.png")
     if not finished:

@@ -18,6 +18,7 @@ from mlx_llava.inputs import Batch, collate
 from mlx_llava.training.loop import MAX_SKIPPED, METRICS, Run, train
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import TrainingOptions
+from mlx_llava.training.sizes import sizes_of
 from mlx_llava.training.step import train_only
 
 ROWS = from_hf(CASES["plain"].config()).rows_per_crop
@@ -64,13 +65,21 @@ class Lessons:
 def run(folder: Path, broken: set[int], count: int = 6) -> Run:
     model = tiny()
     train_only(model, "projector")
-    sizes = {"batch_size": 1, "accumulation": 2, "group_by_length": False, "warmup_ratio": 0.0, "workers": 0}
+    sizes = {
+        "epochs": 1,
+        "batch_size": 1,
+        "accumulation": 2,
+        "group_by_length": False,
+        "warmup_ratio": 0.0,
+        "workers": 0,
+    }
     options = TrainingOptions(data=folder, **sizes)
     return Run(
         model=model,
         optimizer=AdamW(model, OptimizerOptions(1e-3)),
         examples=Lessons(broken, count),  # pyright: ignore[reportArgumentType]
         options=options,
+        sizes=sizes_of(options, count),
         folder=folder,
         identity={},
     )

@@ -44,20 +44,22 @@ def run_of(options: LoraOptions) -> Run:
     return prepare(options, load_base(options), options.adapter_path, "projector", projector_lr=None)
 
 
-def test_the_plan_states_parameters_steps_and_memory(options: LoraOptions) -> None:
+def test_the_plan_states_steps_parameters_and_memory(options: LoraOptions) -> None:
     run = run_of(options)
     trained = sum(x.size for x in run.optimizer.masters.values()) / 1e6
-    first = f"{trained:.2f} million trained parameters, 1 steps of up to 16 conversations; about "
-    assert plan(run).startswith(first)
+    steps, memory = plan(run)
+    assert steps == "2 conversations: batch 2, 50 epochs, 50 steps; set --accumulation or --epochs to change"
+    assert memory.startswith(f"{trained:.2f} million trained parameters; about ")
     assert run.step_memory < run_of(replace(options, batch_size=1)).step_memory * 2.01
     assert run_of(replace(options, recompute=True)).step_memory < run.step_memory
 
 
 def test_a_run_that_ends_before_its_rate_rises_is_refused(options: LoraOptions) -> None:
-    with pytest.raises(UsageError, match="only one step of 16 conversations") as raised:
-        plan(run_of(replace(options, warmup_ratio=0.03)))
-    assert "--accumulation" in raised.value.advice
-    assert "2 steps" in plan(run_of(replace(options, warmup_ratio=0.03, epochs=2)))
+    one_step = replace(options, warmup_ratio=0.03, accumulation=8, epochs=1)
+    with pytest.raises(UsageError, match="2 conversations: batch 2 x 8, 1 epoch, 1 step: the only step") as raised:
+        plan(run_of(one_step))
+    assert "--epochs" in raised.value.advice
+    assert plan(run_of(replace(one_step, epochs=2)))[0] == "2 conversations: batch 2 x 8, 2 epochs, 2 steps"
 
 
 @pytest.mark.parametrize(("free", "advice"), [(0, "quantized model"), (10_000_000, "--batch-size")])

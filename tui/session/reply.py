@@ -12,8 +12,6 @@ class Say:
     """Show a text."""
 
     text: str
-    changed: Node | None = None
-    """The answer that has a new text."""
 
 
 @dataclass(frozen=True)
