@@ -1,4 +1,4 @@
-"""The constraint to JSON: any object, or what a JSON Schema describes. The only user of llguidance.
+"""The constraint to JSON that a JSON Schema describes. The only user of llguidance.
 
 The answer is written as Python's `json.dumps` does: no line breaks, one space after a comma and a colon. Small models
 that may choose their own whitespace fill the answer with line breaks.
@@ -7,7 +7,6 @@ that may choose their own whitespace fill the answer with line breaks.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlx_llava.errors import UsageError
 from mlx_llava.inference.constraint import Matcher, Vocabulary, wrong_token
+from mlx_llava.program.paths import expand_home
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -27,7 +27,7 @@ UNSUPPORTED, UNSATISFIABLE = "Unimplemented keys: ", "Unsatisfiable schema"  # h
 
 
 class JsonSchema:
-    """The answer is JSON that a schema describes; by default any object."""
+    """The answer is JSON that a JSON Schema describes."""
 
     def __init__(self, schema: Mapping[str, Any], name: str = "the schema") -> None:
         """UsageError, with the `name` that its user knows, if the schema is invalid or has unsupported keywords."""
@@ -42,8 +42,8 @@ class JsonSchema:
             return cls(_object(source, name), name)
         name = f"{name} {source}"
         try:
-            text = Path(source).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
+            text = expand_home(source).read_text(encoding="utf-8-sig")
+        except (OSError, ValueError, RuntimeError) as error:
             problem = (error.strerror if isinstance(error, OSError) else None) or "not a text file"
             raise UsageError(f"{name}: {problem}", f"Name a file, or give the schema itself. {EXAMPLE}") from None
         return cls(_object(text, name), name)
