@@ -28,8 +28,8 @@ check: $(VENV)/.check  ## lint, format, layers and types, without torch
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-wheel: $(VENV)/bin/python  ## build the wheel and check that it is complete
-	rm -rf build dist
+wheel: $(VENV)/bin/python  ## build the wheel; check that it is complete and answers in a new environment
+	rm -rf build dist mlx_llava.egg-info
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python tests/wheel.py dist/*.whl
 

@@ -1,4 +1,4 @@
-"""Options of the converter, and the quantization flags it shares with `mlx-llava fuse`."""
+"""Options of the converter, and the flags it shares with `mlx-llava fuse` and `mlx-llava models pull`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,23 @@ class QuantizeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions(QuantizeOptions):
+class SourceOptions:
+    """Checkpoint."""
+
+    dtype: Dtype | None = None
+    """Data type of weights that are not quantized; otherwise the checkpoint's own."""
+    template: Annotated[str | None, flag("NAME")] = None
+    """Prompt template to record; otherwise vicuna_v1, or mistral_instruct for original LLaVA on Mistral."""
+    model_base: Annotated[str | None, flag("MODEL")] = None
+    """Base model, a folder or repository, if the checkpoint is a LoRA or a mm_projector.bin; they are merged."""
+    vision_tower: Annotated[str | None, flag("MODEL")] = None
+    """CLIP tower, a folder or repository, if the checkpoint does not include it."""
+    revision: Annotated[str | None, flag("REVISION")] = None
+    """Branch, tag or commit on the hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(QuantizeOptions, SourceOptions):
     """Convert a LLaVA checkpoint to a folder of MLX weights, optionally quantized."""
 
     examples: Examples = ("mlx-llava convert --hf-path llava-hf/llava-1.5-7b-hf --mlx-path llava-4bit -q",)
@@ -39,20 +55,10 @@ class ConvertOptions(QuantizeOptions):
     """Checkpoint: a folder, or a repository on the hub."""
     mlx_path: Annotated[Path, flag("FOLDER")]
     """Folder to write. It appears whole or not at all."""
-    dtype: Dtype | None = None
-    """Data type of weights that are not quantized; otherwise the checkpoint's own."""
-    template: Annotated[str | None, flag("NAME")] = None
-    """Prompt template to record; otherwise vicuna_v1, or mistral_instruct for original LLaVA on Mistral."""
-    model_base: Annotated[str | None, flag("MODEL")] = None
-    """Base model, a folder or repository, if --hf-path holds a LoRA or a mm_projector.bin; they are merged."""
-    vision_tower: Annotated[str | None, flag("MODEL")] = None
-    """CLIP tower, a folder or repository, if the checkpoint does not include it."""
     new_projector: Literal["linear", "mlp2x_gelu"] | None = None
     """Join a text model and --vision-tower with a new random projector, to start training stage 1 from."""
     seed: Annotated[int | None, SEED] = None
     """Random seed of the new projector; otherwise 0."""
-    revision: Annotated[str | None, flag("REVISION")] = None
-    """Branch, tag or commit on the hub."""
     overwrite: bool = False
     """Replace an existing output folder."""
     dry_run: bool = False

@@ -6,14 +6,15 @@ Only the answer goes to stdout; everything else goes to stderr.
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.images.files import find_file, is_image_name
+from mlx_llava.inference.format_options import FormatOptions, constraint_of
 from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
 from mlx_llava.program.flags import Examples, flag, flag_name, positional
 from mlx_llava.program.limits import Limits, marks
@@ -24,9 +25,7 @@ from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
-    from mlx_llava.images.image import Image
-    from mlx_llava.inference.chat import Chat
-    from mlx_llava.inference.sampling import Sampling
+    from mlx_llava.inference.chat import Chat, Piece
 
 NUM_TOP = 5  # alternatives that --logprobs shows
 BATCH_SIZE = 8  # questions of a file
@@ -94,7 +93,14 @@ class FileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AskOptions(
-    QuestionOptions, ModelOptions, PromptOptions, SamplingOptions, OutputOptions, FileOptions, MemoryOptions
+    QuestionOptions,
+    ModelOptions,
+    PromptOptions,
+    SamplingOptions,
+    FormatOptions,
+    OutputOptions,
+    FileOptions,
+    MemoryOptions,
 ):
     """Ask a LLaVA about images.
 
@@ -103,6 +109,7 @@ class AskOptions(
 
     examples: Examples = (
         "mlx-llava ask photo.jpg 'What is this?'",
+        "mlx-llava ask photo.jpg 'Is this a dog?' --choices yes,no,unsure",
         "mlx-llava ask --questions questions.jsonl --answers answers.jsonl",
     )
 
@@ -117,6 +124,7 @@ def ask(options: AskOptions) -> int:
     if options.questions is not None and options.answers is not None:
         return _answer_file(options, options.questions, options.answers)
     names, question = _images_and_question(options)
+    constraint = constraint_of(options)
     started = time.perf_counter()
     from mlx_llava.resolve import open_model
 
@@ -125,43 +133,48 @@ def ask(options: AskOptions) -> int:
     from mlx_llava.images.image import Image
     from mlx_llava.inference import report
     from mlx_llava.inference.chat import Chat
+    from mlx_llava.inference.constraint import incomplete
     from mlx_llava.inference.sampling import CacheOptions
 
     images = [Image.open(name, name, options.decoding) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
-    code = _answer(options, chat, question, images, sampling)
+    top = NUM_TOP if options.logprobs else 0
+    code = _print_answer(options, chat, chat.ask(question, images, sampling, top, constraint=constraint))
     facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
         print(json.dumps({**facts, "images": report.images(images, options.decoding), **more}))
     if options.stats:
         log(report.stats_line(facts))
+    if constraint is not None and chat.answer.finish == "length":
+        raise incomplete(len(chat.answer.tokens))
     return code
 
 
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
-    from mlx_llava.inference.question_file import QuestionFile, answer_rows, waiting_rows
+    from mlx_llava.inference.question_file import QuestionFile, answer_rows, open_files
 
+    constraint = constraint_of(options)
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
-    rows = waiting_rows(files)  # before the model is loaded: errors in the file come at once
+    rows, out = open_files(files)  # before the model is loaded: errors in the file come at once
     from mlx_llava.inference.prompter import Prompter
     from mlx_llava.resolve import open_model
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
-    new_prompter = partial(Prompter, checkpoint, options.template, options.system)
-    return answer_rows(rows, files, new_prompter, sampling_of(options), options.model or EMBEDDED)
+    prompter = Prompter(checkpoint, options.template, options.system)
+    return answer_rows(rows, files, out, prompter, sampling_of(options), options.model or EMBEDDED, constraint)
 
 
-def _answer(options: AskOptions, chat: "Chat", question: str, images: "list[Image]", sampling: "Sampling") -> int:
+def _print_answer(options: AskOptions, chat: "Chat", pieces: "Iterable[Piece]") -> int:
     """Stream the answer to stdout; Ctrl-C stops with code 130 and keeps the text so far."""
     quiet = options.json or options.logprobs
     clean = printable if sys.stdout.isatty() else str
     code = 0
     with interruptible():
         try:
-            for piece in chat.ask(question, images, sampling, NUM_TOP if options.logprobs else 0):
+            for piece in pieces:
                 if options.stream and not quiet:
                     print(clean(piece.text), end="", flush=True)
         except KeyboardInterrupt:

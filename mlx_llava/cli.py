@@ -19,6 +19,7 @@ COMMANDS = {
     "fuse": ("mlx_llava.fuse", "merge LoRA adapters into their base model"),
     "export": ("mlx_llava.export", "write a model for transformers, or its adapters for PEFT"),
     "look": ("mlx_llava.look", "preview training data as the model sees it"),
+    "models": ("mlx_llava.library", "list the models on this machine, pull or remove one"),
     "doctor": ("mlx_llava.doctor", "show versions, device, memory, caches, and which models fit"),
 }
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from mlx_llava.catalog.pulled import place
 from mlx_llava.config import Dtype
 from mlx_llava.errors import UsageError
 from mlx_llava.program.flags import Examples, flag
@@ -46,7 +47,7 @@ def export(options: ExportOptions) -> None:
     from mlx_llava.convert.weights.progress import Progress
     from mlx_llava.resolve import folder_of
 
-    check_apart(options.hf_path, options.model, options.adapter_path, kind=EXPORTED)
+    check_apart(options.hf_path, place(options.model), options.adapter_path, kind=EXPORTED)
     check_target(options.hf_path, options.overwrite, EXPORTED)
     path = folder_of(options.model)
     folder = read(path, options.model or path.name, options.adapter_path)

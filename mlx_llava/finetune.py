@@ -5,6 +5,7 @@ Run the same command again to resume.
 
 from pathlib import Path
 
+from mlx_llava.catalog.pulled import place
 from mlx_llava.program.limits import check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.run import log, run
@@ -25,7 +26,7 @@ def finetune(options: FinetuneOptions) -> int:
 
     target = options.mlx_path
     run_path = options.run_path or Path(f"{target}.run")
-    check_apart(target, run_path, options.model, options.projector, options.data)
+    check_apart(target, run_path, place(options.model), options.projector, options.data)
     check_target(target, options.overwrite)
     with sole_writer(run_path):
         base = load_base(options)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from mlx_llava.catalog.pulled import place
 from mlx_llava.convert.options import QuantizeOptions
 from mlx_llava.errors import UsageError
 from mlx_llava.program.flags import Examples, flag
@@ -47,7 +48,7 @@ def fuse(options: FuseOptions) -> None:
     if options.dequantize and options.quantize:
         raise UsageError("--dequantize and -q exclude each other", "Leave one out.")
     check_flags(options)
-    check_apart(options.mlx_path, options.model, options.adapter_path)
+    check_apart(options.mlx_path, place(options.model), options.adapter_path)
     check_target(options.mlx_path, options.overwrite)
     base = folder_of(options.model)
     merge = prepare(base, options.model, options.adapter_path, options, dequantize=options.dequantize)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from mlx_llava.errors import UsageError
+from mlx_llava.errors import ImageError, UsageError
 from mlx_llava.program.flags import Examples, flag, flags_of
 from mlx_llava.program.limits import Limits, check_limits
 from mlx_llava.program.options import parse
@@ -22,6 +22,8 @@ from mlx_llava.training.options import ExampleOptions, FinetuneOptions, LoraOpti
 
 if TYPE_CHECKING:
     from mlx_llava.data import examples
+    from mlx_llava.data.records import Record
+    from mlx_llava.inputs import Example
 
 Stage = Literal["lora", "finetune", "pretrain"]
 STAGES = {"lora": LoraOptions, "finetune": FinetuneOptions, "pretrain": PretrainOptions}
@@ -72,7 +74,7 @@ def look(options: LookOptions) -> None:
     """Print a batch, or statistics over all records."""
     check_limits(options)
     found = training_examples(options)
-    dataset, builder = found.dataset, found.builder
+    dataset = found.dataset
     if dataset.left_out:
         from mlx_llava.data.bad_records import summary
 
@@ -82,18 +84,35 @@ def look(options: LookOptions) -> None:
 
         print("\n".join(map(printable, lines(statistics(dataset)))))
         return
-    start = bisect_left(range(len(dataset)), options.first, key=dataset.number)
-    records = list(dataset.records(range(len(dataset))[start:][: options.batch_size]))
+    records, shown = records_shown(options, found)
     if not records:
-        raise UsageError(f"--first {options.first}: there are {len(dataset)} records", "Give a smaller number.")
+        problem = f"--first {options.first}: no record to show, the last is number {dataset.number(-1)}"
+        raise UsageError(problem, "Give a smaller number.")
     from mlx_llava.data import preview, preview_page
 
-    shown = [builder.example(record) for record in records]
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(preview.lines(records, shown, builder, color=color)))
+    print("\n".join(preview.lines(records, shown, found.builder, color=color)))
     if options.html:
-        options.html.write_text(preview_page.page(records, shown, builder), encoding="utf-8")
+        options.html.write_text(preview_page.page(records, shown, found.builder), encoding="utf-8")
         log(f"written to {options.html}")
+
+
+def records_shown(options: LookOptions, found: "examples.Examples") -> "tuple[list[Record], list[Example]]":
+    """The records from --first on, with their examples; --leave-out skips those whose images cannot be opened."""
+    records, shown = [], []
+    start = bisect_left(range(len(found)), options.first, key=found.dataset.number)
+    for record in found.dataset.records(range(start, len(found))):
+        try:
+            shown.append(found.builder.example(record))
+        except ImageError as error:
+            if not options.leave_out:
+                raise
+            log(f"left out: {error.problem}")
+            continue
+        records.append(record)
+        if len(records) == options.batch_size:
+            break
+    return records, shown
 
 
 def training_examples(options: LookOptions) -> "examples.Examples":

@@ -1,12 +1,17 @@
-"""A model by its name: a converted folder, a repository that holds one, or the bundled model."""
+"""A model by its name: a converted folder, a pulled model, a repository that holds one, or the bundled model.
+
+In this order; every use is noted for `mlx-llava models`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
+from mlx_llava.catalog.pulled import place
+from mlx_llava.catalog.uses import note_use
 from mlx_llava.checkpoint import adapters
 from mlx_llava.checkpoint.fingerprint import fingerprint
 from mlx_llava.checkpoint.folder import Checkpoint, converted_config, load
-from mlx_llava.checkpoint.hub import CONFIG, fetch
+from mlx_llava.checkpoint.hub import CONFIG, EMBEDDED, fetch
 from mlx_llava.embedded import converted_folder, load_embedded
 
 
@@ -14,12 +19,13 @@ def open_model(name: str | Path | None = None, revision: str | None = None, adap
     """The model called `name`, or the bundled one, with the adapters of the folder `adapter`."""
     if adapter is not None:
         adapters.check_folder(adapter)  # before the model is downloaded and loaded
-    if name is None:
+    if _is_embedded(name):
         checkpoint = load_embedded()
     else:
-        name = str(name)
-        converted_config(fetch(name, revision, CONFIG), name)  # before gigabytes are downloaded
-        checkpoint = load(fetch(name, revision))
+        where = str(place(str(name)))
+        converted_config(fetch(where, revision, CONFIG), str(name))  # before gigabytes are downloaded
+        checkpoint = load(fetch(where, revision))
+    note_use(checkpoint.folder)
     if adapter is not None:
         adapters.load(adapter, checkpoint.model, fingerprint(checkpoint.folder))
         checkpoint = replace(checkpoint, config=adapters.with_training_format(adapter, checkpoint.config))
@@ -28,4 +34,10 @@ def open_model(name: str | Path | None = None, revision: str | None = None, adap
 
 def folder_of(name: str | None) -> Path:
     """The converted folder called `name`, or the bundled model's."""
-    return converted_folder() if name is None else fetch(name)
+    folder = converted_folder() if _is_embedded(name) else fetch(str(place(name)))
+    note_use(folder)
+    return folder
+
+
+def _is_embedded(name: str | Path | None) -> bool:
+    return name is None or (name == EMBEDDED and not Path(name).exists())

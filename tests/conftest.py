@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,11 @@ def small(
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home for caches that the tests share, so that the embedded model is converted once."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(home: Path) -> Iterator[None]:
+    """Keeps tests from writing into the user's folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLX_LLAVA_HOME", str(home))
+        yield

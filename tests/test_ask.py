@@ -165,6 +165,8 @@ def test_a_failing_row_is_recorded_and_tried_again_by_the_next_run(run: Run, tmp
         {"question_id": "a", "image": "later.png", "text": QUESTION},
         {"question_id": "b", "image": "one_shape.png", "text": QUESTION},
         {"question_id": "c", "text": 5},
+        {"question_id": "d", "image": "", "text": QUESTION},
+        {"question_id": "e", "image": "one_shape.png", "text": " "},
     ]
     (tmp_path / "one_shape.png").write_bytes(ONE.read_bytes())
     write_questions(tmp_path / "q.jsonl", rows)
@@ -175,13 +177,15 @@ def test_a_failing_row_is_recorded_and_tried_again_by_the_next_run(run: Run, tmp
     answers = read_answers(tmp_path / "a.jsonl")
     assert "later.png" in answers["a"]["error"]
     assert answers["b"]["text"] == ANSWER
+    problems = [answers[row]["error"] for row in "cde"]
+    assert problems == ["text or image is not text", "image is an empty file name", "the question is blank"]
 
     (tmp_path / "later.png").write_bytes(ONE.read_bytes())
     with (tmp_path / "a.jsonl").open("a") as torn:
-        torn.write('{"question_id": "d", "te')  # killed while writing
+        torn.write('{"question_id": "a", "te')  # killed while writing
     code, _, err = run(*files)
-    assert code == 6  # c is still wrong
-    assert "2 of 3 questions to answer" in err
+    assert code == 6  # c, d and e are still wrong
+    assert "4 of 5 questions to answer" in err
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
     assert [json.loads(line).get("text") for line in lines if '"a"' in line] == [None, ANSWER]
     assert sum('"b"' in line for line in lines) == 1
@@ -235,10 +239,10 @@ def test_an_answer_that_cannot_be_printed_is_an_error(converted: Callable[[Path]
     assert "standard output is closed" in done.stderr
 
 
-@pytest.mark.parametrize("answers", ["q.jsonl", "/dev/null"])
-def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: str) -> None:
+@pytest.mark.parametrize(("answers", "words"), [("q.jsonl", "of their own"), ("/dev/null", "not a file of answers")])
+def test_answers_go_to_a_file_of_their_own(run: Run, tmp_path: Path, answers: str, words: str) -> None:
     write_questions(tmp_path / "q.jsonl", [{"question_id": 1, "text": "a"}])
-    with pytest.raises(UsageError, match="not a file of answers"):
+    with pytest.raises(UsageError, match=words):
         run("--questions", tmp_path / "q.jsonl", "--answers", tmp_path / answers)
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from mlx_llava.chat import Chat, Picture
 from mlx_llava.checkpoint import load
 
-checkpoint = load(Path("llava-7b-4bit"))
+checkpoint = load(Path("llava-1.5-7b-4bit"))
 chat = Chat(checkpoint)
 picture = Picture.open(Path("photo.jpg"), "photo.jpg", checkpoint.config.picture, "seen")
 for piece in chat.ask("What is this?", [picture]):
@@ -49,7 +49,7 @@ def test_the_code_of_the_documentation_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("llava-7b-4bit").symlink_to(converted(EMBEDDED))
+    Path("llava-1.5-7b-4bit").symlink_to(converted(EMBEDDED))
     shutil.copy(PHOTO, "photo.jpg")
     names: dict[str, object] = {}
     exec(snippet, names)
@@ -57,7 +57,8 @@ def test_the_code_of_the_documentation_runs(
     assert isinstance(chat, mlx_llava.Chat)
     output = re.sub(r"stop [\d.]+\n", "", capsys.readouterr().out)  # the finish and speed that docs/python.md prints
     assert output == "".join(turn.answer or "" for turn in chat.turns)
-    assert (len(chat.turns), len(chat.images), chat.answer.finish) == (2, 1, "stop")
+    assert (len(chat.images), chat.answer.finish) == (1, "stop")
+    assert len(chat.turns) >= 2
     assert chat.answer.prefilled_tokens < 20 < chat.answer.image_tokens
 
 

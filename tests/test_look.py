@@ -58,5 +58,5 @@ def test_counts_are_of_all_records(options: LookOptions, capsys: pytest.CaptureF
 
 
 def test_a_record_that_is_not_there_is_refused(options: LookOptions) -> None:
-    with pytest.raises(UsageError, match="there are 2 records"):
+    with pytest.raises(UsageError, match="no record to show, the last is number 2"):
         look(replace(options, first=3))

@@ -33,11 +33,23 @@ def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None
     assert heavy == set()
 
 
-@pytest.mark.parametrize("command", ["ask", "chat", "convert", "doctor", "finetune", "look", "lora", "pretrain"])
+COMMANDS = ("ask", "chat", "convert", "doctor", "finetune", "look", "lora", "models", "pretrain")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_loads_no_model_code(command: str) -> None:
     out, heavy = loaded(command, "--help")
     assert f"mlx_llava.{command}" in out or f"mlx-llava {command}" in out
     assert heavy <= {"tyro"}
+
+
+def test_the_list_of_models_loads_no_model_code() -> None:
+    out, heavy = loaded("models")
+    assert out.startswith("NAME")
+    assert heavy <= {"huggingface_hub"}
+    out, heavy = loaded("models", "pull", "--help")
+    assert "mlx-llava models pull" in out
+    assert heavy == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a fast BLAS is loaded on Linux only")

@@ -27,7 +27,7 @@ def main() -> None:
 
 def is_complete(wheel: Path) -> bool:
     """Compare the wheel with the tree, including the linked folders and the bundled model."""
-    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("mlx_llava/")}
     folders = [ROOT, *(folder for folder in ROOT.iterdir() if folder.is_dir())]  # rglob does not follow links
     files = {file for folder in folders for file in folder.rglob("*") if file.is_file()}
     tree = {str(file.relative_to(TOP)) for file in files if "__pycache__" not in file.parts}

@@ -15,7 +15,7 @@ from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.images.attachments import from_clipboard, from_file, from_url
 from mlx_llava.tui.images.clipboard import copy
-from mlx_llava.tui.images.dropped import parse_drop
+from mlx_llava.tui.images.dropped import Drop, parse_drop
 from mlx_llava.tui.session import commands, dialogs, figures
 from mlx_llava.tui.session.attention import AttentionEvent
 from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
@@ -41,20 +41,18 @@ class Talk:
         try:
             if commands.is_command(line):
                 return self._command(line)
-            drop = parse_drop(line)
-            if drop.paths or drop.urls:
-                self.attach(drop.paths, drop.urls)
-            elif line.strip():
-                self.ask(line.strip())
+            drop = Drop(text=line) if self.session.draft.answer else parse_drop(line)
+            self.attach(drop.paths, drop.urls)
+            if question := drop.text.strip():
+                self.ask(question)
         except LlavaError as error:
             self.report(error.problem, error.advice)
         return True
 
     def ask(self, question: str) -> None:
         """Ask, or finish an edit, and print the answer."""
-        edited = self.session.draft.editing
-        if edited and edited.role == "assistant":
-            self.session.correct(edited, question)
+        if answer := self.session.draft.answer:
+            self.session.correct(answer, question)
             self.session.draft.edit(None)
         else:
             self.session.ask(question)

@@ -2,7 +2,7 @@
 
 - `files`: which weight files a checkpoint has, downloaded if needed.
 - `names`: the table from published tensor names to ours.
-- `vocabulary`, `image_processor`, `adapters`, `new_projector`: one part of a checkpoint each.
+- `vocabulary`, `image_processor`, `adapters`, `peft`, `new_projector`: one part of a checkpoint each.
 - `gather`: everything the flags name, as `Inputs`.
 - `inventory`: from `Inputs`, a tensor for every weight of the model, and none left over.
 - `converted_folder`: a converted folder as the source of `fuse` and `export`.

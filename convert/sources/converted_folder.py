@@ -17,7 +17,8 @@ from mlx_llava.checkpoint.quantization import Quantization, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.strict_json import read_json
 from mlx_llava.config import LlavaConfig
-from mlx_llava.convert.weights.algebra import Dequantized, FileTensor, InMemory, LoraDelta, Weight, WithAdapter
+from mlx_llava.convert.weights.algebra import Dequantized, FileTensor, InMemory, Weight
+from mlx_llava.convert.weights.changes import LoraDelta
 from mlx_llava.convert.weights.plan import Planned
 from mlx_llava.convert.weights.writer import DTYPES
 from mlx_llava.models.llava import Llava
@@ -68,7 +69,7 @@ class ConvertedFolder:
                 biases = self.parts.get(f"{path}.biases")
                 part = Dequantized(part, self.parts[f"{path}.scales"], biases, self.quantized[path])
             delta = self.adapters.layers.get(path) if self.adapters and kind == "weight" else None
-            weights[name] = WithAdapter(part, delta) if delta else part
+            weights[name] = delta.applied(part) if delta else part
         return weights
 
     def keeps(self, path: str, quantization: Quantization) -> bool:

@@ -56,6 +56,9 @@ def gather(options: ConvertOptions) -> Inputs:
     elif options.seed is not None:
         raise UsageError("--seed is for --new-projector", "Leave it out.")
     config, tensors, tower = _read(options, folder, values)
+    if tuned.layers and not tuned.has_projector and not any("projector." in name for name in tensors):
+        problem = f"{options.hf_path}: {adapters.OTHERS} is missing, and {options.model_base} has no projector"
+        raise ConversionError(problem, f"Copy {adapters.OTHERS} there: LLaVA saves the projector in it.")
     projector = random_projector(config, options.seed or 0) if options.new_projector else {}
     notes = [*_notes(options, folder, values, tuned)]
     if options.vision_tower and _has_tower(tensors):
@@ -82,6 +85,9 @@ def _model_and_adapters(options: ConvertOptions) -> tuple[Path, dict[str, Any], 
     values = read_json(path) if path.exists() else {}
     if tower_name(values) is None and "text_config" not in values:
         values = _config(base, options.model_base)  # PEFT saves none
+    if tower_name(values) is None and "text_config" not in values:
+        problem = f"{options.hf_path}: no config.json of a LLaVA, and {options.model_base} is a text model"
+        raise ConversionError(problem, "Copy the config.json of the training there: it names tower and projector.")
     return base, values, adapters.read(folder)
 
 
@@ -106,8 +112,9 @@ def _made_from(values: dict[str, Any]) -> str:
 
 def _quantized_by(values: dict[str, Any], folder: Path) -> str | None:
     """The program that quantized a checkpoint; None for one that is not quantized."""
-    for section in (values, values.get("text_config")):
-        for key in QUANTIZATION_KEYS if isinstance(section, dict) else ():
+    text = values.get("text_config")
+    for section in (values, text if isinstance(text, dict) else {}):
+        for key in QUANTIZATION_KEYS:
             if settings := section.get(key):
                 method = settings.get("quant_method") if isinstance(settings, dict) else None
                 return shorten(str(method or ("MLX" if key == "quantization" else "another program")), 40)
@@ -152,6 +159,8 @@ def _notes(options: ConvertOptions, folder: Path, values: dict[str, Any], tuned:
         yield f"a new projector, {options.new_projector}, with random seed {options.seed or 0}; train it first"
     if options.model_base is not None:
         yield f"merged into {options.model_base}: {len(tuned.layers)} adapters, {len(tuned.replaced)} tensors replaced"
+        if tuned.layers and not tuned.has_projector and tower_name(values) is not None:
+            yield f"note: {adapters.OTHERS} is missing: the projector is the base's"
         base = Path(tuned.base).name
         if base and base.casefold() != Path(options.model_base).name.casefold():
             yield f"note: {adapters.CONFIG} names another base, {tuned.base[:160]}"

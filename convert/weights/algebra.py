@@ -98,43 +98,6 @@ class Dequantized(Derived):
 
 
 @dataclass(frozen=True)
-class LoraDelta:
-    """What an adapter adds to a weight `[out, in]`: scale · (A B)ᵀ, with A `[in, rank]` and B `[rank, out]`."""
-
-    a: Weight
-    b: Weight
-    scale: float
-    transposed: bool = False
-    """The file holds Aᵀ and Bᵀ, as PEFT writes them."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the weight it is added to."""
-        a, b = (self.a.shape[::-1], self.b.shape[::-1]) if self.transposed else (self.a.shape, self.b.shape)
-        return b[1], a[0]
-
-    def rows(self, reader: Reader, start: int, stop: int) -> mx.array:
-        """Rows [start, stop) in float32."""
-        a, b = (part.rows(reader, 0, part.shape[0]).astype(mx.float32) for part in (self.a, self.b))
-        a, b = (a.T, b.T) if self.transposed else (a, b)
-        return self.scale * (a @ b[:, start:stop]).T
-
-
-@dataclass(frozen=True)
-class WithAdapter(Derived):
-    """A weight and its adapter, added in float32."""
-
-    delta: LoraDelta
-
-    @property
-    def where(self) -> str:
-        return f"{self.base.where} with {self.delta.a.where}"
-
-    def rows(self, reader: Reader, start: int, stop: int) -> mx.array:
-        return self.base.rows(reader, start, stop).astype(mx.float32) + self.delta.rows(reader, start, stop)
-
-
-@dataclass(frozen=True)
 class Transposed(Derived):
     """A weight with its axes in another order; the first stays first."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_llava.catalog.uses import note_use
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 from mlx_llava.program.atomic import new_folder
 from mlx_llava.program.text import printable, size
@@ -76,6 +77,8 @@ def appearing(target: Path, overwrite: bool, num_bytes: int, kind: Kind = CONVER
             raise LimitError(problem, f"Free some space, or choose a {kind.flag} on another disk.")
         with new_folder(target, check=lambda: check_target(target, overwrite, kind)) as folder:  # it may exist by now
             yield folder
+        if kind is CONVERTED:
+            note_use(target)
     except OSError as error:
         problem = f"{target}: {error.strerror or error}; nothing was written"
         raise LlavaError(problem, "Check the free space and the permissions of the folder above it.") from error

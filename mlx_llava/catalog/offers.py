@@ -1,12 +1,10 @@
-"""Models to start with: those on this machine, and published checkpoints that fit its memory."""
+"""Recommended models: published checkpoints, and whether they fit this machine's memory."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx_llava
-from mlx_llava.program.paths import data_folder
+from mlx_llava.catalog.pulled import models_folder
 from mlx_llava.program.text import size
 
 BITS = 4.5  # per weight quantized to 4 bits in groups of 64: scale and bias add half a bit
@@ -55,11 +53,6 @@ OFFERS = (
 )
 
 
-def models_folder() -> Path:
-    """The folder of converted models."""
-    return data_folder() / "models"
-
-
 def memory() -> int:
     """Bytes of memory in this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -81,24 +74,3 @@ def verdict(offer: Offer, available: int) -> str:
     if offer.need <= COMFORTABLE * available:
         return f"fits: {have}"
     return f"tight: {have}" if offer.need <= 0.8 * available else f"too large: {have}"
-
-
-def converted_models() -> list[Path]:
-    """The converted models in `models_folder`."""
-    folder = models_folder()
-    return sorted(path for path in folder.iterdir() if is_converted(path)) if folder.is_dir() else []
-
-
-def is_converted(folder: Path) -> bool:
-    """Whether a folder holds a converted model."""
-    try:
-        values = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and "mlx_llava" in values
-
-
-def sample() -> tuple[Path, str]:
-    """An image and a question for the small model."""
-    folder = Path(mlx_llava.__file__).parent / "embedded" / "tiny-llava-hf" / "examples"
-    return folder / "two_shapes_wide.png", "What color is the square?"

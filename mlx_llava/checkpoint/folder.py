@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from mlx_llava.checkpoint.config_json import from_hf, is_llava
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
+from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.quantization import Quantization, quantize_layers, read_quantization
 from mlx_llava.checkpoint.reader import read_index
 from mlx_llava.checkpoint.regular_file import check_unchanged
@@ -22,6 +23,7 @@ from mlx_llava.config import LlavaConfig
 from mlx_llava.errors import LimitError, ModelError
 from mlx_llava.models import backend
 from mlx_llava.models.llava import Llava
+from mlx_llava.program.paths import expand_home
 from mlx_llava.program.text import size
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -67,21 +69,31 @@ def load(folder: Path) -> Checkpoint:
 
 def converted_config(folder: Path, name: str) -> dict[str, Any]:
     """The config.json of a converted folder that the user calls `name`; ModelError if it is not a converted one."""
-    if not folder.is_dir():
-        raise ModelError(f"{name}: no such folder", "Name a converted folder.")
-    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        raise ModelError(f"{name}: adapters, not a model", "Give them to --adapter-path, and their base to --model.")
     if not (folder / CONFIG).exists():
-        problem = f"{name}: no model in it, {CONFIG} is missing"
-        raise ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
+        raise _no_config(folder, name)
     values = read_json(folder / CONFIG)
     if values.get("mlx_llava") is not None:
         return values
     if not is_llava(values):
         problem = f"{name}: not a LLaVA, its model_type is {short(values.get('model_type'))}"
         raise ModelError(problem, "Name a LLaVA that mlx-llava convert has converted.")
-    command = f"mlx-llava convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
+    on_hub = REPOSITORY.fullmatch(name) and not expand_home(name).exists()
+    pull, convert = f"models pull {quote(name)} -q", f"convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
+    command = f"mlx-llava {pull if on_hub else convert}"
     raise ModelError(f"{name}: not a converted model", f"Convert it: {command}")
+
+
+def _no_config(folder: Path, name: str) -> ModelError:
+    """The error for a folder without config.json, which may hold adapters."""
+    if not folder.is_dir():
+        return ModelError(f"{name}: no such folder", "Name a converted folder.")
+    if not (folder / ADAPTER_CONFIG).exists():
+        problem = f"{name}: no model in it, {CONFIG} is missing"
+        return ModelError(problem, "Name a folder that mlx-llava convert, fuse or finetune wrote.")
+    advice = "Give them to --adapter-path, and their base to --model."
+    if "peft_type" in read_json(folder / ADAPTER_CONFIG):
+        advice = f"Merge them into their base: mlx-llava convert --hf-path {quote(name)} --model-base BASE …"
+    return ModelError(f"{name}: adapters, not a model", advice)
 
 
 def load_tokenizer(folder: Path, config: LlavaConfig) -> Tokenizer:

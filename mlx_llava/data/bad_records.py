@@ -10,7 +10,7 @@ from mlx_llava.errors import RecordError
 
 MAX_KINDS = 4  # of faults in an error
 MAX_NUMBERS = 4  # of records with the same fault
-_particular = re.compile(r"'[^']*'|\d+")
+_particular = re.compile(r"""'[^']*'|"[^"]*"|\d+""")
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,11 @@ def _bad_images(dataset: Dataset, users: dict[str, list[int]], folder: Path | No
     if users and folder is None:
         names = "an image" if len(users) == 1 else f"{len(users)} images"
         raise RecordError(f"{dataset.file}: names {names}, but no image folder is given", "Give --images.")
+    if users and folder is not None and not folder.is_dir():
+        raise RecordError(f"--images {folder}: no such folder", "Name the folder that the image paths start from.")
     faults = image_faults(users, folder or Path())
-    return {index: dataset.bad_record(index, fault) for name, fault in faults for index in users[name]}
+    advice = "Check --images and the names of the images."
+    return {index: dataset.bad_record(index, fault, advice) for name, fault in faults for index in users[name]}
 
 
 def _open(file: Path) -> BufferedReader:

@@ -95,12 +95,17 @@ def _is_cut(line: str) -> bool:
 def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
     """Not str.splitlines: a JSON string may contain a raw U+2028."""
     file.seek(start)
-    number = 0
-    for line, data in enumerate(file, 1):
+    number = line = 0
+    while data := file.readline(LARGEST):
+        line, size, end = line + 1, len(data), data
+        while len(end) == LARGEST and not end.endswith(b"\n"):
+            end = file.readline(LARGEST)
+            size += len(end)
         if data.strip():
             number += 1
-            yield Row(number, line, start, len(data), parse(data))
-        start += len(data)
+            value = parse(data) if size == len(data) else Fault(f"longer than {LARGEST:,} bytes", LAYOUTS)
+            yield Row(number, line, start, size, value)
+        start += size
 
 
 def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:

@@ -29,10 +29,8 @@ def lines(
     )
     for record, example in zip(records, examples, strict=True):
         yield ""
-        yield printable(
-            f"{record.id}: {len(example.tokens)} tokens, {int(example.label_mask.sum())} trained, "
-            f"{int((example.slots >= 0).sum())} of images: {', '.join(record.images)}"
-        )
+        images = f", {int((example.slots >= 0).sum())} of images: {', '.join(record.images)}" if record.images else ""
+        yield printable(f"{record.id}: {len(example.tokens)} tokens, {int(example.label_mask.sum())} trained{images}")
         for crop in example.crops if color else ():
             yield from thumbnail(to_image(crop, builder.image), COLUMNS)
         yield _text(example, builder, color)

@@ -7,6 +7,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 
 from mlx_llava.errors import UsageError
 from mlx_llava.inference.sampling import CacheOptions
+from mlx_llava.inputs import Example
 from mlx_llava.models.llama import Llama
 
 
@@ -63,3 +64,11 @@ def group_size(model: Llama) -> int:
     """Group size for quantized keys and values, or 0 if the head dimension does not divide into groups."""
     dim = model.layers[0].self_attn.head_dim
     return next((size for size in (64, 32) if dim % size == 0), 0)
+
+
+def cache_keys(example: Example) -> list[Hashable]:
+    """A key for each position: its token, or its image and its place in it."""
+    keys: list[Hashable] = example.tokens.tolist()
+    for image in example.images:
+        keys[image.start : image.positions.stop] = [(image.key, n) for n in range(image.num_rows)]
+    return keys

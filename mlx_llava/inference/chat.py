@@ -5,7 +5,7 @@ values of the last prompt, so that a further question computes only its own toke
 """
 
 import time
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,12 +16,11 @@ from mlx_llava.checkpoint.folder import Checkpoint
 from mlx_llava.images.image import Image, Source
 from mlx_llava.inference import generate
 from mlx_llava.inference.answer_text import AnswerText
-from mlx_llava.inference.cache import PrefixCache
+from mlx_llava.inference.cache import PrefixCache, cache_keys
 from mlx_llava.inference.cancel import Cancelled, CancelledError, never
 from mlx_llava.inference.constraint import Constraint, start_after
 from mlx_llava.inference.prompter import Prompter, with_prefix
 from mlx_llava.inference.sampling import CacheOptions, Finish, Sampling, Token
-from mlx_llava.inputs import Example
 from mlx_llava.prompts.templates import Turn
 
 
@@ -138,14 +137,6 @@ class Chat:
             yield Piece(piece, token)
             if answer.finish != "cancelled" or cancelled():
                 return
-
-
-def cache_keys(example: Example) -> list[Hashable]:
-    """A key for each position: its token, or its image and its place in it."""
-    keys: list[Hashable] = example.tokens.tolist()
-    for image in example.images:
-        keys[image.start : image.positions.stop] = [(image.key, n) for n in range(image.num_rows)]
-    return keys
 
 
 def timed(tokens: Iterable[Token], answer: Answer, started: float) -> Iterator[Token]:

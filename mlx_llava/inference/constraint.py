@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_llava.errors import LimitError, LlavaError, PromptError, UsageError
-from mlx_llava.inference.sampling import Finish
 from mlx_llava.prompts.tokens import Tokenizer
 
 
@@ -70,7 +69,7 @@ class Choices:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(dict.fromkeys(texts))
         if not self.texts or "" in self.texts:
-            raise UsageError("an empty choice", "Separate the choices by commas: yes,no,unsure")
+            raise UsageError("a choice is empty", "Separate the choices by commas: yes,no,unsure")
         if any("\ud800" <= character <= "\udfff" for text in self.texts for character in text):
             raise UsageError("a choice is not valid Unicode", "Give text in UTF-8.")
 
@@ -147,13 +146,10 @@ def start_after(constraint: Constraint, vocabulary: Vocabulary, prefix: Sequence
     return matcher
 
 
-def check_complete(finish: Finish, num_tokens: int) -> None:
-    """Raise LimitError if a limit ended a constrained answer."""
-    if finish == "length":
-        raise LimitError(
-            f"the answer is incomplete: it reached its limit of {num_tokens} tokens",
-            "Raise --max-tokens, or ask for a shorter answer.",
-        )
+def incomplete(num_tokens: int) -> LimitError:
+    """A limit ended a constrained answer."""
+    problem = f"the answer is incomplete: it reached its limit of {num_tokens} tokens"
+    return LimitError(problem, "Raise --max-tokens, or ask for a shorter answer.")
 
 
 def wrong_token() -> LlavaError:

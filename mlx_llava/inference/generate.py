@@ -4,15 +4,16 @@ Knows nothing of text or images: token ids and embeddings in, token ids out. Bui
 caches, samplers and `BatchGenerator`; mlx-lm applies top-p, min-p and top-k before the temperature.
 """
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Hashable, Sequence
 from contextlib import closing
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.generate import BatchGenerator, generate_step, maybe_quantize_kv_cache
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.sample_utils import LogitsProcessor, Sampler, make_logits_processors, make_sampler
 from numpy.typing import NDArray
 
@@ -39,6 +40,8 @@ class Prompt(NamedTuple):
     embeddings: mx.array  # [T, D]
     max_tokens: int
     matcher: Matcher | None = None
+    keys: Sequence[Hashable] = ()
+    """One for each position: prompts whose keys begin alike have embeddings that begin alike."""
 
 
 def stream(
@@ -62,7 +65,7 @@ def stream(
     """
     model = cache.model
     try:
-        _prefill(model, embeddings[:-1], cache.layers, cache.options.bits, runner(cancelled))
+        _prefill(model, embeddings[None, :-1], cache.layers, cache.options.bits, runner(cancelled))
     except CancelledError:
         cache.align_layers()
         raise
@@ -91,14 +94,17 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     Each prompt's `max_tokens` overrides that of `sampling`.
     """
     mx.random.seed(sampling.seed)
-    generator = BatchGenerator(model, stop_tokens=[[n] for n in stop], sampler=_sampler(sampling, model))
-    caches = [make_prompt_cache(model) for _ in prompts]
-    for prompt, layers in zip(prompts, caches, strict=True):
-        _prefill(model, prompt.embeddings[:-1], layers)
+    generator = BatchGenerator(
+        model,
+        stop_tokens=[[n] for n in stop],
+        sampler=_sampler(sampling, model),
+        completion_batch_size=len(prompts),
+        prefill_batch_size=len(prompts),
+    )
     numbers = generator.insert(
         [[prompt.ids[-1]] for prompt in prompts],
         max_tokens=[prompt.max_tokens for prompt in prompts],
-        caches=caches,
+        caches=_prefill_batch(model, prompts),
         all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
         logits_processors=[_processors(sampling, prompt.matcher) for prompt in prompts],
     )
@@ -110,13 +116,40 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     return [answers[n] for n in numbers]
 
 
+def _prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[Any]]:
+    """Caches of each prompt but for its last position; a beginning that all prompts share is computed once.
+
+    The rest is computed side by side, padded on the right, where a causal mask hides the padding.
+    """
+    layers: list[Any] = make_prompt_cache(model)
+    lengths = [len(prompt.embeddings) - 1 for prompt in prompts]
+    columns = zip(*(prompt.keys[:length] for prompt, length in zip(prompts, lengths, strict=True)), strict=False)
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    _prefill(model, prompts[0].embeddings[None, :shared], layers)
+    for layer in layers if shared else ():
+        keys, values = layer.keys_and_values()
+        layer.state = mx.repeat(keys, len(prompts), axis=0), mx.repeat(values, len(prompts), axis=0), shared
+    longest = max(lengths)
+    rest = [prompt.embeddings[shared:length] for prompt, length in zip(prompts, lengths, strict=True)]
+    _prefill(model, mx.stack([mx.pad(x, [(0, longest - shared - len(x)), (0, 0)]) for x in rest]), layers)
+    return [[_row(layer, n, length) for layer in layers] for n, length in enumerate(lengths)]
+
+
+def _row(layer: Any, number: int, length: int) -> KVCache:
+    """The first positions of one row of a cache."""
+    row = KVCache()
+    if length:
+        row.state = *(x[number : number + 1, :, :length] for x in layer.keys_and_values()), length
+    return row
+
+
 def _prefill(
     model: Llama, embeddings: mx.array, layers: list[Any], bits: int | None = None, run_block: BlockRunner = forward
 ) -> None:
-    """Fill the caches chunk by chunk as `generate_step` does, which takes no block runner."""
+    """Fill the caches with `[B, T, D]` chunk by chunk as `generate_step` does, which takes no block runner."""
     chunk = PREFILL_CPU if on_cpu() and not _is_quantized(model) else PREFILL
-    for start in range(0, len(embeddings), chunk):
-        model.decode(embeddings[None, start : start + chunk], layers, run_block)
+    for start in range(0, embeddings.shape[1], chunk):
+        model.decode(embeddings[:, start : start + chunk], layers, run_block)
         maybe_quantize_kv_cache(layers, 0, group_size(model), bits)
         mx.eval([layer.state for layer in layers])
         mx.clear_cache()

@@ -18,6 +18,8 @@ from mlx_llava.inputs import TEXT, Example, ImageCrops
 from mlx_llava.prompts.templates import Turn
 from mlx_llava.prompts.templates import template as prompt_template
 
+TOWER_BATCH = 8  # images that the vision tower encodes together
+
 
 class Prompter:
     """A model's prompts; encodes each image once. Use it on the thread that loaded the model."""
@@ -68,6 +70,25 @@ class Prompter:
         embeddings = model.embed(mx.array(example.tokens[start:])[None], mx.array(slots)[None], features)[0]
         mx.eval(embeddings)
         return embeddings
+
+    def encode_images(self, images: Sequence[Image]) -> None:
+        """Compute the features of images that are new, several at a time; those named last are kept longest."""
+        new = {image.identity: image for image in images if image.identity not in self._features}
+        config, model = self.checkpoint.config, self.checkpoint.model
+        for start in range(0, len(new), TOWER_BATCH):
+            names = list(new)[start : start + TOWER_BATCH]
+            crops = np.stack([new[name].crop(config.image) for name in names])
+            features = mx.unflatten(model.features(model.vision_states(crops)), 0, (len(names), -1))
+            mx.eval(features)
+            self._features.update(zip(names, features, strict=True))
+        for image in images:
+            self._features[image.identity] = self._features.pop(image.identity)
+
+    def trim_features(self, max_bytes: int) -> None:
+        """Drop the features of the images encoded first until the others take at most this many bytes."""
+        excess = sum(rows.nbytes for rows in self._features.values()) - max_bytes
+        while excess > 0:
+            excess -= self._features.pop(next(iter(self._features))).nbytes
 
     def features(self, image: Image, cancelled: Cancelled = never) -> mx.array:
         """The image's features `[rows, D]`, computed once."""

@@ -23,7 +23,14 @@ LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 EXAMPLE = """For example: '{"type": "object", "properties": {"color": {"type": "string"}}}'"""
 NAMED = ("properties", "patternProperties", "$defs", "definitions")  # keywords whose keys are names
 VALUES = ("const", "enum", "default", "examples")  # keywords whose values are no schemas
-UNSUPPORTED, UNSATISFIABLE = "Unimplemented keys: ", "Unsatisfiable schema"  # how llguidance's messages begin
+_LOOSEN = "Change the schema so that some answer fits."
+_MEANINGS = (  # how a message of llguidance begins, what it means and what helps
+    ("Unsatisfiable schema: ", "no answer is valid: ", _LOOSEN),
+    ("NoExtension", "no answer is valid", _LOOSEN),
+    ("oneOf ", "oneOf is unsupported where alternatives may overlap", "Use anyOf, or alternatives of different types."),
+    ("Resource ", "a $ref outside the schema", "Copy what it names into $defs, and refer to that."),
+    ("regex parse error: ", "pattern: ", "Correct the pattern; look-ahead and back-references are unsupported."),
+)
 
 
 class JsonSchema:
@@ -37,8 +44,8 @@ class JsonSchema:
 
     @classmethod
     def read(cls, source: str, name: str = "the schema") -> "JsonSchema":
-        """The schema in a file, or in the text itself if that begins with a brace."""
-        if source.lstrip().startswith("{"):
+        """The schema in a file, or in the text itself if it looks like JSON."""
+        if source.lstrip().startswith(("{", "[")):
             return cls(_object(source, name), name)
         name = f"{name} {source}"
         try:
@@ -76,7 +83,8 @@ class SchemaMatcher:
 
     def advance(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise wrong_token()
+            message = self._matcher.get_error()
+            raise wrong_token() if "doesn't satisfy the grammar" in message else _error(self._name, message)
 
 
 class _Tokens:
@@ -119,12 +127,16 @@ def _library() -> Any:
 
 def _object(text: str, name: str) -> dict[str, Any]:
     try:
-        schema = json.loads(text)
+        schema = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: not JSON: {error}", EXAMPLE) from None
     if not isinstance(schema, dict):
         raise UsageError(f"{name}: not a JSON object", EXAMPLE)
     return schema
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")  # Python reads NaN and Infinity
 
 
 def _check(schema: Mapping[str, Any], text: str, name: str) -> None:
@@ -138,21 +150,20 @@ def _check(schema: Mapping[str, Any], text: str, name: str) -> None:
         raise _error(name, problems[0])
     # an object may repeat a key, and a reader of JSON then counts it once
     if any(part.get("minProperties", 0) > len(part.get("required", ())) for part in _subschemas(schema)):
-        raise UsageError(f"{name}: minProperties is not supported", "List the properties in `required` instead.")
+        raise UsageError(f"{name}: unsupported: minProperties", "List the properties in `required` instead.")
 
 
 def _error(name: str, message: str) -> UsageError:
-    """An error of llguidance in the words of a user; it has one string for all that can be wrong."""
-    message = " ".join(message.partition("<state>")[0].split())
-    if message.startswith(UNSUPPORTED):
-        keywords = ", ".join(json.loads(message.removeprefix(UNSUPPORTED)))
-        return UsageError(f"{name}: not supported: {keywords}", "Leave it out, and check the answer yourself.")
-    if message.startswith("oneOf"):
-        return UsageError(f"{name}: oneOf is not supported for alternatives that may overlap", "Use anyOf.")
-    if message.startswith((UNSATISFIABLE, "NoExtension")):
-        reason = message.removeprefix(UNSATISFIABLE) if message.startswith(UNSATISFIABLE) else ""
-        return UsageError(f"{name}: no answer is valid{reason}", "Correct what contradicts itself.")
-    return UsageError(f"{name}: {message}", "Give a valid JSON Schema. docs/ask.md says what is supported.")
+    """An error of llguidance in a user's words; the library has one string for whatever is wrong."""
+    message = " ".join(message.partition("<state>")[0].partition(" at line ")[0].split())
+    if message.startswith("Unimplemented keys: "):
+        keywords = ", ".join(json.loads(message.removeprefix("Unimplemented keys: ")))
+        return UsageError(f"{name}: unsupported: {keywords}", "Leave it out, and check the answer for it yourself.")
+    for beginning, meaning, advice in _MEANINGS:
+        if message.startswith(beginning):
+            detail = message.removeprefix(beginning).rpartition("error: ")[2] if beginning.endswith(": ") else ""
+            return UsageError(f"{name}: {meaning}{detail}", advice)
+    return UsageError(f"{name}: {message}", "Correct the schema, or make it smaller.")
 
 
 def _subschemas(schema: object) -> Iterator[dict[str, Any]]:

@@ -83,6 +83,15 @@ def test_what_is_not_converted_is_exit_3_and_says_what_was_expected(state: str, 
     assert advice.format(folder=folder) in caught.value.advice
 
 
+@pytest.mark.parametrize(
+    ("config", "advice"), [({"peft_type": "LORA"}, "Merge them .* --model-base"), ({"mlx_llava": {}}, "--adapter-path")]
+)
+def test_adapters_are_not_a_model(config: dict[str, Any], advice: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"adapters, not a model\n.*{advice}"):
+        load(tmp_path)
+
+
 def change(folder: Path, edit: Callable[[Arrays], object]) -> None:
     """Edit the tensors of a folder."""
     tensors = load_file(folder / "model.safetensors")

@@ -1,22 +1,19 @@
 """A name is a folder or a repository; a server on this machine stands in for the hub."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from hub_server import serving
 
 from mlx_llava.checkpoint.hub import fetch
 from mlx_llava.errors import ModelError, NetworkError
 
-COMMIT = "a" * 40
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
@@ -45,65 +42,11 @@ for name in sys.argv[1:]:
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """What huggingface_hub asks of the hub: a revision's commit, its files, and each file."""
-
-    def do_GET(self) -> None:
-        kind, _, rest = self.path.partition("?")[0].strip("/").partition("/models/")
-        if kind == "api":
-            owner, name, what, *_ = rest.split("/")
-            self.answer_about(f"{owner}/{name}", what)
-        elif "/resolve/" in kind:
-            name, _, file = kind.partition(f"/resolve/{COMMIT}/")
-            body = REPOSITORIES[name][file]
-            self.answer(200, body, ETag=f'"{hashlib.sha1(body).hexdigest()}"', X_Repo_Commit=COMMIT)
-        else:
-            self.answer(404)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def answer_about(self, name: str, what: str) -> None:
-        if name == "owner/gated":
-            self.answer(403, X_Error_Code="GatedRepo")
-        elif name == "owner/down":
-            self.answer(500)
-        elif name == "owner/portal":
-            self.answer(200, b"<html>Please log in to this network")
-        elif name not in REPOSITORIES:
-            self.answer(401, X_Error_Code="RepoNotFound")  # as the hub answers: it may be private
-        elif self.path.endswith("/revision/old"):
-            self.answer(404, X_Error_Code="RevisionNotFound")
-        elif what == "revision":
-            self.answer(200, json.dumps({"id": name, "sha": COMMIT}).encode())
-        else:
-            tree = [
-                {"type": "file", "path": path, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
-                for path, body in REPOSITORIES[name].items()
-            ]
-            self.answer(200, json.dumps(tree).encode())
-
-    def answer(self, code: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(code)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     """Address of a hub."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(REPOSITORIES) as address:
+        yield address
 
 
 def fetched(cache: Path, endpoint: str, *names: str) -> list[list[Any]]:

@@ -83,6 +83,21 @@ def test_missing_images_are_reported_together_with_other_faults(write: Write, im
     ]
 
 
+def test_an_image_folder_that_does_not_exist_is_refused(write: Write, images: Path) -> None:
+    with pytest.raises(RecordError, match="gone: no such folder"):
+        read(write([row("<image>", image="red.png")]), images / "gone")
+
+
+def test_a_wrong_image_folder_is_one_fault_and_names_the_flag(write: Write, images: Path) -> None:
+    rows = [row("<image>", image=f"{name}.png") for name in ("a", "it's", "c1", 'd"')]
+    with pytest.raises(RecordError) as raised:
+        read(write(rows), images)
+    assert raised.value.problem.endswith(
+        f"record 1, line 1: image 'a.png' is not in {images} (also records 2, 3 and 4)"
+    )
+    assert raised.value.advice == "Check --images and the names of the images."
+
+
 def test_absolute_paths_inside_the_image_folder_are_taken(write: Write, images: Path, tmp_path: Path) -> None:
     (link := tmp_path / "link").symlink_to(images)
     (outside := tmp_path / "red.png").write_bytes((images / "red.png").read_bytes())

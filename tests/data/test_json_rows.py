@@ -143,3 +143,6 @@ def test_a_row_of_ten_megabytes_is_read_and_one_larger_than_the_limit_is_refused
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LARGEST", 1000)
         assert values(json.dumps([1, long]).encode())[-1].startswith("not JSON")
+        lines = "\n".join(json.dumps({"a": text}) for text in ("x", long[:1001], long[:5000], "y"))
+        assert values(lines.encode()) == [{"a": "x"}, *["longer than 1,000 bytes"] * 2, {"a": "y"}]
+        assert [row.line for row in rows(lines.encode())] == [1, 2, 3, 4]

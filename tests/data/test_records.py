@@ -1,6 +1,8 @@
 """One row, one record: what is accepted, and what is reported of the rest."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +73,17 @@ def test_a_record_of_llava() -> None:
     row = llava("<image>\nWhat?", "A cat.", "Sure?", "Yes.", id="000", image="coco/cat.jpg", model="gpt4")
     turns = (Turn((IMAGE, "\nWhat?"), 0, "A cat."), Turn(("Sure?",), 0, "Yes."))
     assert record(row) == Record("000", turns, ("coco/cat.jpg",), None, "here")
+
+
+def test_the_records_in_the_documentation_are_records() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
+    text, found = page.split("```json\n")[1].split("```")[0], list[Record]()
+    while text.strip():
+        row, end = json.JSONDecoder().raw_decode(text := text.strip())
+        found.append(record(row))
+        text = text[end:]
+    assert [r.images for r in found] == [("cat.jpg",)] * 3
+    assert {tuple(turn.parts()[:1]) for r in found for turn in r.turns} == {(IMAGE,)}
 
 
 def test_a_length_counts_words_and_is_negative_without_an_image() -> None:

@@ -10,7 +10,7 @@ from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
 from mlx_llava.inference.cache import PrefixCache
-from mlx_llava.inference.generate import stream
+from mlx_llava.inference.generate import Prompt, batch, stream
 from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.models.llama import Llama
 
@@ -56,3 +56,15 @@ def test_a_kept_cache_stands_for_the_longest_common_beginning(model: Llama, prom
         assert drawn == alone
         last = [*ids, *drawn]
         cache.record(last)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=4))
+def test_answers_of_a_batch_are_those_of_each_prompt_alone(model: Llama, prompts: list[list[int]]) -> None:
+    sampling = Sampling(max_tokens=3)
+    together = batch(model, [Prompt(ids, model.embed(mx.array(ids)), 3, keys=ids) for ids in prompts], sampling, ())
+    for ids, answer in zip(prompts, together, strict=True):
+        alone = PrefixCache(model, CacheOptions())
+        alone.reuse_prefix(ids)
+        tokens = mx.array(ids)
+        assert answer == list(stream(tokens, model.embed(tokens), alone, sampling))

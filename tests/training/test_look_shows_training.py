@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from spine import CASES, EMBEDDED, write_checkpoint
 
-from mlx_llava.errors import RecordError, UsageError
-from mlx_llava.look import STAGES, LookOptions, look, stage_defaults, training_examples
+from mlx_llava.errors import ImageError, RecordError, UsageError
+from mlx_llava.look import STAGES, LookOptions, look, records_shown, stage_defaults, training_examples
 from mlx_llava.program.options import parse
 from mlx_llava.training import prepare
 from mlx_llava.training.options import TrainingOptions
@@ -60,8 +60,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(options: TrainingOptions, tmp_path: Path) -> dict[int, list[NDArray[Any]]]:
-    """Tokens, slots, label mask and crops of each record, by its number, from the batches of a run."""
+def trained(options: TrainingOptions, tmp_path: Path) -> dict[str, list[NDArray[Any]]]:
+    """Tokens, slots, label mask and crops of each record, by its id, from the batches of a run."""
     run = prepare.prepare(options, prepare.load_base(options), tmp_path, "projector", projector_lr=None)
     found = {}
     for _, indices in run.order.jobs(1):
@@ -69,20 +69,19 @@ def trained(options: TrainingOptions, tmp_path: Path) -> dict[int, list[NDArray[
         for row, index in enumerate(indices):
             length = batch.lengths[row]
             columns = [column[row, :length] for column in (batch.tokens, batch.slots, batch.label_mask)]
-            num_images = len(run.examples.dataset[index].images)
+            record = run.examples.dataset[index]
             first_row = columns[1][columns[1] >= 0].min(initial=2**31 - 1)
             columns[1] = np.where(columns[1] >= 0, columns[1] - first_row, columns[1])  # rows count through the batch
-            found[run.examples.dataset.number(index)] = [*columns, *batch.crops[crops : crops + num_images]]
-            crops += num_images
+            found[record.id] = [*columns, *batch.crops[crops : crops + len(record.images)]]
+            crops += len(record.images)
     return found
 
 
-def shown(options: LookOptions) -> dict[int, list[NDArray[Any]]]:
+def shown(options: LookOptions) -> dict[str, list[NDArray[Any]]]:
     """The same from the examples that look prints."""
-    found = training_examples(options)
-    numbers = [found.dataset.number(index) for index in range(len(found))]
-    examples = map(found.builder.example, found.dataset)
-    return {n: [e.tokens, e.slots, e.label_mask, *e.crops] for n, e in zip(numbers, examples, strict=True)}
+    records, examples = records_shown(replace(options, batch_size=len(ROWS)), training_examples(options))
+    columns = ([e.tokens, e.slots, e.label_mask, *e.crops] for e in examples)
+    return {record.id: arrays for record, arrays in zip(records, columns, strict=True)}
 
 
 def assert_same(stage: str, flags: list[str], tmp_path: Path, *, say_stage: bool = True) -> None:
@@ -92,9 +91,9 @@ def assert_same(stage: str, flags: list[str], tmp_path: Path, *, say_stage: bool
     run = trained(parse(STAGES[stage], stage, training), tmp_path)
     looked = shown(parse(LookOptions, "look", [*flags, *(["--stage", stage] if say_stage else [])], stage_defaults))
     assert looked.keys() == run.keys() != set()
-    for number, arrays in looked.items():
-        for ours, theirs in zip(arrays, run[number], strict=True):
-            np.testing.assert_array_equal(ours, theirs, err_msg=f"record {number}")
+    for key, arrays in looked.items():
+        for ours, theirs in zip(arrays, run[key], strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"record {key}")
 
 
 @pytest.mark.parametrize("options", EVERY_STAGE)
@@ -143,3 +142,21 @@ def test_a_recipe_of_another_stage_is_refused(data: Path) -> None:
     words = ["--data", str(data), "--stage", "lora", "--recipe", "tiny_pretrain"]
     with pytest.raises(UsageError, match="not a recipe for lora"):
         parse(LookOptions, "look", words, stage_defaults)
+
+
+def test_a_damaged_image_is_an_error_or_left_out(
+    data: Path, converted: Callable[[Path], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.png").write_bytes((IMAGES / "one_shape.png").read_bytes()[:500])
+    rows = [{"image": name, "conversations": turns("<image>", name)} for name in ("cut.png", "whole.png")]
+    (tmp_path / "whole.png").write_bytes((IMAGES / "one_shape.png").read_bytes())
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    model = str(converted(EMBEDDED))
+    options = LookOptions(data=tmp_path / "rows.json", images=tmp_path, model=model, workers=0)
+    with pytest.raises(ImageError, match=r"record 1, line 1: .*cut\.png"):
+        look(options)
+    look(replace(options, leave_out=True))
+    out, err = capfd.readouterr()
+    assert "whole.png" in out
+    assert "cut.png" not in out
+    assert "left out: " in err

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlx_llava.engine.messages import ImageFile
 from mlx_llava.errors import ImageError
+from mlx_llava.images.files import find_file
 from mlx_llava.program.paths import expand_home
 from mlx_llava.tui.images import clipboard
 
@@ -41,7 +42,7 @@ class Attachment:
 
 def from_file(path: Path) -> Attachment:
     """An image file; ImageError if it cannot be read."""
-    path = expand_home(str(path))
+    path = find_file(expand_home(str(path)))
     if path.suffix.lower() in HEIC and sys.platform == "darwin":
         return from_bytes(_from_heic(path), path.name, str(path.absolute()))
     try:

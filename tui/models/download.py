@@ -15,13 +15,12 @@ TIMEOUT = 5.0  # seconds to end after SIGTERM
 
 
 async def fetch(source: str, folder: Path) -> AsyncGenerator[str, None]:
-    """Convert `source` to 4 bits in `folder`; yields each line of progress.
+    """Pull `source` in 4 bits as the pulled model `folder`; yields each line of progress.
 
     Raises ConversionError with the program's own error if it fails. Closing the iterator stops the program; complete
     downloads stay in the hub's cache.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlx_llava.convert", "--hf-path", source, "--mlx-path", str(folder), "-q"]
+    command = [sys.executable, "-m", "mlx_llava.library", "pull", source, "-q", "--name", folder.name]
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

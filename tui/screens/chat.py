@@ -12,7 +12,7 @@ from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.program.text import clean, clean_line
 from mlx_llava.tui.screens.chat_dialogs import ChatDialogs
 from mlx_llava.tui.session import commands, dialogs
-from mlx_llava.tui.session.conversation import code_blocks
+from mlx_llava.tui.session.conversation import Node, code_blocks
 from mlx_llava.tui.session.reply import Attach, Copy, Edit, Open, OpenChat, Quit, Reply, Say
 from mlx_llava.tui.session.session import Opening, Session
 from mlx_llava.tui.widgets.composer import Composer
@@ -46,9 +46,7 @@ class ChatScreen(ChatDialogs):
         self.refresh_state()
         if opening.chat is not None:
             await self.open_chat(opening.chat)
-        self.composer.attach(opening.images)
-        if opening.question:
-            self.send(opening.question)
+        self.composer.attach(opening.images, question=opening.question)
 
     @on(Composer.Asked)
     def send_question(self, event: Composer.Asked) -> None:
@@ -65,10 +63,9 @@ class ChatScreen(ChatDialogs):
         await composer.settled()
         await self.log_view.clear_note()
         try:
-            edited = self.session.draft.editing
-            if edited and edited.role == "assistant":
-                self.session.correct(edited, text)
-                await self.finish_turn(edited)
+            if answer := self.session.draft.answer:
+                self.session.correct(answer, text)
+                await self.finish_turn(answer)
             else:
                 self.session.ask(text)
         except LlavaError as error:
@@ -117,9 +114,11 @@ class ChatScreen(ChatDialogs):
             case Open():
                 self.open(reply.dialog)
             case Say():
-                await self._say(reply.text)
+                await self._say(reply.text, reply.changed)
 
-    async def _say(self, text: str) -> None:
+    async def _say(self, text: str, changed: Node | None) -> None:
+        if changed:
+            await self.finish_turn(changed)
         if "\n" in text:
             await self.log_view.note(text)
         else:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from textual import work
 
-from mlx_llava.catalog.offers import sample
 from mlx_llava.checkpoint.hub import EMBEDDED
+from mlx_llava.embedded import IMAGE, QUESTION
 from mlx_llava.engine.messages import Choice, Load, ModelFacts
 from mlx_llava.errors import LlavaError, UsageError
 from mlx_llava.tui.images.cover import Patches, cover_box, mean_color
@@ -102,9 +102,8 @@ class ChatDialogs(ChatView):
             return
         self.session.set("model", EMBEDDED)
         if not (self.session.images() or self.composer.reading):
-            image, question = sample()
-            self.composer.attach([image])
-            self.composer.fill(question)
+            self.composer.attach([IMAGE])
+            self.composer.fill(QUESTION)
 
     def _instead(self, answer: Node, instead: tuple[int, Choice] | None) -> None:
         if instead is not None:

@@ -17,6 +17,7 @@ from textual.worker import Worker
 
 from mlx_llava.catalog import offers
 from mlx_llava.catalog.offers import Offer
+from mlx_llava.catalog.pulled import is_converted, models_folder, pulled_models
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.errors import LlavaError
@@ -34,7 +35,7 @@ class Welcome(ModalScreen[Load | None]):
     def __init__(self) -> None:
         super().__init__()
         self.available = offers.memory()
-        self.offers = [offer for offer in offers.fitting(self.available) if not offers.is_converted(offer.folder)]
+        self.offers = [offer for offer in offers.fitting(self.available) if not is_converted(offer.folder)]
         self._fetching: Worker[None] | None = None
         self._sure = False
 
@@ -52,7 +53,7 @@ class Welcome(ModalScreen[Load | None]):
 
     def _options(self) -> Iterable[Option]:
         yield option(EMBEDDED, "The bundled model", "ready now, no download: answers questions about drawn shapes")
-        for folder in offers.converted_models():
+        for folder in pulled_models():
             yield option(f"path:{folder}", clean_line(folder.name, 40), "converted on this machine")
         for number, offer in enumerate(self.offers):
             facts = f"downloads {size(offer.download)} once, takes {size(offer.size)} of disk\n"
@@ -96,7 +97,7 @@ class Welcome(ModalScreen[Load | None]):
             self.dismiss(Load(name))
 
     def _confirm_or_fetch(self, offer: Offer) -> None:
-        folder = offers.models_folder()
+        folder = models_folder()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < offer.download + offer.size:
             self.say(f"{size(free)} of disk free, {size(offer.download + offer.size)} needed")

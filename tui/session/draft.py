@@ -18,6 +18,11 @@ class Draft:
         """The question being edited, if any."""
         return self.editing if self.editing and self.editing.role == "user" else None
 
+    @property
+    def answer(self) -> Node | None:
+        """The answer being corrected, if any."""
+        return self.editing if self.editing and self.editing.role == "assistant" else None
+
     def attach(self, image: Attachment) -> None:
         self.node.images += (image,)
 

@@ -12,6 +12,8 @@ class Say:
     """Show a text."""
 
     text: str
+    changed: Node | None = None
+    """The answer that has a new text."""
 
 
 @dataclass(frozen=True)

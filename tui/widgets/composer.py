@@ -15,7 +15,7 @@ from textual.widgets import Static, TextArea
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.text import clean_line
 from mlx_llava.tui.images.attachments import Attachment, from_clipboard, from_file, from_url
-from mlx_llava.tui.images.dropped import parse_drop
+from mlx_llava.tui.images.dropped import Drop, parse_drop
 from mlx_llava.tui.session import commands, figures
 from mlx_llava.tui.session.conversation import Node
 from mlx_llava.tui.session.session import Session
@@ -85,25 +85,35 @@ class Composer(Vertical):
         self.prompt.border_subtitle = warning
         self.prompt.set_class(bool(warning), "-warning")
 
-    def attach(self, paths: Iterable[Path] = (), urls: Iterable[str] = (), *, clipboard: bool = False) -> None:
-        """Attach files, URLs and the image on the clipboard to the question."""
+    def attach(
+        self, paths: Iterable[Path] = (), urls: Iterable[str] = (), question: str = "", *, clipboard: bool = False
+    ) -> None:
+        """Attach files, URLs and the image on the clipboard; then ask a question, unless an image cannot be read."""
         jobs = [*(partial(from_file, path) for path in paths), *(partial(from_url, url) for url in urls)]
         jobs += [from_clipboard] * clipboard
         if jobs:
             self.reading += 1
-            self._attach_all(jobs)
+            self._attach_all(jobs, question)
+        elif question:
+            self.post_message(self.Asked(question))
 
     @work(group="attach")
-    async def _attach_all(self, jobs: list[Callable[[], Attachment]]) -> None:
+    async def _attach_all(self, jobs: list[Callable[[], Attachment]], question: str) -> None:
+        attached = 0
         try:
             for job in jobs:
                 try:
                     self.session.draft.attach(await asyncio.to_thread(job))
+                    attached += 1
                 except LlavaError as error:
                     self.report(error)
         finally:
             self.reading -= 1
         await self.show()
+        if question and attached == len(jobs):
+            self.post_message(self.Asked(question))
+        elif question:
+            self.fill(question)
 
     async def settled(self) -> None:
         """Wait until all attachments are read."""
@@ -126,25 +136,25 @@ class Composer(Vertical):
 
     @on(Prompt.Sent)
     def sent(self, event: Prompt.Sent) -> None:
-        """Handle a line: a command, images, or a question."""
+        """Handle a line: a command, images, a question, or both."""
         event.stop()
         if commands.is_command(event.text):
             self.post_message(self.Commanded(event.text))
-        elif (drop := parse_drop(event.text)).text == "":
-            self.attach(drop.paths, drop.urls)
         else:
-            self.post_message(self.Asked(event.text.strip()))
+            drop = self._parse(event.text)
+            self.attach(drop.paths, drop.urls, drop.text.strip())
 
     @on(Prompt.Pasted)
     def pasted(self, event: Prompt.Pasted) -> None:
         """Attach pasted files; insert anything else."""
-        drop = parse_drop(event.text)
-        if not event.text:  # so terminals paste an image
-            self.attach(clipboard=True)
-        elif drop.text == "":
-            self.attach(drop.paths, drop.urls)
-        else:
-            self.prompt.write(event.text)
+        drop = self._parse(event.text)
+        self.attach(drop.paths, drop.urls, clipboard=not event.text)  # so terminals paste an image
+        if drop.text:
+            self.prompt.write(drop.text)
+
+    def _parse(self, text: str) -> Drop:
+        """The images and the question of a text; a corrected answer has none."""
+        return Drop(text=text) if self.session.draft.answer else parse_drop(text)
 
     @on(TextArea.Changed)
     def typed(self, event: TextArea.Changed) -> None:

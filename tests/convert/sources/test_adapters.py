@@ -148,15 +148,67 @@ def test_a_projector_alone_is_put_before_its_vicuna(tmp_path: Path, vicuna: Path
     assert all((found[name] == expected[name]).all() for name in expected)
 
 
+def test_a_projector_with_other_tensors_is_refused_by_its_own_file(tmp_path: Path, vicuna: Path, tower: Path) -> None:
+    folder = tmp_path / "stage1"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(ORIGINAL))
+    write_bin(
+        folder / "mm_projector.bin", {**projector(), "model.embed_tokens.weight": np.ones((578, 128), np.float32)}
+    )
+    with pytest.raises(ConversionError, match=r"stage1/mm_projector.bin: holds model.embed_tokens.weight besides"):
+        converted(folder, tmp_path / "out", model_base=str(vicuna), vision_tower=str(tower))
+
+
+def test_adapters_without_a_config_of_their_llava_are_refused_by_name(
+    tmp_path: Path, vicuna: Path, tower: Path
+) -> None:
+    folder = tmp_path / "stage1"
+    folder.mkdir()
+    write_bin(folder / "mm_projector.bin", projector())
+    with pytest.raises(ConversionError, match=r"stage1: no config.json of a LLaVA, and .*vicuna is a text model"):
+        converted(folder, tmp_path / "out", model_base=str(vicuna), vision_tower=str(tower))
+
+
+def test_a_lora_folder_without_its_projector_takes_that_of_a_llava_and_says_so(
+    tmp_path: Path, vicuna: Path, tower: Path
+) -> None:
+    source = lora_folder(tmp_path / "lora")
+    (source / "non_lora_trainables.bin").unlink()
+    llava = save(tmp_path / "llava", original(), ORIGINAL)
+    out = converted(source, tmp_path / "out", model_base=str(llava), vision_tower=str(tower))
+    assert "note: non_lora_trainables.bin is missing: the projector is the base's" in (out / "README.md").read_text()
+    np.testing.assert_array_equal(values(out)["projector.linear_1.bias"], original()["model.mm_projector.0.bias"])
+    with pytest.raises(
+        ConversionError, match=r"lora: non_lora_trainables.bin is missing, and .*vicuna has no projector"
+    ):
+        converted(source, tmp_path / "none", model_base=str(vicuna), vision_tower=str(tower))
+
+
+def test_half_a_projector_of_original_llava_is_not_completed_from_the_base(tmp_path: Path, tower: Path) -> None:
+    source = lora_folder(tmp_path / "lora")
+    half = {name: value for name, value in projector().items() if ".0." in name}
+    write_bin(source / "non_lora_trainables.bin", wrapped(half))
+    llava = save(tmp_path / "llava", original(), ORIGINAL)
+    with pytest.raises(CheckpointError, match=r"tensors missing: projector\.linear_2"):
+        converted(source, tmp_path / "out", model_base=str(llava), vision_tower=str(tower))
+
+
 REFUSED: dict[str, tuple[type[LlavaError], str, dict[str, Any]]] = {
-    "DoRA": (ConfigError, "use_dora", {"use_dora": True}),
-    "bias": (ConfigError, "bias", {"bias": "lora_only"}),
+    "DoRA without magnitudes": (CheckpointError, "use_dora and the magnitude", {"use_dora": True}),
+    "an unknown bias": (ConfigError, "bias", {"bias": "some"}),
     "another method": (ConfigError, "peft_type", {"peft_type": "IA3"}),
-    "rank pattern": (ConfigError, "rank_pattern", {"rank_pattern": {"q_proj": 8}}),
-    "alpha pattern": (ConfigError, "alpha_pattern", {"alpha_pattern": {"q_proj": 8}}),
+    "ranks that are not the tensors'": (CheckpointError, "rank 4, .* says 8", {"rank_pattern": {"q_proj": 8}}),
+    "ranks that are no numbers": (ConfigError, "rank_pattern holds", {"rank_pattern": {"q_proj": "8"}}),
+    "alphas that are no numbers": (ConfigError, "alpha_pattern holds", {"alpha_pattern": {"q_proj": True}}),
+    "a pattern that is none": (ConfigError, "is no pattern", {"alpha_pattern": {"(q_proj": 8}}),
+    "a pattern that takes for ever": (ConfigError, "alpha_pattern holds", {"alpha_pattern": {"(q|q)*x": 8}}),
+    "many repetitions": (ConfigError, "alpha_pattern holds", {"alpha_pattern": {".*.*.*.*x": 8}}),
+    "tokens that are no rows": (ConfigError, "trainable_token_indices is", {"trainable_token_indices": [1, -1]}),
+    "tokens twice": (ConfigError, "trainable_token_indices is", {"trainable_token_indices": [1, 1]}),
+    "tokens in words": (ConfigError, "trainable_token_indices is", {"trainable_token_indices": "all"}),
     "PiSSA": (ConfigError, "init_lora_weights", {"init_lora_weights": "pissa"}),
     "transposed": (ConfigError, "fan_in_fan_out", {"fan_in_fan_out": True}),
-    "another rank": (CheckpointError, "rank 8", {"r": 8}),
+    "another rank": (CheckpointError, "rank 4, .* says 8", {"r": 8}),
 }
 
 
@@ -168,12 +220,29 @@ def test_what_cannot_be_merged_is_refused_by_name(case: str, tmp_path: Path, vic
         converted(source, tmp_path / "out", model_base=str(vicuna), vision_tower=str(tower))
 
 
-ADAPTER = "base_model.model.model.layers.0.self_attn.q_proj"
+WRAPPED = "base_model.model.model"
+ADAPTER = f"{WRAPPED}.layers.0.self_attn.q_proj"
 DAMAGES: dict[str, tuple[str, Callable[[Arrays], object]]] = {
     "half a pair": ("no pair", lambda t: t.pop(f"{ADAPTER}.lora_B.weight")),
     "another shape": ("is for", lambda t: t.update({f"{ADAPTER}.lora_B.weight": np.ones((9, RANK), np.float32)})),
-    "a magnitude": ("kind of adapter", lambda t: t.update({f"{ADAPTER}.lora_magnitude_vector": np.ones(3)})),
-    "an embedding": ("kind of adapter", lambda t: t.update({"base_model.model.x.lora_embedding_A": np.ones(3)})),
+    "a magnitude": ("use_dora and the mag", lambda t: t.update({f"{ADAPTER}.lora_magnitude_vector": np.ones(3)})),
+    "half an embedding's": (
+        "no pair",
+        lambda t: t.update({f"{WRAPPED}.embed_tokens.lora_embedding_A": np.ones((RANK, 576))}),
+    ),
+    "of a foreign layer": (
+        "not a tensor of a LLaVA",
+        lambda t: t.update({f"base_model.model.x.lora_{kind}.weight": np.ones((RANK, RANK)) for kind in "AB"}),
+    ),
+    "another kind": ("kind of adapter", lambda t: t.update({f"{ADAPTER}.lora_E": np.ones(3)})),
+    "a layer twice": (
+        "a second one",
+        lambda t: t.update({key.replace("model.model.layers", "model.layers"): t[key] for key in [*t]}),
+    ),
+    "trained tokens that the config does not name": (
+        "names none",
+        lambda t: t.update({f"{WRAPPED}.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 1))}),
+    ),
     "another layer": (
         "is missing",
         lambda t: t.update({key.replace("layers.0", "layers.9"): t[key] for key in [*t] if ADAPTER in key}),

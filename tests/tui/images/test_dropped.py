@@ -90,7 +90,9 @@ def test_text_without_files_is_unchanged(text: str) -> None:
     "text",
     [
         "what is in /tmp/cat.png?",
-        "/tmp/cat.png what is this?",
+        "/tmp/cat.pngs what is this?",
+        "/tmp/cat.png: what is this?",
+        "cat.png what is this?",
         "compare /tmp/cat.png and /tmp/dog.png",
         "/image /tmp/cat.png",
         "it's a quote that is never closed",
@@ -119,10 +121,52 @@ def test_text_that_is_more_than_files_stays_text(text: str) -> None:
         ("'/tmp/a b.png' /tmp/c.heic ", ["/tmp/a b.png", "/tmp/c.heic"]),
         ("/tmp/a.png\r/tmp/b.jpeg\r", ["/tmp/a.png", "/tmp/b.jpeg"]),
         ("file://localhost/tmp/%C3%A9%20.PNG", ["/tmp/é .PNG"]),
+        ("/tmp/a b.png", ["/tmp/a b.png"]),
+        ("~/Screenshot at 9.22.20 PM.png\n", [str(Path("~/Screenshot at 9.22.20 PM.png").expanduser())]),
+        ("/tmp/a b.png\n/tmp/c d.png", ["/tmp/a b.png", "/tmp/c d.png"]),
     ],
 )
 def test_a_missing_image_is_still_an_image(text: str, paths: list[str]) -> None:
     assert parse_drop(text, lambda _: False).paths == tuple(map(Path, paths))
+
+
+CAT, DOG, SHOT, URL = "/tmp/cat.png", "/tmp/my dog.png", "/tmp/Shot at 9.22\u202fPM.png", "https://x.org/a.png?b"
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "urls", "rest"),
+    [
+        (f"{CAT} what is this?", [CAT], [], "what is this?"),
+        (f"{CAT}\nwhat is this?\nAnd why?\n", [CAT], [], "what is this?\nAnd why?"),
+        (f"{DOG} what is this?", [DOG], [], "what is this?"),
+        (f"'{DOG}' what's this?", [DOG], [], "what's this?"),
+        ("/tmp/my\\ dog.png is this cat.png", [DOG], [], "is this cat.png"),
+        (f"file:///tmp/my%20dog.png {CAT} which?", [DOG, CAT], [], "which?"),
+        (f"{SHOT} what?", [SHOT], [], "what?"),
+        (f"{URL} {CAT} which?", [CAT], [URL], "which?"),
+    ],
+)
+def test_a_question_may_follow_its_images(text: str, paths: list[str], urls: list[str], rest: str) -> None:
+    found = parse_drop(text, {CAT, DOG, SHOT}.__contains__)
+    assert found == Drop(tuple(map(Path, paths)), tuple(urls), rest)
+
+
+@pytest.mark.parametrize("text", ["/tmp/no.png what is this?", "'/tmp/no.png' what is in cat.jpg now?"])
+def test_a_missing_image_before_a_question_is_named_and_the_text_stays(text: str) -> None:
+    assert parse_drop(text, {CAT}.__contains__) == Drop((Path("/tmp/no.png"),), text=text)
+
+
+def test_a_long_text_that_starts_like_a_path_is_read_in_no_time() -> None:
+    text = f"/{'tmp/a.png ' * 50_000}?"
+    assert parse_drop(text, lambda _: False).text == text
+
+
+def test_a_folded_space_in_a_pasted_name_is_unfolded(tmp_path: Path) -> None:
+    file = tmp_path / "Screenshot 2026-11-28 at 9.22.20\u202fPM.png"
+    file.touch()
+    pasted = str(file).replace("\u202f", " ")
+    assert parse_drop(pasted).paths == parse_drop(f"'{pasted}'").paths == (file,)
+    assert parse_drop(f"{pasted} what is this?") == Drop((file,), text="what is this?")
 
 
 def test_home_and_the_current_folder_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from screen import ScriptedWorker, answers, on_loop, running
 from spine import EMBEDDED
 from textual import events
 
+from mlx_llava.tui.session.session import Opening
 from mlx_llava.tui.widgets.chips import Chip
 from mlx_llava.tui.widgets.turns import AnswerTurn, QuestionTurn, Turn
 
@@ -79,6 +80,51 @@ async def test_pictures_come_by_argument_and_by_paste() -> None:
         await driver.shows("2 three_shapes.png")
         await driver.ask("What is the difference?")
         assert [p.name for p in worker.questions[-1].exchanges[0].images] == [SCENE.name, OTHER.name]
+
+
+@on_loop
+async def test_a_path_and_a_question_are_told_apart(tmp_path: Path) -> None:
+    shot = tmp_path / "Screenshot at 9.22.20\u202fPM.png"
+    shot.write_bytes(OTHER.read_bytes())
+    typed = str(shot).replace("\u202f", " ")  # as clipboards fold it
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        prompt = driver.app.chat.composer.prompt
+        prompt.post_message(events.Paste(f"{SCENE} what is this?"))
+        await driver.until(lambda: driver.session.images() and prompt.text == "what is this?")
+        await driver.pilot.press("enter")
+        await driver.until(lambda: worker.questions)
+        await driver.until(lambda: not driver.session.answering)
+        await driver.type(f"{typed} And this?", "enter")
+        await driver.until(lambda: len(worker.questions) == 2 and not driver.session.answering)
+        asked = worker.questions[-1].exchanges
+        assert [(e.question, [p.name for p in e.images]) for e in asked] == [
+            ("what is this?", [SCENE.name]),
+            ("And this?", [shot.name]),
+        ]
+
+
+@pytest.mark.parametrize("text", ["/tmp/no such/shot at 9.png", "/tmp/none.png what is this?"])
+@on_loop
+async def test_a_missing_image_is_told_and_not_asked_about(text: str) -> None:
+    worker = ScriptedWorker()
+    async with running(worker) as driver:
+        driver.app.chat.composer.prompt.post_message(events.Paste(text))
+        await driver.shows("no such file")
+        await driver.pilot.press("enter")
+        await driver.pilot.pause(0.2)
+        driver.app.chat.begin(Opening(images=(Path("/tmp/none.png"),), question="What?"))
+        await driver.until(lambda: driver.app.chat.composer.prompt.text == "What?")
+        assert not worker.questions
+
+
+@on_loop
+async def test_a_correction_is_shown() -> None:
+    async with running(ScriptedWorker("It is red.")) as driver:
+        await driver.ask("What color?")
+        await driver.type("/correct It is **scarlet**.", "enter")
+        await driver.shows("It is scarlet.")
+        assert "It is red." not in driver.text()
 
 
 @on_loop

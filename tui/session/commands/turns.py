@@ -37,7 +37,7 @@ def correct(session: Session, argument: str) -> Reply:
     if not argument:
         return Edit(answer.text, answer)
     session.correct(answer, argument)
-    return Say("the answer was changed")
+    return Say("the answer was changed", answer)
 
 
 def branch(session: Session, argument: str) -> Reply:
