@@ -136,6 +136,7 @@ def pull(options: PullOptions) -> None:
         if not _is_there(target, source):
             for left in models_folder().glob(f".{name}-*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
+            log(f"pulling {source}; Ctrl-C stops, and the same command resumes the download")
             try:
                 convert(ConvertOptions(hf_path=source, mlx_path=target, **shared))
             except (KeyboardInterrupt, NetworkError):

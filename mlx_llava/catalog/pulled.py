@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,18 +52,19 @@ def sole_writer() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LlavaError("another process is pulling a model", "Try again when it is done.") from None
+            raise LlavaError("another process is pulling or removing a model", "Try again when it is done.") from None
         yield
 
 
 def delete(model: Path) -> None:
     """Remove a pulled model; it is renamed first, so that no half of it can be taken for a model."""
-    hidden = model.with_name(f".{model.name}-removed")
-    model.rename(hidden)
-    if hidden.is_symlink():
-        hidden.unlink()
-    else:
-        shutil.rmtree(hidden)
+    with sole_writer():
+        hidden = model.with_name(f".{model.name}-{secrets.token_hex(4)}")
+        model.rename(hidden)
+        if hidden.is_symlink():
+            hidden.unlink()
+        else:
+            shutil.rmtree(hidden)
 
 
 def is_converted(folder: Path) -> bool:
