@@ -168,7 +168,7 @@ def talk(session: Session, opening: Opening) -> int:
         chat.listen()
         if opening.chat is not None:
             chat.open(opening.chat)
-        chat.attach(opening.images)
+        chat.attach(opening.images, opening.urls)
         going = not opening.question or chat.line(opening.question)
         for line in lines(chat.interactive) if going else ():
             if not chat.line(line):

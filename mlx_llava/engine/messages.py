@@ -4,7 +4,7 @@ Frozen values that cross threads. Knows neither MLX nor Textual.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mlx_llava.config import Fit
 from mlx_llava.inference.sampling import Finish
@@ -43,6 +43,10 @@ class AnswerSettings:
     max_tokens: int = 512
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    decoding: Literal["display", "training"] = "display"
     seed: int = 0
     num_top: int = 0
     """Number of most likely alternatives to report per token."""

@@ -1,9 +1,9 @@
 """Handles requests with a real model on the engine's thread, the only one that imports MLX."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import exp
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mlx_llava.config import Fit
 from mlx_llava.engine import messages
 from mlx_llava.errors import LlavaError
 from mlx_llava.images.image import Image
+from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.attention import attention_maps
 from mlx_llava.inference.cancel import Cancelled, CancelledError
 from mlx_llava.inference.chat import Chat, Piece
@@ -23,6 +24,8 @@ from mlx_llava.models import backend
 from mlx_llava.program.run import explain
 from mlx_llava.prompts.templates import Turn, template
 from mlx_llava.resolve import open_model
+
+Conversation = messages.Ask | messages.Count | messages.MapAttention
 
 
 class ModelWorker:
@@ -35,7 +38,7 @@ class ModelWorker:
         self.checkpoint: Checkpoint | None = None
         self.chat: Chat | None = None
         self._settings = messages.AnswerSettings()
-        self._images: dict[str, Image] = {}  # by the digest of their file
+        self._images: dict[tuple[str, Decoding], Image] = {}  # by the digest of their file
 
     def handle(self, request: messages.Request, cancelled: Cancelled) -> Iterator[messages.Event]:
         """The events of one request; an error that can be explained is an event too."""
@@ -83,24 +86,26 @@ class ModelWorker:
         self.chat.prompter.system = settings.system
         return self.chat
 
-    def _conversation(self, exchanges: Sequence[messages.Exchange]) -> tuple[list[Turn], list[Image]]:
+    def _conversation(self, request: Conversation) -> tuple[list[Turn], list[Image]]:
+        exchanges, decoding = request.exchanges, request.answer_settings.decoding
         turns = [Turn(e.question, len(e.images), e.answer) for e in exchanges]
-        return turns, [self._image(file) for e in exchanges for file in e.images]
+        return turns, [self._image(file, decoding) for e in exchanges for file in e.images]
 
-    def _image(self, file: messages.ImageFile) -> Image:
-        if file.digest not in self._images:
-            self._images[file.digest] = Image.open(file.data, file.name)
-        return self._images[file.digest]
+    def _image(self, file: messages.ImageFile, decoding: Decoding) -> Image:
+        key = file.digest, decoding
+        if key not in self._images:
+            self._images[key] = Image.open(file.data, file.name, decoding)
+        return self._images[key]
 
     def _ask(self, request: messages.Ask, cancelled: Cancelled) -> Iterator[messages.Event]:
         settings = request.answer_settings
         chat = self._chat_for(settings)
-        turns, images = self._conversation(request.exchanges)
+        turns, images = self._conversation(request)
         earlier = len(images) - turns[-1].num_images
         chat.turns, chat.images = turns[:-1], images[:earlier]
         mx.reset_peak_memory()
         question = request.exchanges[-1].question
-        sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
+        sampling = Sampling(**{field.name: getattr(settings, field.name) for field in fields(Sampling)})
         pieces = chat.ask(question, images[earlier:], sampling, settings.num_top, request.prefix, cancelled)
         with closing(pieces):  # on this thread: it owns mlx-lm's stream
             for piece in pieces:
@@ -119,7 +124,7 @@ class ModelWorker:
 
     def _count(self, request: messages.Count) -> messages.Counted:
         prompter = self._chat_for(request.answer_settings).prompter
-        turns, images = self._conversation(request.exchanges)
+        turns, images = self._conversation(request)
         draft_images = turns[-1].num_images
         empty = len(prompter.encode([Turn("")], ()).tokens)
         before = prompter.encode([*turns[:-1], Turn("")], images[: len(images) - draft_images])
@@ -137,7 +142,7 @@ class ModelWorker:
 
     def _map_attention(self, request: messages.MapAttention, cancelled: Cancelled) -> Iterator[messages.Event]:
         chat = self._chat_for(request.answer_settings)
-        turns, images = self._conversation(request.exchanges)
+        turns, images = self._conversation(request)
         try:
             maps = attention_maps(chat.prompter, turns, images, chat.answer, cancelled)
         except CancelledError:

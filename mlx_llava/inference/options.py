@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 from mlx_llava.errors import UsageError
 from mlx_llava.inference.sampling import Sampling
 from mlx_llava.program.flags import flag
-from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, check_limits
+from mlx_llava.program.limits import (
+    MAX_TOKENS,
+    MIN_P,
+    REPETITION_PENALTY,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    check_limits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +54,14 @@ class SamplingOptions:
     """Sampling temperature; 0 always picks the most likely token."""
     top_p: Annotated[float, TOP_P] = 1.0
     """Sample from the most likely tokens whose probabilities add up to this."""
-    top_k: Annotated[int, Limits(0, 2**20)] = 0
+    top_k: Annotated[int, TOP_K] = 0
     """Sample from this many of the most likely tokens; 0 means all."""
-    min_p: Annotated[float, Limits(0, 1)] = 0.0
+    min_p: Annotated[float, MIN_P] = 0.0
     """Sample from tokens at least this likely, relative to the most likely one."""
-    repetition_penalty: Annotated[float, Limits(1e-3, 1e3)] = 1.0
+    repetition_penalty: Annotated[float, REPETITION_PENALTY] = 1.0
     """Values above 1 make the last 20 tokens less likely."""
     seed: Annotated[int | None, SEED, flag("N")] = None
-    """Random seed for sampling (default: random; --json and --stats report it)."""
+    """Random seed for sampling (default: random)."""
 
 
 def check_model(options: ModelOptions) -> None:

@@ -30,6 +30,9 @@ class Limits:
 MAX_TOKENS = Limits(1, 2**20)
 TEMPERATURE = Limits(0, 100)
 TOP_P = Limits(1e-6, 1)
+TOP_K = Limits(0, 2**20)
+MIN_P = Limits(0, 1)
+REPETITION_PENALTY = Limits(1e-3, 1e3)
 SEED = Limits(0, 2**63 - 1)
 
 

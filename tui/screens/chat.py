@@ -46,7 +46,7 @@ class ChatScreen(ChatDialogs):
         self.refresh_state()
         if opening.chat is not None:
             await self.open_chat(opening.chat)
-        self.composer.attach(opening.images, question=opening.question)
+        self.composer.attach(opening.images, opening.urls, opening.question)
 
     @on(Composer.Asked)
     def send_question(self, event: Composer.Asked) -> None:

@@ -30,6 +30,7 @@ class Opening:
     load: Load | None = None
     """The model; None if the user has not chosen one yet."""
     images: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
     question: str = ""
     chat: int | None = None
     """Key of a saved chat to continue."""
@@ -44,8 +45,11 @@ class Session:
         settings: Settings,
         record: Record,
         save_settings: Callable[[Settings, Settings], None] = lambda settings, before: None,
+        saved: Settings | None = None,
     ) -> None:
+        """Start with `settings`, which differ from the `saved` ones where the command line says so."""
         self.settings = settings
+        self._saved = saved or settings
         self.record = record
         record.describe = self._describe
         self.conversation = Conversation()
@@ -202,13 +206,14 @@ class Session:
         self.record.new()
 
     def set(self, name: str, text: str) -> None:
-        """Change a setting as typed, and save it; UsageError for a value that is not allowed."""
-        before, self.settings = self.settings, self.settings.set(name, text)
+        """Change a setting as typed, and save it alone; UsageError for a value that is not allowed."""
+        self.settings, before = self.settings.set(name, text), self._saved
+        self._saved = before.set(name, text)
         if self.settings.incognito and not self.record.incognito:
             self.record.hide()
             self.conversation.forget_keys()
         try:
-            self._save_settings(self.settings, before)
+            self._save_settings(self._saved, before)
         except LlavaError as error:
             self.record.trouble.append(f"{error.problem} — {error.advice}")
 

@@ -9,13 +9,29 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from mlx_llava.config import Fit
 from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import UsageError
-from mlx_llava.program.limits import MAX_TOKENS, SEED, TEMPERATURE, TOP_P, Limits, marks
+from mlx_llava.program.limits import (
+    MAX_TOKENS,
+    MIN_P,
+    REPETITION_PENALTY,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    Limits,
+    marks,
+)
 from mlx_llava.program.text import clean_line
 from mlx_llava.prompts.templates import TEMPLATES
 
 LONGEST = 100_000  # characters of a text
 NUM_TOP = 5  # alternatives to report per token
-ALIASES = {"temp": "temperature", "system_prompt": "system", "picture_mode": "fit", "pictures": "images"}
+ALIASES = {
+    "temp": "temperature",
+    "repetition_penalty": "penalty",
+    "system_prompt": "system",
+    "picture_mode": "fit",
+    "pictures": "images",
+}
 DEFAULT = "default"  # typed to undo a choice
 
 
@@ -53,6 +69,7 @@ def _line(hint: str) -> Kind:
 _PROMPT = Kind("a text, or none", lambda text: "" if text == "none" else text, lambda v: isinstance(v, str))
 _SWITCH = Kind("on or off", {"on": True, "off": False}.__getitem__, lambda value: isinstance(value, bool))
 _TEMPLATE = _choice(*sorted(name for name, template in TEMPLATES.items() if not template.captions))
+_DECODING = _choice("display", "training")
 _IMAGES = _choice("auto", "blocks", "off", on="auto")
 
 
@@ -64,9 +81,13 @@ class Settings:
     template: Annotated[str | None, _TEMPLATE, "Prompt template."] = None
     fit: Annotated[Fit | None, _choice(*get_args(Fit)), "How a picture becomes a square."] = None
     temperature: Annotated[float, TEMPERATURE, "Randomness of the answers; 0 is none."] = 0.0
-    top_p: Annotated[float, TOP_P, "Sample from this share of likely tokens."] = 1.0
+    top_p: Annotated[float, TOP_P, "Sample this share of likely tokens."] = 1.0
+    top_k: Annotated[int, TOP_K, "Sample this many tokens; 0 is all."] = 0
+    min_p: Annotated[float, MIN_P, "Least chance, beside the likeliest's."] = 0.0
+    penalty: Annotated[float, REPETITION_PENALTY, "Above 1 makes repeats less likely."] = 1.0
     max_tokens: Annotated[int, MAX_TOKENS, "Longest answer, in tokens."] = 512
-    seed: Annotated[int | None, SEED, "Random seed; random: a new one each time."] = None
+    seed: Annotated[int | None, SEED, "Random seed; random: always a new one."] = None
+    decoding: Annotated[Literal["display", "training"], _DECODING, "How the model gets pictures."] = "display"
     alternatives: Annotated[bool, _SWITCH, "Record alternatives to each token."] = False
     images: Annotated[Literal["auto", "blocks", "off"], _IMAGES, "How pictures are drawn; blocks: coarse."] = "auto"
     theme: Annotated[str, _line("the name of a theme"), "Colors of the screen."] = "llava-dark"
@@ -109,6 +130,10 @@ class Settings:
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.penalty,
+            decoding=self.decoding,
             seed=SystemRandom().randrange(2**31) if self.seed is None else self.seed,
             num_top=NUM_TOP if self.alternatives else 0,
         )
