@@ -1,4 +1,4 @@
-"""`mlx-llava ask`: one question about images, or a file of questions.
+"""`mlx-llava ask`: one question about images, the same question about each of many, or a file of questions.
 
 Only the answer goes to stdout; everything else goes to stderr.
 """
@@ -8,49 +8,54 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mlx_llava.checkpoint.hub import EMBEDDED
-from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.images.files import find_file, is_image_name
+from mlx_llava.errors import UsageError
 from mlx_llava.inference.format_options import FormatOptions, constraint_of
 from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
 from mlx_llava.program.flags import Examples, flag, flag_name, positional
 from mlx_llava.program.limits import Limits, marks
 from mlx_llava.program.options import parse
-from mlx_llava.program.paths import expand_home
 from mlx_llava.program.run import log, run
 from mlx_llava.program.signals import interruptible
 from mlx_llava.program.text import printable
 
 if TYPE_CHECKING:
     from mlx_llava.inference.chat import Chat, Piece
+    from mlx_llava.inference.constraint import Constraint
+    from mlx_llava.inference.prompter import Prompter
+    from mlx_llava.inference.words import Asked
 
 NUM_TOP = 5  # alternatives that --logprobs shows
-BATCH_SIZE = 8  # questions of a file
+BATCH_SIZE = 8  # questions answered together
 
 
-@dataclass(frozen=True)
 class Only:
-    """Marks a flag that only one of the two modes reads."""
+    """Marks a flag that only some modes read."""
 
-    mode: str
-    flag: str = ""
-    """How an error names it; after its field unless given."""
+    def __init__(self, *modes: str, flag: str = "") -> None:
+        self.modes = modes
+        self.flag = flag  # how an error names it; after its field unless given
 
 
-SINGLE, FILE = "a single question", "--questions"
+SINGLE, EACH, FILE = "a single question", "--each", "--questions"
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionOptions:
     """Question."""
 
-    words: Annotated[tuple[str, ...], positional("IMAGE ... QUESTION"), Only(SINGLE, "a question")] = ()
-    """Image files, and the question in quotes, in any order."""
-    image: Annotated[tuple[str, ...], flag("IMAGE", "-a"), Only(SINGLE, "a question")] = ()
-    """Image file; repeat the flag for several."""
+    words: Annotated[tuple[str, ...], positional("IMAGE ... QUESTION"), Only(SINGLE, EACH, flag="a question")] = ()
+    """Image files or addresses, and the question in quotes, in any order; `-` is standard input."""
+    image: Annotated[tuple[str, ...], flag("IMAGE", "-a"), Only(SINGLE, EACH)] = ()
+    """Image file, address or `-`; repeat the flag for several."""
+    prompt: Annotated[str | None, flag("QUESTION", "-p"), Only(SINGLE, EACH)] = None
+    """The question; all words are images then."""
+    each: bool = False
+    """Ask about each image alone, and print one JSON line for each; folders and patterns stand for their images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ class MemoryOptions:
 class OutputOptions:
     """Output."""
 
-    stream: Annotated[bool, Only(SINGLE, "--no-stream")] = True
+    stream: Annotated[bool, Only(SINGLE, flag="--no-stream")] = True
     """Print the answer when it is complete instead of token by token."""
     json: Annotated[bool, Only(SINGLE)] = False
     """Print one JSON object instead of the text."""
@@ -79,15 +84,19 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Files of questions."""
+    """Many questions."""
 
     questions: Annotated[Path | None, flag("FILE")] = None
     """JSON lines with question_id, image and text, as in LLaVA's question files."""
-    answers: Annotated[Path | None, flag("FILE")] = None
-    """File for the answers, one JSON line each; questions already answered there are skipped."""
+    answers: Annotated[Path | None, flag("FILE"), Only(EACH, FILE)] = None
+    """File for the answers, one JSON line each; what is already answered there is skipped."""
+    write_captions: Annotated[bool, Only(EACH)] = False
+    """Write each answer beside its image: cat.png, cat.txt. Files that exist are left as they are."""
+    caption_suffix: Annotated[str | None, flag(".SUFFIX"), Only(EACH)] = None
+    """Suffix of the files of --write-captions (default: .txt)."""
     image_folder: Annotated[Path | None, flag("FOLDER"), Only(FILE)] = None
     """Folder with the images of --questions (default: the folder of the file)."""
-    batch_size: Annotated[int | None, Limits(1, 1024), Only(FILE)] = None
+    batch_size: Annotated[int | None, Limits(1, 1024), Only(EACH, FILE)] = None
     """Questions answered together (default: 8)."""
 
 
@@ -110,6 +119,7 @@ class AskOptions(
     examples: Examples = (
         "mlx-llava ask photo.jpg 'What is this?'",
         "mlx-llava ask photo.jpg 'Is this a dog?' --choices yes,no,unsure",
+        "mlx-llava ask --each photos/ 'Describe the image.' --write-captions",
         "mlx-llava ask --questions questions.jsonl --answers answers.jsonl",
     )
 
@@ -123,24 +133,29 @@ def ask(options: AskOptions) -> int:
     check(options)
     if options.questions is not None and options.answers is not None:
         return _answer_file(options, options.questions, options.answers)
-    names, question = _images_and_question(options)
+    from mlx_llava.images.named import open_named
+    from mlx_llava.inference.words import read_words
+
     constraint = constraint_of(options)
+    asked = read_words(options.words, options.image, options.prompt, options.decoding, each=options.each)
+    if options.each:
+        return _ask_each(options, asked, constraint)
+    images = [open_named(name, options.decoding) for name in asked.names]
+    images += [asked.piped] if asked.piped else []
     started = time.perf_counter()
     from mlx_llava.resolve import open_model
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
     load_seconds = time.perf_counter() - started
-    from mlx_llava.images.image import Image
     from mlx_llava.inference import report
     from mlx_llava.inference.chat import Chat
     from mlx_llava.inference.constraint import incomplete
     from mlx_llava.inference.sampling import CacheOptions
 
-    images = [Image.open(name, name, options.decoding) for name in names]
     chat = Chat(checkpoint, options.template, options.system, CacheOptions(options.max_kv_size, options.kv_bits))
     sampling = sampling_of(options)
     top = NUM_TOP if options.logprobs else 0
-    code = _print_answer(options, chat, chat.ask(question, images, sampling, top, constraint=constraint))
+    code = _print_answer(options, chat, chat.ask(asked.question, images, sampling, top, constraint=constraint))
     facts = report.report(chat.answer, sampling, load_seconds, options.model or EMBEDDED)
     if options.json or options.logprobs:
         more = report.probabilities(chat.answer, checkpoint.tokenizer) if options.logprobs else {}
@@ -152,6 +167,25 @@ def ask(options: AskOptions) -> int:
     return code
 
 
+def _ask_each(options: AskOptions, asked: "Asked", constraint: "Constraint | None") -> int:
+    from mlx_llava.images.named import expand
+    from mlx_llava.inference.each import Each, ask_each, waiting
+    from mlx_llava.inference.json_lines import AnswerFile
+
+    if asked.piped or not asked.names:
+        raise UsageError("--each without images", "Name files, folders, patterns or addresses.")
+    captions = (options.caption_suffix or ".txt") if options.write_captions else None
+    answers = None if options.answers is None else AnswerFile(options.answers)
+    names = tuple(expand(asked.names))
+    write_line = partial(print, flush=True)
+    batch_size = options.batch_size or BATCH_SIZE
+    each = Each(asked.question, names, options.decoding, batch_size, write_line, answers, captions)
+    left = waiting(each)
+    if not left:
+        return 0
+    return ask_each(each, left, _open_prompter(options), sampling_of(options), options.model or EMBEDDED, constraint)
+
+
 def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     from mlx_llava.inference.question_file import QuestionFile, answer_rows, open_files
 
@@ -159,12 +193,16 @@ def _answer_file(options: AskOptions, questions: Path, answers: Path) -> int:
     folder = options.image_folder or questions.parent
     files = QuestionFile(questions, answers, folder, options.decoding, options.batch_size or BATCH_SIZE)
     rows, out = open_files(files)  # before the model is loaded: errors in the file come at once
+    prompter, sampling = _open_prompter(options), sampling_of(options)
+    return answer_rows(rows, files, out, prompter, sampling, options.model or EMBEDDED, constraint)
+
+
+def _open_prompter(options: AskOptions) -> "Prompter":
     from mlx_llava.inference.prompter import Prompter
     from mlx_llava.resolve import open_model
 
     checkpoint = open_model(options.model, options.revision, options.adapter_path)
-    prompter = Prompter(checkpoint, options.template, options.system)
-    return answer_rows(rows, files, out, prompter, sampling_of(options), options.model or EMBEDDED, constraint)
+    return Prompter(checkpoint, options.template, options.system)
 
 
 def _print_answer(options: AskOptions, chat: "Chat", pieces: "Iterable[Piece]") -> int:
@@ -187,39 +225,18 @@ def _print_answer(options: AskOptions, chat: "Chat", pieces: "Iterable[Piece]") 
 def check(options: AskOptions) -> None:
     """Raise UsageError for values out of range and for flags that exclude each other."""
     check_model(options)
-    if (options.questions is None) != (options.answers is None):
-        raise UsageError("--questions and --answers go together", "Give both.")
-    mode, defaults = SINGLE if options.questions is None else FILE, AskOptions()
+    if options.questions is not None and options.answers is None:
+        raise UsageError("--questions without --answers", "Name a file for the answers with --answers.")
+    if options.questions is not None and options.each:
+        raise UsageError("--questions and --each exclude each other", "Leave one out.")
+    if options.caption_suffix is not None and not options.write_captions:
+        raise UsageError("--caption-suffix without --write-captions", "Add --write-captions.")
+    mode = FILE if options.questions is not None else EACH if options.each else SINGLE
+    defaults = AskOptions()
     for name, only in marks(AskOptions, Only):
-        if only.mode != mode and getattr(options, name) != getattr(defaults, name):
+        if mode not in only.modes and getattr(options, name) != getattr(defaults, name):
             wrong = only.flag or flag_name(name)
-            raise UsageError(f"{wrong} belongs to {only.mode}, not to {mode}", f"Leave {wrong} out.")
-
-
-def _images_and_question(options: AskOptions) -> tuple[list[str], str]:
-    """Split the words into image paths and the question."""
-    # a missing file still counts as an image if it ends like one
-    questions = [word for word in options.words if not (is_image_name(word) or _is_file(word))]
-    if not questions:  # "Is this like cat.png" ends like a file name, but has spaces and is no file
-        questions = [word for word in options.words if " " in word and not _is_file(word)]
-    if len(questions) > 1:
-        first, second = questions[0][:60], questions[1][:60]
-        raise UsageError(f"{len(questions)} questions: {first!r} and {second!r}", "Put the question in quotes.")
-    images = [*options.image, *(word for word in options.words if word not in questions)]
-    for name in images:
-        if not _is_file(name):
-            raise ImageError(f"{name}: no such image", "Check the path.")
-    question = questions[0] if questions else "" if sys.stdin.isatty() else sys.stdin.read().strip()
-    if not question:
-        raise UsageError("no question", f"For example: {AskOptions.examples[0]}")
-    return [str(find_file(expand_home(name))) for name in images], question
-
-
-def _is_file(word: str) -> bool:
-    try:
-        return find_file(expand_home(word)).is_file()
-    except (OSError, ValueError, RuntimeError):  # too long for a path, a null in it, no such user
-        return False
+            raise UsageError(f"{wrong} belongs to {' and '.join(only.modes)}, not to {mode}", f"Leave {wrong} out.")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from spine import EMBEDDED, answer_of, recorded
 
 from mlx_llava.ask import AskOptions, ask
-from mlx_llava.errors import ImageError, LlavaError, UsageError
+from mlx_llava.errors import ImageError, LlavaError, NetworkError, UsageError
 from mlx_llava.inference import generate
 from mlx_llava.inference.sampling import Token
 from mlx_llava.program.options import parse
@@ -107,6 +107,16 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
     [
         (["missing.png", QUESTION], ImageError, "missing.png: no such image"),
         (["one", "two"], UsageError, "2 questions"),
+        ([str(EMBEDDED), QUESTION], ImageError, "a folder, not an image"),
+        (["https://127.0.0.1/a.png", QUESTION], NetworkError, "not on the public internet"),
+        (["--image", "ftp://example.org/a.png", QUESTION], NetworkError, "not a URL that begins with"),
+        ([str(ONE), " \n"], UsageError, "blank"),
+        ([str(ONE), QUESTION, "-p", "and?"], ImageError, "no such image"),
+        (["-", "-", QUESTION], UsageError, "given 2 times"),
+        (["--each", QUESTION], UsageError, "--each without images"),
+        (["--each", "no/*.png", QUESTION], ImageError, "no image matches"),
+        (["--each", str(ONE), QUESTION, "--json"], UsageError, "--json belongs to a single question"),
+        (["--write-captions", QUESTION], UsageError, "--write-captions belongs to --each"),
         ([""], UsageError, "no question"),
         (["--temp", "-1", QUESTION], UsageError, "--temp -1"),
         (["--top-p", "0", QUESTION], UsageError, "--top-p 0"),
@@ -114,10 +124,14 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
         (["--max-kv-size", "64", "--kv-bits", "8", QUESTION], UsageError, "exclude each other"),
         (["--template", "none", QUESTION], UsageError, "no prompt template 'none'"),
         (["--max-kv-size", "0", QUESTION], UsageError, "--max-kv-size 0"),
-        (["--questions", "q.jsonl"], UsageError, "--questions and --answers go together"),
+        (["--questions", "q.jsonl"], UsageError, "--questions without --answers"),
         (["--questions", "q", "--answers", "a", "--stats"], UsageError, "--stats belongs to a single question"),
-        (["--questions", "q", "--answers", "a", QUESTION], UsageError, "a question belongs to a single question"),
-        (["--batch-size", "4", QUESTION], UsageError, "--batch-size belongs to --questions"),
+        (
+            ["--questions", "q", "--answers", "a", QUESTION],
+            UsageError,
+            "a question belongs to a single question and --each",
+        ),
+        (["--batch-size", "4", QUESTION], UsageError, "--batch-size belongs to --each and --questions"),
         (["--colour", QUESTION], UsageError, "--colour"),
         (["--seed", "x", QUESTION], UsageError, "--seed"),
     ],
@@ -130,6 +144,111 @@ def test_wrong_input_is_reported_in_two_lines(
     assert words in raised.value.problem
     assert "\n" not in raised.value.problem + raised.value.advice
     assert raised.value.advice
+
+
+# ---------------------------------------------------------------- standard input
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "expected"),
+    [
+        ((QUESTION,), ONE.read_bytes(), ANSWER),
+        (("-", QUESTION), ONE.read_bytes(), ANSWER),
+        (("--image", "-", QUESTION), ONE.read_bytes(), ANSWER),
+        ((ONE,), QUESTION.encode(), ANSWER),
+        ((ONE, "-"), QUESTION.encode() + b"\n", ANSWER),
+        ((ONE, "-p", "-"), QUESTION.encode(), ANSWER),
+        ((ONE, "-p", QUESTION), b"", ANSWER),
+        ((ONE,), b"\xef\xbb\xbf" + QUESTION.encode(), ANSWER),
+        ((ONE, QUESTION), b"", ANSWER),
+        ((ONE, QUESTION), b"and what else?", "text on standard input"),
+        ((QUESTION,), b"and what else?", "text on standard input"),
+        (("--image", "-", QUESTION), b"and what else?", "standard input"),
+        ((ONE,), b"\xff\xfeW\0h\0", "neither an image nor UTF-8"),
+        ((QUESTION,), ONE.read_bytes()[:300], "standard input: the image is damaged"),
+        ((ONE,), b" \n", "no question"),
+    ],
+)
+def test_standard_input_is_an_image_or_a_question_by_its_content(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str | Path, ...],
+    stdin: bytes,
+    expected: str,
+) -> None:
+    (tmp_path / "stdin").write_bytes(stdin)
+    with (tmp_path / "stdin").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        if expected == ANSWER:
+            assert run(*words) == (0, f"{ANSWER}\n", "")
+        else:
+            with pytest.raises(LlavaError, match=expected):
+                run(*words)
+
+
+# ---------------------------------------------------------------- each image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b.png", "a.PNG", "._a.png", "notes.md"):
+        (folder / name).write_bytes(ONE.read_bytes())
+    (folder / "cut.png").write_bytes(ONE.read_bytes()[:200])
+    (folder / "below").mkdir()
+    (folder / "below" / "c.png").write_bytes(THREE.read_bytes())
+    return folder
+
+
+def names_of(lines: str) -> list[str]:
+    return [Path(json.loads(line)["path"]).name for line in lines.splitlines()]
+
+
+def test_each_image_is_asked_about_alone_with_one_line_each(run: Run, photos: Path) -> None:
+    code, out, err = run("--each", photos, QUESTION, "--batch-size", "2")
+    assert (code, names_of(out)) == (6, ["a.PNG", "b.png", "cut.png"])
+    first, second, cut = map(json.loads, out.splitlines())
+    assert first["text"] == second["text"] == ANSWER
+    assert "cut.png" in cut["error"]
+    assert "3 of 3 done, 1 failed" in err
+    assert names_of(run("--each", photos / "**" / "[bc].png", photos / "b.png", QUESTION)[1]) == ["b.png", "c.png"]
+
+
+def test_answers_about_each_image_continue_by_path_and_question(run: Run, photos: Path, tmp_path: Path) -> None:
+    answers = ("--answers", tmp_path / "a.jsonl")
+    assert run("--each", photos, QUESTION, *answers)[0] == 6
+    (photos / "cut.png").write_bytes(THREE.read_bytes())
+    code, out, err = run("--each", photos, QUESTION, *answers)
+    assert (code, out) == (0, "")
+    assert "1 of 3 images" in err
+    run("--each", photos, DESCRIBE, *answers, "--max-tokens", "2")
+    assert names_of((tmp_path / "a.jsonl").read_text()) == [
+        "a.PNG",
+        "b.png",
+        "cut.png",
+        "cut.png",
+        "a.PNG",
+        "b.png",
+        "cut.png",
+    ]
+    run("--each", photos, QUESTION, *answers, "--write-captions")  # from the recorded answers
+    assert (photos / "a.txt").read_text() == f"{ANSWER}\n"
+
+
+def test_captions_are_written_beside_images_and_never_over_a_file(run: Run, photos: Path) -> None:
+    (photos / "b.txt").write_text("mine")
+    assert run("--each", photos, QUESTION, "--write-captions")[0] == 6
+    assert (photos / "a.txt").read_text() == f"{ANSWER}\n"
+    assert (photos / "b.txt").read_text() == "mine"
+    assert not (photos / "cut.txt").exists()
+    assert "1 of 3 images" in run("--each", photos, QUESTION, "--write-captions")[2]
+    (photos / "b.jpg").write_bytes(ONE.read_bytes())
+    with pytest.raises(UsageError, match="the same caption file"):
+        run("--each", photos, QUESTION, "--write-captions")
+    with pytest.raises(UsageError, match="not a suffix for captions"):
+        run("--each", photos / "a.PNG", QUESTION, "--write-captions", "--caption-suffix", ".png")
 
 
 # ---------------------------------------------------------------- question files

@@ -63,4 +63,5 @@ class Image:
     def _decode(self) -> PILImage.Image:
         if isinstance(self._source, PILImage.Image):
             return pixels.to_rgb(self._source, self._decoding, self.name)
-        return pixels.open_image(self._source, self._decoding)
+        name = self.name if isinstance(self._source, bytes) else ""
+        return pixels.open_image(self._source, self._decoding, name)
