@@ -90,10 +90,8 @@ class FileOptions:
     """JSON lines with question_id, image and text, as in LLaVA's question files."""
     answers: Annotated[Path | None, flag("FILE"), Only(EACH, FILE)] = None
     """File for the answers, one JSON line each; what is already answered there is skipped."""
-    write_captions: Annotated[bool, Only(EACH)] = False
-    """Write each answer beside its image: cat.png, cat.txt. Files that exist are left as they are."""
-    caption_suffix: Annotated[str | None, flag(".SUFFIX"), Only(EACH)] = None
-    """Suffix of the files of --write-captions (default: .txt)."""
+    write_captions: Annotated[str | None, flag("[.SUFFIX]", alone=".txt"), Only(EACH)] = None
+    """Write each answer beside its image (cat.png, cat.txt); files that exist are left as they are."""
     image_folder: Annotated[Path | None, flag("FOLDER"), Only(FILE)] = None
     """Folder with the images of --questions (default: the folder of the file)."""
     batch_size: Annotated[int | None, Limits(1, 1024), Only(EACH, FILE)] = None
@@ -174,12 +172,11 @@ def _ask_each(options: AskOptions, asked: "Asked", constraint: "Constraint | Non
 
     if asked.piped or not asked.names:
         raise UsageError("--each without images", "Name files, folders, patterns or addresses.")
-    captions = (options.caption_suffix or ".txt") if options.write_captions else None
     answers = None if options.answers is None else AnswerFile(options.answers)
     names = tuple(expand(asked.names))
     write_line = partial(print, flush=True)
     batch_size = options.batch_size or BATCH_SIZE
-    each = Each(asked.question, names, options.decoding, batch_size, write_line, answers, captions)
+    each = Each(asked.question, names, options.decoding, batch_size, write_line, answers, options.write_captions)
     left = waiting(each)
     if not left:
         return 0
@@ -229,8 +226,6 @@ def check(options: AskOptions) -> None:
         raise UsageError("--questions without --answers", "Name a file for the answers with --answers.")
     if options.questions is not None and options.each:
         raise UsageError("--questions and --each exclude each other", "Leave one out.")
-    if options.caption_suffix is not None and not options.write_captions:
-        raise UsageError("--caption-suffix without --write-captions", "Add --write-captions.")
     mode = FILE if options.questions is not None else EACH if options.each else SINGLE
     defaults = AskOptions()
     for name, only in marks(AskOptions, Only):

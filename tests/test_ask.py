@@ -248,7 +248,7 @@ def test_captions_are_written_beside_images_and_never_over_a_file(run: Run, phot
     with pytest.raises(UsageError, match="the same caption file"):
         run("--each", photos, QUESTION, "--write-captions")
     with pytest.raises(UsageError, match="not a suffix for captions"):
-        run("--each", photos / "a.PNG", QUESTION, "--write-captions", "--caption-suffix", ".png")
+        run("--each", photos / "a.PNG", QUESTION, "--write-captions", ".png")
 
 
 # ---------------------------------------------------------------- question files

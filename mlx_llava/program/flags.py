@@ -26,11 +26,16 @@ class Spelling:
     aliases: tuple[str, ...] = ()
     name: str = ""
     positional: bool = False
+    alone: str = ""
 
 
-def flag(metavar: str = "", *aliases: str, name: str = "") -> Spelling:
-    """Annotates a field with what stands for its value in the help, other names, and a name that is not the field's."""
-    return Spelling(metavar, aliases, name)
+def flag(metavar: str = "", *aliases: str, name: str = "", alone: str = "") -> Spelling:
+    """Annotates a field with what stands for its value in the help, other names, and a name that is not the field's.
+
+    Args:
+        alone: the value of the flag without one; a word is its value only if it begins with the same character.
+    """
+    return Spelling(metavar, aliases, name, alone=alone)
 
 
 def positional(metavar: str) -> Spelling:
@@ -56,6 +61,8 @@ class Flag:
     metavar: str
     help: str
     group: str
+    alone: str
+    """The value of the flag without one."""
 
     @property
     def required(self) -> bool:
@@ -97,7 +104,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any, text: str, group: str) -> Fl
     default = field.default if field.default_factory is MISSING else field.default_factory()
     names = () if spelling.positional else (spelling.name or flag_name(field.name), *spelling.aliases)
     metavar = spelling.metavar or (f"{{{','.join(map(str, choices))}}}" if choices else METAVARS.get(kind, ""))
-    return Flag(field.name, names, kind, choices, many, nullable, default, metavar, text, group)
+    return Flag(field.name, names, kind, choices, many, nullable, default, metavar, text, group, spelling.alone)
 
 
 def _declares_first(group: type[Any], name: str) -> bool:

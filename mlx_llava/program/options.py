@@ -7,8 +7,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
 from mlx_llava.errors import UsageError
@@ -38,8 +39,9 @@ def parse(
     Args:
         defaults_of: the defaults for a command line that differ from those of the dataclass, instead of a recipe's.
     """
-    words, rest = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     table = flags_of(options)
+    words, rest = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
+    words = [*_with_values(words, {name: flag.alone for flag in table if flag.alone for name in flag.names})]
     defaults = defaults_of(words) if defaults_of else _recipe(words, table, program)
     parser = parser_of(options, program, defaults)
     parsed, unknown = parser.parse_known_intermixed_args(words)
@@ -184,6 +186,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def _short_first(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: name.startswith("--"))
+
+
+def _with_values(words: Sequence[str], alone: Mapping[str, str]) -> Iterator[str]:
+    """Give a flag of `alone` its value where the next word is not one."""
+    for word, after in pairwise([*words, ""]):
+        value = alone.get(word)
+        yield word if value is None or after.startswith(value[0]) else f"{word}={value}"
 
 
 def _with_hyphens(word: str) -> str:

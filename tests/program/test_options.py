@@ -50,6 +50,8 @@ class Options(Sizes):
     """Draw fast, or do not (default: on a GPU)."""
     color: Annotated[tuple[str, ...], flag("COLOR")] = ()
     """Color; repeat the flag."""
+    copies: Annotated[str | None, flag("[.SUFFIX]", alone=".bak")] = None
+    """Keep copies."""
 
 
 def parsed(*arguments: str) -> Options:
@@ -64,7 +66,7 @@ def message(*arguments: str) -> str:
 
 def spellings(flag: Flag) -> list[list[str]]:
     """The ways to write a flag that its help and this program's documentation show."""
-    value = str(flag.choices[0]) if flag.choices else SAMPLES.get(flag.type, "")
+    value = flag.alone or str(flag.choices[0]) if flag.alone or flag.choices else SAMPLES.get(flag.type, "")
     if flag.type is not bool:
         return [[name, value] for name in flag.names]
     switches = [[name] for name in (*flag.names, flag.negative)]
@@ -113,6 +115,9 @@ def test_flags_words_and_defaults_are_parsed_in_any_order() -> None:
     )
     assert parsed("--no-fill", "--no-fast", "--save_path", "in") == Options(target=Path("in"), fill=False, fast=False)
     assert [parsed("--fast", word).fast for word in ("True", "False")] == [True, False]
+    for words in (["--copies", "a"], ["a", "--copies"], ["--copies=.bak", "a"], ["--copies", ".bak", "a"]):
+        assert (parsed(*words).copies, parsed(*words).words) == (".bak", ("a",))
+    assert parsed("--copies", ".old").copies == ".old"
     assert parsed("a", "--", "-b", "--no_fill").words == ("a", "-b", "--no_fill")
 
 
