@@ -22,6 +22,8 @@ COMMANDS = {
     "models": ("mlx_llava.library", "list the models on this machine, pull or remove one"),
     "doctor": ("mlx_llava.doctor", "show versions, device, memory, caches, and which models fit"),
 }
+ACTIONS = {"models": ("pull", "remove")}
+PAGES = tuple(page for name in COMMANDS for page in (name, *(f"{name} {action}" for action in ACTIONS.get(name, ()))))
 
 HELP = """\
 usage: mlx-llava COMMAND [OPTIONS]
@@ -44,7 +46,7 @@ def main() -> None:
     """Run the command named by the first argument; without one, print the help."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name == "help" and arguments:
-        name, arguments = arguments[0], ["--help"]
+        name, arguments = arguments[0], [*arguments[1:], "--help"]
     if name in COMMANDS:
         sys.argv = [f"mlx-llava {name}", *arguments]
         run(lambda: importlib.import_module(COMMANDS[name][0]).main())
@@ -52,8 +54,9 @@ def main() -> None:
 
 
 def options_of(name: str) -> type[Any]:
-    """The dataclass of a command's options: AskOptions for `ask`."""
-    return getattr(importlib.import_module(COMMANDS[name][0]), f"{name.capitalize()}Options")
+    """The dataclass of a command's options: AskOptions for `ask`, PullOptions for `models pull`."""
+    command, *action = name.split()
+    return getattr(importlib.import_module(COMMANDS[command][0]), f"{(action or [command])[0].capitalize()}Options")
 
 
 def _show(name: str, arguments: list[str]) -> None:
@@ -66,7 +69,7 @@ def _show(name: str, arguments: list[str]) -> None:
     elif name == "--print-completion":
         from mlx_llava.program.completion import completion
 
-        print(completion({name: options_of(name) for name in COMMANDS}, arguments[0] if arguments else ""))
+        print(completion({name: options_of(name) for name in PAGES}, arguments[0] if arguments else ""))
     else:
         near = get_close_matches(name, COMMANDS, 1)
         advice = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(COMMANDS)}."

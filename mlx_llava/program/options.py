@@ -13,14 +13,12 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
 from mlx_llava.errors import UsageError
-from mlx_llava.program import flags
 from mlx_llava.program.flags import Flag, flags_of
 from mlx_llava.program.recipe import last_value, read_recipe
 from mlx_llava.program.run import QUIET
 
 Options = TypeVar("Options")
 
-optional = flags.flag
 KINDS = {int: "a whole number", float: "a number"}
 TRUTH = {"True": True, "False": False, "true": True, "false": False}
 

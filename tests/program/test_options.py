@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from mlx_llava.cli import COMMANDS, options_of
+from mlx_llava.cli import PAGES, options_of
 from mlx_llava.errors import UsageError
 from mlx_llava.program.completion import completion
 from mlx_llava.program.flags import Examples, Flag, flag, flags_of, positional
 from mlx_llava.program.options import parse, parser_of
 
-FLAGS = [(name, flag) for name in COMMANDS for flag in flags_of(options_of(name)) if flag.names]
+FLAGS = [(name, flag) for name in PAGES for flag in flags_of(options_of(name)) if flag.names]
 SAMPLES = {int: "1", float: "0.5", str: "text", Path: "file"}
 
 
@@ -84,7 +84,7 @@ def test_every_spelling_of_a_flag_is_parsed_and_explained(command: str, flag: Fl
     assert not re.search(r"\(default: (False|True|None|\(\)|)\)", flag.help)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PAGES)
 def test_the_help_of_a_command_has_the_required_flags_first_groups_and_an_example(command: str) -> None:
     options = options_of(command)
     text = parser_of(options, f"mlx-llava {command}", {}).format_help()
@@ -100,12 +100,12 @@ def test_the_help_of_a_command_has_the_required_flags_first_groups_and_an_exampl
         assert example in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PAGES)
 def test_the_examples_of_a_command_are_accepted(command: str) -> None:
     import shlex
 
     for example in options_of(command).examples:
-        assert parse(options_of(command), command, shlex.split(example)[2:])
+        assert parse(options_of(command), command, shlex.split(example)[1 + len(command.split()) :])
 
 
 def test_flags_words_and_defaults_are_parsed_in_any_order() -> None:
@@ -150,25 +150,29 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_of_a_command_is_shown_by_help_too() -> None:
-    assert run("help", "doctor").stdout == run("doctor", "--help").stdout != ""
+    assert run("help", "models", "pull").stdout == run("models", "pull", "--help").stdout != ""
     assert "Did you mean chat?" in run("chta").stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_know_every_command_and_flag(shell: str) -> None:
-    script = completion({name: options_of(name) for name in COMMANDS}, shell)
+    script = completion({name: options_of(name) for name in PAGES}, shell)
     dashes = "-l " if shell == "fish" else "--"
-    assert not [name for name, _ in FLAGS if name not in script]
+    assert not [name for name, _ in FLAGS if name.split()[-1] not in script]
     assert not [flag for _, flag in FLAGS if dashes + flag.names[0].removeprefix("--") not in script]
 
 
-def test_the_completion_script_works_in_bash(tmp_path: Path) -> None:
-    (tmp_path / "script").write_text(completion({name: options_of(name) for name in COMMANDS}, "bash"))
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("lora --adap", "--adapter-path"), ("models pu", "pull"), ("models pull --name", "--name")],
+)
+def test_the_completion_script_works_in_bash(tmp_path: Path, words: str, completed: str) -> None:
+    (tmp_path / "script").write_text(completion({name: options_of(name) for name in PAGES}, "bash"))
     code = f"""
 source {tmp_path / "script"}
-COMP_WORDS=(mlx-llava lora --adap); COMP_CWORD=2
+COMP_WORDS=(mlx-llava {words}); COMP_CWORD={len(words.split())}
 $(complete -p mlx-llava | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 echo "${{COMPREPLY[@]}}"
 """
     out: Any = subprocess.check_output(["bash", "-c", code], text=True)
-    assert out.split() == ["--adapter-path"]
+    assert out.split() == [completed]
