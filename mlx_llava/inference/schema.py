@@ -4,6 +4,7 @@ The answer is written as Python's `json.dumps` does: no line breaks, one space a
 that may choose their own whitespace fill the answer with line breaks.
 """
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 EXAMPLE = """For example: '{"type": "object", "properties": {"color": {"type": "string"}}}'"""
 NAMED = ("properties", "patternProperties", "$defs", "definitions")  # keywords whose keys are names
+COMBINED = {"anyOf", "oneOf", "$ref"}  # keywords whose schemas may describe further properties of an object
+OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties"}
 VALUES = ("const", "enum", "default", "examples")  # keywords whose values are no schemas
 _LOOSEN = "Change the schema so that some answer fits."
 _MEANINGS = (  # how a message of llguidance begins, what it means and what helps
@@ -39,8 +42,8 @@ class JsonSchema:
     def __init__(self, schema: Mapping[str, Any], name: str = "the schema") -> None:
         """UsageError, with the `name` that its user knows, if the schema is invalid or has unsupported keywords."""
         self.name = name
-        self.text = json.dumps({**schema, "x-guidance": LAYOUT})
-        _check(schema, self.text, name)
+        _check(schema, json.dumps({**schema, "x-guidance": LAYOUT}), name)
+        self.text = json.dumps({**_closed(schema), "x-guidance": LAYOUT})
 
     @classmethod
     def read(cls, source: str, name: str = "the schema") -> "JsonSchema":
@@ -151,6 +154,22 @@ def _check(schema: Mapping[str, Any], text: str, name: str) -> None:
     # an object may repeat a key, and a reader of JSON then counts it once
     if any(part.get("minProperties", 0) > len(part.get("required", ())) for part in _subschemas(schema)):
         raise UsageError(f"{name}: unsupported: minProperties", "List the properties in `required` instead.")
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema, where an object that lists its properties has no others unless the schema mentions them.
+
+    JSON Schema allows any others, and a small model then adds some until the answer reaches its limit.
+    """
+    closed = copy.deepcopy(dict(schema))
+    parts = list(_subschemas(closed))
+    if any("allOf" in part or ("properties" in part and part.keys() & COMBINED) for part in parts):
+        return closed
+    for part in parts:
+        named = part.get("properties")
+        if named and not part.keys() & OPEN and {*part.get("required", ())} <= named.keys():
+            part["additionalProperties"] = False
+    return closed
 
 
 def _error(name: str, message: str) -> UsageError:

@@ -76,6 +76,30 @@ def test_every_answer_is_valid_or_says_that_it_was_cut(embedded: Checkpoint) -> 
     assert num_complete > 0.6 * len(usable)
 
 
+OBJECT: Schema = {"type": "object", "properties": {"color": {"enum": ["red", "blue"]}, "count": {"enum": [1, 2]}}}
+
+
+def test_an_object_has_only_the_properties_that_its_schema_lists(embedded: Checkpoint) -> None:
+    schema = JsonSchema({"type": "array", "minItems": 2, "maxItems": 2, "items": {**OBJECT, "required": ["color"]}})
+    for seed in range(4):
+        ((text, finish, _),) = answers(Prompter(embedded), [schema], Sampling(100, temperature=30.0, seed=seed))
+        assert finish == "stop"
+        assert all(part.keys() <= {"color", "count"} for part in json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {**OBJECT, "additionalProperties": True},
+        {**OBJECT, "required": ["size"]},
+        {"allOf": [OBJECT, {"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}]},
+        {"properties": {"part": OBJECT, "size": {"$ref": "#/$defs/size"}}, "anyOf": [OBJECT], "$defs": {"size": {}}},
+    ],
+)
+def test_other_properties_are_possible_where_the_schema_may_mean_them(schema: Schema) -> None:
+    assert '"additionalProperties": false' not in JsonSchema(schema).text
+
+
 BROKEN = {
     "missing.json": "missing.json: No such file",
     ".": ".: Is a directory",
