@@ -125,25 +125,37 @@ def pull(options: PullOptions) -> None:
     from mlx_llava.convert.cli import convert
 
     if len(options.words) != 1:
-        raise UsageError(f"models pull takes one repository, not {len(options.words)}", f"For example: {_PULL}")
-    (source,) = options.words
-    shared = {field.name: getattr(options, field.name) for kind in _SHARED for field in fields(kind)}
-    name = options.name or name_of(source, options)
-    if name != Path(name).name or name.startswith("."):
-        raise UsageError(f"--name {name}: not a plain name", "Give one without slashes and leading dots.")
+        advice = f"For example: {PullOptions.examples[0]}"
+        raise UsageError(f"models pull takes one repository, not {len(options.words)}", advice)
+    source = options.words[0]
+    shared = {
+        field.name: getattr(options, field.name) for kind in (SourceOptions, QuantizeOptions) for field in fields(kind)
+    }
+    name = _checked_name(options.name or name_of(source, options))
     target = models_folder() / name
     with sole_writer():
         if not _is_there(target, source):
             for left in models_folder().glob(f".{name}-*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            log(f"pulling {source}; Ctrl-C stops, and the same command resumes the download")
+            resumes = "" if expand_home(source).exists() else "; the same command resumes the download"
+            log(f"pulling {source}; Ctrl-C stops{resumes}")
             try:
                 convert(ConvertOptions(hf_path=source, mlx_path=target, **shared))
             except (KeyboardInterrupt, NetworkError):
-                log("", "nothing converted; the same command resumes the download")
+                log("", f"nothing converted{resumes}")
                 raise
             log(f"use it with --model {name}", *_about_download(source))
     print(name)
+
+
+def _checked_name(name: str) -> str:
+    """The name of a pulled model; UsageError if it cannot be the name of a folder, or is the bundled model's."""
+    from mlx_llava.checkpoint.hub import EMBEDDED
+
+    if name == Path(name).name and not name.startswith(".") and name != EMBEDDED:
+        return name
+    advice = f"Choose another with --name: no slash, no leading dot, and not {EMBEDDED}."
+    raise UsageError(f"{name}: not possible as the name of a pulled model", advice)
 
 
 def name_of(source: str, options: QuantizeOptions) -> str:
@@ -175,10 +187,6 @@ def remove(options: RemoveOptions) -> None:
         if options.yes or _agrees(f"Remove {entry.name} ({size(entry.num_bytes)})?"):
             delete(entry.path)
             print(f"removed {entry.name}: {size(entry.num_bytes)} freed")
-
-
-_PULL = PullOptions.examples[0]
-_SHARED = (SourceOptions, QuantizeOptions)
 
 
 def _as_json(entry: "Entry") -> dict[str, Any]:

@@ -248,8 +248,10 @@ def test_two_processes_do_not_pull_at_once() -> None:
     [
         (["pull"], "takes one repository, not 0"),
         (["pull", "a/b", "c/d"], "takes one repository, not 2"),
-        (["pull", "a/b", "--name", "../x"], "not a plain name"),
-        (["pull", "a/b", "--name", ".x"], "not a plain name"),
+        (["pull", "a/b", "--name", "../x"], "../x: not possible as the name"),
+        (["pull", "a/b", "--name", "embedded"], "embedded: not possible as the name"),
+        (["pull", "owner/embedded"], "embedded: not possible as the name"),
+        (["pull", "a/b", "--name", ".x"], ".x: not possible as the name"),
         (["pull", "a/b", "--q-bits", "4"], "without -q"),
         (["remove"], "without a name"),
         (["rmeove", "x"], "Did you mean models remove"),

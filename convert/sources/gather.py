@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_llava.checkpoint.config_json import from_hf
+from mlx_llava.checkpoint.config_json import UNQUANTIZED, from_hf, quantized_by
 from mlx_llava.checkpoint.config_json.keys import CODE_KEYS
 from mlx_llava.checkpoint.config_json.original import tower_name
 from mlx_llava.checkpoint.config_json.towers import vision_from_hf
@@ -18,16 +18,12 @@ from mlx_llava.convert.sources import adapters
 from mlx_llava.convert.sources.adapters import Adapters
 from mlx_llava.convert.sources.files import fetch_checkpoint, tensors_of
 from mlx_llava.convert.sources.image_processor import with_images
-from mlx_llava.convert.sources.names import UNQUANTIZED
 from mlx_llava.convert.sources.new_projector import joined, random_projector
 from mlx_llava.convert.weights.algebra import Weight
 from mlx_llava.convert.weights.output_folder import check_apart
 from mlx_llava.errors import ConversionError, ModelError, UsageError
-from mlx_llava.program.text import shorten
 
 # Where quantizers write their settings. MLX writes "quantization" as well.
-QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config")
-QUANTIZATION_FILES = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     values = read_json(folder / "config.json")
     if "mlx_llava" in values:
         raise ModelError(f"{name}: already converted", f"Name the checkpoint it was made from{_made_from(values)}.")
-    if method := _quantized_by(values, folder):
+    if method := quantized_by(values, folder):
         raise ConversionError(f"{name}: quantized by {method}, which cannot be converted", UNQUANTIZED)
     return values
 
@@ -108,17 +104,6 @@ def _made_from(values: dict[str, Any]) -> str:
     """The repository that a folder was converted from, if it was one: a path may be one on another machine."""
     source = Section(values, "config.json").section("mlx_llava").section("source").get("name")
     return f", {source}" if isinstance(source, str) and REPOSITORY.fullmatch(source) else ""
-
-
-def _quantized_by(values: dict[str, Any], folder: Path) -> str | None:
-    """The program that quantized a checkpoint; None for one that is not quantized."""
-    text = values.get("text_config")
-    for section in (values, text if isinstance(text, dict) else {}):
-        for key in QUANTIZATION_KEYS:
-            if settings := section.get(key):
-                method = settings.get("quant_method") if isinstance(settings, dict) else None
-                return shorten(str(method or ("MLX" if key == "quantization" else "another program")), 40)
-    return next((method for file, method in QUANTIZATION_FILES.items() if (folder / file).exists()), None)
 
 
 def _read(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from mlx_llava.checkpoint.config_json import UNQUANTIZED
 from mlx_llava.errors import ConversionError
 
 # Tensors of GPTQ and AWQ, bitsandbytes, compressed-tensors and FP8.
@@ -17,7 +18,6 @@ QUANTIZED = re.compile(
     r"|weight_packed|weight_shape|weight_scale(?:_inv)?|weight_zero_point|input_scale|scales|biases)"
 )
 ADVICE = "Name a LLaVA v1 or v1.5; other models, and parts added to one, cannot be converted."
-UNQUANTIZED = "Name the unquantized repository that it was made from; -q quantizes it."
 
 
 class Rule(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_llava.checkpoint.config_json import from_hf, is_llava
+from mlx_llava.checkpoint.config_json import UNQUANTIZED, from_hf, is_llava, quantized_by
+from mlx_llava.checkpoint.config_json.original import tower_name
 from mlx_llava.checkpoint.coverage import check_coverage, parameter_forms
 from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.quantization import Quantization, quantize_layers, read_quantization
@@ -74,13 +75,22 @@ def converted_config(folder: Path, name: str) -> dict[str, Any]:
     values = read_json(folder / CONFIG)
     if values.get("mlx_llava") is not None:
         return values
+    raise _not_converted(folder, name, values)
+
+
+def _not_converted(folder: Path, name: str, values: dict[str, Any]) -> ModelError:
+    """The error for a folder that holds another program's model; advises to convert what can be converted."""
+    kind = short(values.get("model_type"))
     if not is_llava(values):
-        problem = f"{name}: not a LLaVA, its model_type is {short(values.get('model_type'))}"
-        raise ModelError(problem, "Name a LLaVA that mlx-llava convert has converted.")
+        return ModelError(f"{name}: not a LLaVA, its model_type is {kind}", "Name a LLaVA that was converted.")
+    if method := quantized_by(values, folder):
+        return ModelError(f"{name}: quantized by {method}, which cannot be converted", UNQUANTIZED)
+    if tower_name(values) is None and values.get("model_type") != "llava":
+        problem = f"{name}: its model_type {kind} is not supported"
+        return ModelError(problem, "Name a LLaVA-1.5 checkpoint such as llava-hf/llava-1.5-7b-hf.")
     on_hub = REPOSITORY.fullmatch(name) and not expand_home(name).exists()
     pull, convert = f"models pull {quote(name)} -q", f"convert --hf-path {quote(name)} --mlx-path NEW_FOLDER"
-    command = f"mlx-llava {pull if on_hub else convert}"
-    raise ModelError(f"{name}: not a converted model", f"Convert it: {command}")
+    return ModelError(f"{name}: not a converted model", f"Convert it: mlx-llava {pull if on_hub else convert}")
 
 
 def _no_config(folder: Path, name: str) -> ModelError:

@@ -63,6 +63,16 @@ NO_MODEL: dict[str, tuple[str | None, str, str]] = {
     "an empty folder": ("", "no model in it, config.json is missing", "mlx-llava convert, fuse or finetune"),
     "a checkpoint": (json.dumps(CONFIG), "not a converted model", "mlx-llava convert --hf-path '{folder}' --mlx-path"),
     "original LLaVA": (json.dumps(ORIGINAL), "not a converted model", "mlx-llava convert --hf-path '{folder}'"),
+    "one quantized elsewhere": (
+        json.dumps({**CONFIG, "quantization_config": {"quant_method": "awq"}}),
+        "quantized by awq, which cannot be converted",
+        "Name the unquantized repository",
+    ),
+    "LLaVA-NeXT": (
+        json.dumps({**CONFIG, "model_type": "llava_next"}),
+        'its model_type "llava_next" is not supported',
+        "Name a LLaVA-1.5 checkpoint",
+    ),
     "another model": ('{"model_type": "qwen2"}', 'not a LLaVA, its model_type is "qwen2"', "Name a LLaVA"),
     "no config": ("{}", "not a LLaVA, its model_type is null", "Name a LLaVA"),
 }
