@@ -1,7 +1,7 @@
 """All errors that are shown to users, with their exit codes.
 
 LlavaError                 1   anything we know how to explain
-├── UsageError             2   wrong or contradictory options
+├── UsageError             2   wrong or contradictory options, or one that names a missing file of data
 ├── InstallationError      1   a package that is needed is missing or broken
 ├── ModelError             3   no such model, checkpoint or adapters, or not a kind that the program takes
 ├── CheckpointError        1   a weight file or tokenizer is damaged or does not match its config

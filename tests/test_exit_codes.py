@@ -35,6 +35,12 @@ MODELS = {
     "convert --model-base": ["convert", "--hf-path", "peft", "--model-base", "NAME", "--mlx-path", "out"],
     "convert --vision-tower": ["convert", "--hf-path", "original", "--vision-tower", "NAME", "--mlx-path", "out"],
 }
+TRAIN = {
+    "look": ["look"],
+    "pretrain": ["pretrain", "--adapter-path", "out"],
+    "finetune": ["finetune", "--mlx-path", "out"],
+    "lora": ["lora", "--adapter-path", "out"],
+}
 OUTPUTS = {
     "convert": ["convert", "--hf-path", "original", "--mlx-path", "NAME"],
     "fuse": ["fuse", "--adapter-path", "adapters", "--mlx-path", "NAME"],
@@ -43,6 +49,11 @@ OUTPUTS = {
     "finetune": ["finetune", *RUN, "--mlx-path", "NAME"],
     "lora": ["lora", *RUN, "--adapter-path", "NAME"],
 }
+DATA_FILES = {
+    **{name: [*words, "--data", "NAME"] for name, words in TRAIN.items()},
+    "ask": ["ask", "--questions", "NAME", "--answers", "out.jsonl"],
+}
+IMAGE_FOLDERS = {name: [*words, "--data", "p.json", "--images", "NAME"] for name, words in TRAIN.items()}
 FAULTS = {
     "no such folder": "nowhere",
     "a file": "file.txt",
@@ -62,7 +73,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("adapters", "adapter_config.json").write_text('{"mlx_llava": {}}')
     Path("peft", "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "Nothing."}]
+    shown = [{"from": "human", "value": "<image>\nWhat?"}, turns[1]]
     Path("d.json").write_text(json.dumps([{"id": 1, "conversations": turns}]))
+    Path("p.json").write_text(json.dumps([{"id": 1, "image": "a.png", "conversations": shown}]))
     save(Path("original"), arrays(), ORIGINAL)
     return tmp_path
 
@@ -109,6 +122,17 @@ def test_adapters_that_are_not_there_are_exit_3(program: str, fault: str, place:
 )
 def test_a_model_or_checkpoint_that_is_not_there_is_exit_3(program: str, fault: str, place: Path, tools: Tools) -> None:
     check(MODELS[program], FAULTS[fault], 3, place, tools)
+
+
+@pytest.mark.parametrize("program", DATA_FILES)
+def test_a_file_of_data_that_is_not_there_is_exit_2(program: str, place: Path, tools: Tools) -> None:
+    check(DATA_FILES[program], "nowhere", 2, place, tools)
+
+
+@pytest.mark.parametrize("fault", ["nowhere", "file.txt"])
+@pytest.mark.parametrize("program", IMAGE_FOLDERS)
+def test_a_folder_of_images_that_is_not_there_is_exit_2(program: str, fault: str, place: Path, tools: Tools) -> None:
+    check(IMAGE_FOLDERS[program], fault, 2, place, tools)
 
 
 @pytest.mark.parametrize("program", OUTPUTS)

@@ -18,7 +18,7 @@ from mlx_llava.data.bad_records import BadRecord, refusal
 from mlx_llava.data.image_files import image_faults
 from mlx_llava.data.json_rows import Fault, parse, rows
 from mlx_llava.data.records import Record, record_of
-from mlx_llava.errors import RecordError
+from mlx_llava.errors import RecordError, UsageError
 
 COLUMNS = 5  # of the table: byte offset, byte size, record number, line, length
 
@@ -82,11 +82,11 @@ def read(path: Path, images: Path | None, split: str = "train", skip_bad: bool =
         images: the folder of the images; all that records name must exist.
         skip_bad: leave bad records out, and list them in `left_out`.
 
-    Raises RecordError that names the bad records, their lines and fields.
+    Raises RecordError that names the bad records, their lines and fields; UsageError if the file or folder is missing.
     """
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
-        raise RecordError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
+        raise UsageError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
     dataset, users = _scan(file)
     dataset = dataset.without(_bad_images(dataset, users, images))
     if dataset.left_out and not (skip_bad and len(dataset)):
@@ -120,9 +120,9 @@ def _bad_images(dataset: Dataset, users: dict[str, list[int]], folder: Path | No
     """The records, by index, that name images which do not exist or lie outside the folder."""
     if users and folder is None:
         names = "an image" if len(users) == 1 else f"{len(users)} images"
-        raise RecordError(f"{dataset.file}: names {names}, but no image folder is given", "Give --images.")
+        raise UsageError(f"{dataset.file}: names {names}, but no image folder is given", "Give --images.")
     if users and folder is not None and not folder.is_dir():
-        raise RecordError(f"--images {folder}: no such folder", "Name the folder that the image paths start from.")
+        raise UsageError(f"{folder}: no such folder", "Give --images the folder that the image paths start from.")
     faults = image_faults(users, folder or Path())
     advice = "Check --images and the names of the images."
     return {index: dataset.bad_record(index, fault, advice) for name, fault in faults for index in users[name]}

@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,5 +136,6 @@ def _remember(file: Path, readable: Keys, keys: Iterable[int]) -> None:
         return
     out = io.BytesIO()
     np.save(out, np.union1d(readable, new))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_file(file, out.getvalue(), durable=False)
+    with suppress(OSError):  # without this memory, the next run opens them again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(file, out.getvalue(), durable=False)

@@ -15,6 +15,8 @@ Row = dict[str, Any]
 
 def read_rows(path: Path) -> list[Row]:
     """The objects of a file; blank lines are skipped."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file", "Check the path.")
     return _rows(path, path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
 
 

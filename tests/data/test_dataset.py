@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlx_llava.data.dataset import read
-from mlx_llava.errors import RecordError
+from mlx_llava.errors import RecordError, UsageError
 
 Write = Callable[[Any], Path]
 
@@ -42,7 +42,7 @@ def test_a_folder_has_splits(tmp_path: Path) -> None:
         (tmp_path / f"{split}.jsonl").write_text(json.dumps(row(id=split)))
     assert read(tmp_path, None)[0].id == "train"
     assert read(tmp_path, None, "valid")[0].id == "valid"
-    with pytest.raises(RecordError, match=r"test\.jsonl: no such file"):
+    with pytest.raises(UsageError, match=r"test\.jsonl: no such file"):
         read(tmp_path, None, "test")
 
 
@@ -84,8 +84,13 @@ def test_missing_images_are_reported_together_with_other_faults(write: Write, im
 
 
 def test_an_image_folder_that_does_not_exist_is_refused(write: Write, images: Path) -> None:
-    with pytest.raises(RecordError, match="gone: no such folder"):
+    with pytest.raises(UsageError, match="gone: no such folder"):
         read(write([row("<image>", image="red.png")]), images / "gone")
+
+
+def test_images_without_a_folder_are_refused(write: Write) -> None:
+    with pytest.raises(UsageError, match="names an image, but no image folder"):
+        read(write([row("<image>", image="a.png")]), None)
 
 
 def test_a_wrong_image_folder_is_one_fault_and_names_the_flag(write: Write, images: Path) -> None:
@@ -134,12 +139,11 @@ def test_bad_records_can_be_left_out_and_are_listed(write: Write, images: Path) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([row("<image>", image="a.png")], "names an image, but no image folder"),
         *((nothing, "no records to train on") for nothing in ("", "[]", " \n")),
         ([row("")], "record 1, line 1: "),
     ],
 )
-def test_a_file_without_images_or_records_is_refused(write: Write, content: Any, words: str) -> None:
+def test_a_file_without_records_is_refused(write: Write, content: Any, words: str) -> None:
     with pytest.raises(RecordError, match=words):
         read(write(content), None, skip_bad=True)
 

@@ -129,6 +129,14 @@ def test_what_was_opened_before_ctrl_c_is_remembered(
     assert sorted(opened) == sorted(names[CHUNK:])
 
 
+def test_training_goes_on_where_nothing_can_be_remembered(
+    builder: ExampleBuilder, write: Write, photos: Path, opened: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("a file where the folder should be")
+    examples = examples_of(builder, write, photos, "1.png", "2.png")
+    assert len(with_readable_images(examples, report=silent)) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"half", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'"])
 def test_a_damaged_memory_is_forgotten(
     builder: ExampleBuilder, write: Write, photos: Path, opened: list[str], content: bytes, tmp_path: Path
