@@ -132,7 +132,9 @@ def test_training_data_of_a_chat_can_be_tuned_on_as_it_says(tmp_path: Path, monk
 
     words: list[str] = []
     ask()
-    assert words[:3] == ["python", "-m", "mlx_llava.lora"]
-    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
+    assert words[:2] == ["mlx-llava", "lora"]
+    assert "--batch-size" not in words
+    command = [sys.executable, "-m", "mlx_llava", *words[1:], "--steps", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-adapter" / "adapter_config.json").is_file()

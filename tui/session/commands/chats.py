@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlx_llava.tui.history.export import ExportResult, Format
 
 LISTED = 20  # chats in a list
-MANY = 256  # conversations; with fewer, `lora` would take a single step with its own settings
-SMALL = ("--batch-size", "1", "--accumulation", "1", "--warmup-ratio", "0")  # a step for each conversation
 FORMATS: dict["Format", str] = {"markdown": "md", "html": "html", "json": "json", "llava": "json"}  # file suffixes
 
 
@@ -96,12 +94,11 @@ def write(session: Session, format: "Format", name: str) -> "ExportResult":
 def tune(session: Session, argument: str) -> Reply:
     result = write(session, "llava", argument or f"chat-{session.record.info().key}.json")
     name = session.model.name if session.model else "MODEL"
-    words = ["python", "-m", "mlx_llava.lora"]
+    words = ["mlx-llava", "lora"]
     words += ["--model", name] if name not in ("MODEL", EMBEDDED) else []
     words += ["--data", str(result.file)]
     words += ["--images", str(result.images)] if result.images else []
     words += ["--adapter-path", "my-adapter"]
-    words += SMALL if result.num_records < MANY else []
     return Say(
         f"this chat was added to {result.file}, {result.num_records} in all. To tune on it:\n"
         f"{shlex.join(words)}\n"
