@@ -6,8 +6,8 @@ Exit codes:
     2    wrong usage
     3    no such model
     4    an image cannot be read
-    5    does not fit into the context or the memory
-    6    some rows of a batch failed
+    5    does not fit into the context or the memory, or --max-tokens cut an answer of a given format
+    6    some images or rows of a batch failed
     7    network
     130  interrupted by Ctrl-C, while there was something to keep; ended by the signal itself before
     141  the reader of a pipe closed it

@@ -168,9 +168,11 @@ def test_only_whole_rows_up_to_a_step_are_kept(tmp_path: Path, rows: bytes) -> N
 
 def test_a_run_ends_after_the_steps_that_are_asked_for(own: LoraOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     options = replace(own, epochs=None, steps=8)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and a run then does too
     with monkeypatch.context() as patch:
         during(patch, 7, lambda: signal.raise_signal(signal.SIGHUP))
         assert lora(options) == 130
+    signal.signal(signal.SIGHUP, hangup)
     assert lora(options) == 0
     assert steps(own.adapter_path) == [*range(1, 9)]
     before = adapters(own.adapter_path)
