@@ -17,18 +17,21 @@ def lora(options: LoraOptions) -> int:
     """Train and write the adapters; returns the exit code."""
     check_limits(options)
     from mlx_llava.checkpoint import adapters
-    from mlx_llava.models.lora import Lora, attach
+    from mlx_llava.models.lora import Lora
     from mlx_llava.training.prepare import INTERRUPTED, command, load_base, prepare, train
     from mlx_llava.training.snapshots import sole_writer
+    from mlx_llava.training.start_adapters import attach_adapters, start_folder
 
+    start = start_folder(options)
     folder, settings = options.adapter_path, Lora(options.rank, options.alpha, options.dropout)
     with sole_writer(folder):
         base = load_base(options)
         model = base.checkpoint.model
-        attach(model, settings)
+        attach_adapters(start, base.checkpoint, base.fingerprint, settings)
         parts = ("adapters",) if options.freeze_projector else ("adapters", "projector")
         finished = train(prepare(options, base, folder, *parts, projector_lr=options.mm_projector_lr))
-        new_projector = not options.freeze_projector or options.projector is not None
+        started = options.projector or (start and (start / adapters.PROJECTOR).exists())
+        new_projector = not options.freeze_projector or bool(started)
         adapters.save(folder, model, settings, base.fingerprint, projector=new_projector, config=base.checkpoint.config)
     log(f"adapters written to {folder}")
     log(f"to try them: {command('ask', options.model, '--adapter-path', folder, 'photo.jpg', 'What is this?')}")

@@ -175,6 +175,8 @@ class LoraOptions(TrainingOptions):
 
     adapter_path: Annotated[Path, MayChange(), flag("FOLDER")]
     """Folder for the adapters and snapshots; run the same command again to resume from it."""
+    resume_adapter_file: OptionalFolder = None
+    """Start from the adapters in this folder, which another run wrote, instead of new ones."""
     rank: Annotated[int, Limits(1, 2**16)] = 128
     """Rank of the adapters."""
     alpha: Annotated[float, Limits(1e-6, 1e6)] = 256.0

@@ -25,9 +25,10 @@ from mlx_llava.training.examples import read_examples
 from mlx_llava.training.loop import Run
 from mlx_llava.training.meters import duration
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
-from mlx_llava.training.options import TrainingOptions, config_of, fixed_settings
+from mlx_llava.training.options import LoraOptions, TrainingOptions, config_of, fixed_settings
 from mlx_llava.training.plan import largest_step, plan
 from mlx_llava.training.sizes import Sizes, sizes_of
+from mlx_llava.training.start_adapters import start_digest, start_folder
 from mlx_llava.training.step import Part, train_only
 from mlx_llava.training.tower_features import open_feature_files
 
@@ -122,6 +123,7 @@ def identity(options: TrainingOptions, sizes: Sizes, base: Base, dataset: Datase
         "choice of records": hashlib.sha256(dataset.table.tobytes()).hexdigest(),
         "model": base.fingerprint,
         "projector": options.projector and snapshots.sha256(options.projector / adapters.PROJECTOR),
+        "resume_adapter_file": start_digest(start_folder(options)) if isinstance(options, LoraOptions) else None,
     }
 
 
