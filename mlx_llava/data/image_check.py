@@ -60,7 +60,7 @@ class ImageCheck:
 def with_readable_images(
     examples: Examples, *, leave_out: bool = False, num_workers: int = 0, report: Callable[[int], None]
 ) -> Examples:
-    """Open all images; records with an unreadable one raise RecordError, or are left out.
+    """Open all images; records with an unreadable one raise ImageError, or are left out.
 
     Args:
         report: is called with the number of records whose images are done.
@@ -79,7 +79,8 @@ def with_readable_images(
         _remember(memory, check.readable, keys)
     bad = _bad_records(examples, faults) if faults else {}
     if bad and not (leave_out and len(bad) < len(examples)):
-        raise refusal(examples.dataset.file, list(bad.values()), may_leave_out=len(bad) < len(examples))
+        error = refusal(examples.dataset.file, list(bad.values()), may_leave_out=len(bad) < len(examples))
+        raise ImageError(error.problem, error.advice)
     return replace(examples, dataset=examples.dataset.without(bad))
 
 

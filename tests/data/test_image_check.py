@@ -14,7 +14,7 @@ from mlx_llava.data import image_check
 from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import ExampleBuilder, Examples
 from mlx_llava.data.image_check import CHUNK, with_readable_images
-from mlx_llava.errors import RecordError
+from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import open_image
 
 Write = Callable[[Any], Path]
@@ -82,7 +82,7 @@ def test_an_unreadable_image_is_refused_or_left_out_with_its_records_in_every_ru
     last: list[int] = []
     for _ in range(2):
         with pytest.raises(
-            RecordError, match=r"7 bad records: record 6, line 6: .*5\.png: the image is damaged"
+            ImageError, match=r"7 bad records: record 6, line 6: .*5\.png: the image is damaged"
         ) as error:
             with_readable_images(examples, num_workers=num_workers, report=last.append)
         assert "--leave-out" in error.value.advice
@@ -99,7 +99,7 @@ def test_an_image_that_is_too_thin_for_the_tower_is_unreadable(
     Image.new("RGB", (16_000, 1)).save(photos / "thin.png")
     wide = replace(builder, image=replace(builder.image, side=336))
     examples = examples_of(wide, write, photos, "thin.png", "1.png")
-    with pytest.raises(RecordError, match=r"record 1, line 1: .*too long and thin"):
+    with pytest.raises(ImageError, match=r"record 1, line 1: .*too long and thin"):
         with_readable_images(examples, report=silent)
 
 
@@ -108,7 +108,7 @@ def test_leave_out_does_not_leave_nothing(
 ) -> None:
     examples = examples_of(builder, write, photos, "1.png")
     cut(photos / "1.png")
-    with pytest.raises(RecordError, match="the image is damaged") as error:
+    with pytest.raises(ImageError, match="the image is damaged") as error:
         with_readable_images(examples, leave_out=True, report=silent)
     assert "--leave-out" not in error.value.advice
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from spine import EMBEDDED
 
-from mlx_llava.errors import ImageError, RecordError
+from mlx_llava.errors import ImageError, TrainingError
 from mlx_llava.lora import lora
-from mlx_llava.training import meters, prepare
+from mlx_llava.training import meters, prepare, saver
 from mlx_llava.training.meters import Meters, cut_after
+from mlx_llava.training.optimizer import AdamW
 from mlx_llava.training.options import LoraOptions
+from mlx_llava.training.snapshots import Snapshot
 from mlx_llava.training.step import Step
 
 NAMES = ("one_shape.png", "two_shapes_wide.png", "three_shapes.png")
@@ -89,7 +91,7 @@ def test_a_cut_image_is_reported_before_the_first_step_or_left_out_and_counted(
     assert own.images is not None
     image = own.images / NAMES[1]
     image.write_bytes(image.read_bytes()[:300])
-    with pytest.raises(RecordError, match=r"2 bad records: record 2, line 1: .*damaged .*\(also record 5\)"):
+    with pytest.raises(ImageError, match=r"2 bad records: record 2, line 1: .*damaged .*\(also record 5\)"):
         lora(own)
     assert not (own.adapter_path / "metrics.jsonl").exists()
     lines = during(monkeypatch, 0, kill)
@@ -187,3 +189,43 @@ def test_the_time_left_ignores_the_start_up(tmp_path: Path, monkeypatch: pytest.
     lines = [log.record(n, Step(1.0, 1, 1.0, skipped=False), {}, 1, []) for n in range(1, 5)]
     assert ["left" in line for line in lines] == [False, False, True, True]
     assert lines[-1].endswith("  3 min 12 s left")
+
+
+def test_an_error_in_the_middle_of_an_update_saves_nothing_half_done(
+    own: LoraOptions, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(optimizer: AdamW, name: str, gradient: Any, factor: float) -> None:
+        if optimizer.num_updates == 6 and name != min(optimizer.masters):
+            raise RuntimeError("not enough memory")
+        update(optimizer, name, gradient, factor)
+
+    update = AdamW._update_one  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as patch:
+        lines = during(patch, 0, kill)
+        patch.setattr(AdamW, "_update_one", broken)
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            lora(replace(own, save_every=4))
+    assert snapshots(own.adapter_path) == ["step-00000004"]
+    assert lines[-1].startswith("saved after step 4;")
+    assert lora(own) == 0
+    assert adapters(own.adapter_path) == adapters(undisturbed)
+
+
+def test_a_save_that_fails_after_an_error_hides_neither_it_nor_the_earlier_snapshot(
+    own: LoraOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own.images is not None
+    images, save = own.images, saver.snapshots.save
+
+    def full(folder: Path, snapshot: Snapshot, *rest: Any) -> Path:
+        if snapshot.progress.step == 6:
+            raise TrainingError("no space left", "Free some space.")
+        return save(folder, snapshot, *rest)
+
+    monkeypatch.setattr(saver.snapshots, "save", full)
+    lines = during(monkeypatch, 6, lambda: shutil.rmtree(images))
+    with pytest.raises(ImageError, match="no such file"):
+        lora(replace(own, save_every=4))
+    assert snapshots(own.adapter_path) == ["step-00000004"]
+    assert lines[-2] == "no space left"
+    assert lines[-1].startswith("saved after step 4;")
