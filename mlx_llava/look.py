@@ -17,7 +17,7 @@ from mlx_llava.program.limits import Limits, check_limits
 from mlx_llava.program.options import parse
 from mlx_llava.program.recipe import last_value, program_of, read_recipe
 from mlx_llava.program.run import log, run
-from mlx_llava.program.text import printable
+from mlx_llava.program.text import obeys_escapes, printable
 from mlx_llava.training.options import ExampleOptions, FinetuneOptions, LoraOptions, PretrainOptions
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def look(options: LookOptions) -> None:
         raise UsageError(problem, "Give a smaller number.")
     from mlx_llava.data import preview, preview_page
 
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    color = obeys_escapes(sys.stdout) and not os.environ.get("NO_COLOR")
     print("\n".join(preview.lines(records, shown, found.builder, color=color)))
     if options.html:
         options.html.write_text(preview_page.page(records, shown, found.builder), encoding="utf-8")

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_llava.checkpoint.config_json import UNQUANTIZED, from_hf, quantized_by
+from mlx_llava.checkpoint.config_json import UNQUANTIZED, from_hf, is_llava, quantized_by
 from mlx_llava.checkpoint.config_json.keys import CODE_KEYS
 from mlx_llava.checkpoint.config_json.original import tower_name
 from mlx_llava.checkpoint.config_json.towers import vision_from_hf
 from mlx_llava.checkpoint.hub import REPOSITORY
 from mlx_llava.checkpoint.safetensors import Tensor
-from mlx_llava.checkpoint.strict_json import Section, read_json
+from mlx_llava.checkpoint.strict_json import Section, read_json, short
 from mlx_llava.config import LlavaConfig
 from mlx_llava.convert.options import ConvertOptions
 from mlx_llava.convert.sources import adapters
@@ -96,7 +96,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     if "mlx_llava" in values:
         raise ModelError(f"{name}: already converted", f"Name the checkpoint it was made from{_made_from(values)}.")
     if method := quantized_by(values, folder):
-        raise ConversionError(f"{name}: quantized by {method}, which cannot be converted", UNQUANTIZED)
+        raise ModelError(f"{name}: quantized by {method}, which cannot be converted", UNQUANTIZED)
     return values
 
 
@@ -115,6 +115,9 @@ def _read(
         raise UsageError("--vision-tower is for checkpoints with a mm_vision_tower", "Leave it out.")
     tower = fetch_checkpoint(options.vision_tower) if options.vision_tower else None
     vision = vision_from_hf(_config(tower, options.vision_tower or "")) if tower else None
+    if not is_llava(values) and not {"text_config", "vision_config"} & values.keys():
+        problem = f"{options.hf_path}: not a LLaVA, its model_type is {short(values.get('model_type'))}"
+        raise ModelError(problem, "Name a LLaVA-1.5 checkpoint such as llava-hf/llava-1.5-7b-hf.")
     config = from_hf(values, vision)
     tensors = tensors_of(folder)
     if tower is None and name is not None and not _has_tower(tensors):

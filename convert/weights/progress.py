@@ -5,17 +5,17 @@ import time
 from typing import Self
 
 from mlx_llava.program.run import quiet
-from mlx_llava.program.text import size
+from mlx_llava.program.text import obeys_escapes, size
 
 
 class Progress:
-    """Counts bytes: one line that is rewritten on a terminal, elsewhere a line for every 10 %."""
+    """Counts bytes: one line that is rewritten on a terminal that can, elsewhere a line for every 10 %."""
 
     def __init__(self) -> None:
         self.done = 0
         self.start = time.monotonic()
         self.printed = 0.0  # seconds on a terminal, otherwise bytes
-        self.live = sys.stderr.isatty()
+        self.live = obeys_escapes(sys.stderr)
         self.open_line = False
 
     def __enter__(self) -> Self:

@@ -5,8 +5,10 @@ characters that hide or reorder text, become visible symbols. Markup is not hand
 switch markup off.
 """
 
+import os
 import re
 import unicodedata
+from typing import TextIO
 
 LINE = 4000  # characters of a line: wrapping a longer one stalls the screen
 NAME = 200  # characters of a name, more than file systems allow
@@ -94,6 +96,11 @@ def escape(text: str, limit: int = 80) -> str:
 def shorten(text: str, limit: int) -> str:
     """The first `limit` characters, ending in `...` if there are more."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def obeys_escapes(stream: TextIO) -> bool:
+    """Whether escape sequences work on a stream: it is a terminal, and not a dumb one."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def size(num_bytes: float, decimals: int = 1) -> str:

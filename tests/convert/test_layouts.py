@@ -250,7 +250,13 @@ QUANTIZED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_quantized_checkpoint_is_refused_by_the_name_of_its_method(case: str, tmp_path: Path) -> None:
     change, method = QUANTIZED[case]
     source = save(tmp_path / "source", arrays(), {**CONFIG, **change})
-    with pytest.raises(ConversionError, match=f"source: quantized by {method}, .*\nName the unquantized repository"):
+    with pytest.raises(ModelError, match=f"source: quantized by {method}, .*\nName the unquantized repository"):
+        converted(source, tmp_path / "out")
+
+
+def test_another_model_is_refused_as_no_llava(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", arrays(), TEXT)
+    with pytest.raises(ModelError, match=r'source: not a LLaVA, its model_type is "llama"'):
         converted(source, tmp_path / "out")
 
 
@@ -258,7 +264,7 @@ def test_a_quantized_checkpoint_is_refused_by_the_name_of_its_method(case: str, 
 def test_a_file_of_quantization_settings_counts_as_well(file: str, method: str, tmp_path: Path) -> None:
     source = save(tmp_path / "source", arrays())
     (source / file).write_text("{}")
-    with pytest.raises(ConversionError, match=f"quantized by {method}"):
+    with pytest.raises(ModelError, match=f"quantized by {method}"):
         converted(source, tmp_path / "out")
 
 

@@ -137,12 +137,16 @@ def test_a_template_that_was_asked_for_is_recorded(run: Run, source: Path, tmp_p
 def test_on_a_terminal_progress_is_one_line_and_an_error_starts_on_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress() as progress:
-        progress.printed = -1.0  # long ago
-        progress(5 * 10**9, 10**10)
-    shown = capsys.readouterr().err
-    assert re.fullmatch(r"\r\x1b\[K 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown), shown
+    def shown(terminal: str) -> str:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", terminal)
+        with Progress() as progress:
+            progress.printed = -1.0  # long ago
+            progress(5 * 10**9, 10**10)
+        return capsys.readouterr().err
+
+    assert re.fullmatch(r"\r\x1b\[K 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown("xterm"))
+    assert re.fullmatch(r" 50%  5\.0 GB  \d+ MB/s  \d+ s left\n", shown("dumb"))
 
 
 def test_the_flags_of_mlx_lm_convert_have_the_same_meaning() -> None:
