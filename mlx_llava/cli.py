@@ -73,4 +73,5 @@ def _show(name: str, arguments: list[str]) -> None:
     else:
         near = get_close_matches(name, COMMANDS, 1)
         advice = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(COMMANDS)}."
-        raise UsageError(f"no command {name!r}", f"{advice} See mlx-llava --help.")
+        problem = f"{name}: no such option" if name.startswith("-") else f"no command {name!r}"
+        raise UsageError(problem, f"{advice} See mlx-llava --help.")

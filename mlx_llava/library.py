@@ -137,7 +137,7 @@ def pull(options: PullOptions) -> None:
         if not _is_there(target, source):
             for left in models_folder().glob(f".{name}-*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            resumes = "" if expand_home(source).exists() else "; the same command resumes the download"
+            resumes = "" if expand_home(source).exists() else ", and the same command resumes the download"
             log(f"pulling {source}; Ctrl-C stops{resumes}")
             try:
                 convert(ConvertOptions(hf_path=source, mlx_path=target, **shared))
@@ -178,7 +178,7 @@ def remove(options: RemoveOptions) -> None:
         raise UsageError("models remove without a name", "mlx-llava models lists the names.")
     found = {entry.name: entry for entry in _entries()}
     chosen = []
-    for name in options.words:
+    for name in dict.fromkeys(options.words):
         entry = found.get(name) or found.get(str(expand_home(name).resolve()))
         if entry is None or entry.kind != "pulled":
             raise ModelError(*_not_ours(name, entry.kind if entry else None))

@@ -213,6 +213,12 @@ def test_only_pulled_models_are_removed(
     assert [path.name for path in models_folder().iterdir()] == [".lock"]
 
 
+def test_a_model_that_is_named_twice_is_removed_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models(["remove", "tiny", "tiny", "--yes"])
+    assert capsys.readouterr().out.count("removed tiny") == 1
+    assert not tiny.exists()
+
+
 def test_of_a_linked_model_only_the_link_is_removed(tiny: Path, tmp_path: Path) -> None:
     tiny.rename(tmp_path / "elsewhere")
     tiny.symlink_to(tmp_path / "elsewhere")

@@ -18,7 +18,8 @@ def completion(commands: Mapping[str, type[Any]], shell: str) -> str:
     """
     if shell not in shtab.SUPPORTED_SHELLS:
         known = ", ".join(shtab.SUPPORTED_SHELLS)
-        raise UsageError(f"--print-completion {shell}".rstrip() + ": no such shell", f"Use one of {known}.")
+        problem = f"--print-completion {shell}: no such shell" if shell else "--print-completion needs a shell"
+        raise UsageError(problem, f"Use one of {known}.")
     parser = argparse.ArgumentParser("mlx-llava")
     parser.add_argument("-V", "--version", action="version")
     parsers, tables = {"": parser}, {}

@@ -161,6 +161,7 @@ class _Parser(argparse.ArgumentParser):
         names, _, problem = message.removeprefix("argument ").partition(": ")
         name = next((name for name in names.split("/") if name.startswith("--")), names)
         problem = problem.replace("expected one argument", "needs a value")
+        problem = re.sub("^ignored explicit argument", "takes no value, not", problem)
         raise UsageError(f"{name} {problem}" if problem else message, f"See {self.prog} --help.")
 
 
@@ -200,9 +201,9 @@ def _with_hyphens(word: str) -> str:
 
 
 def _nearest(word: str, parser: argparse.ArgumentParser, program: str) -> str:
-    names = [name for action in parser._actions for name in action.option_strings]
-    near = get_close_matches(word.partition("=")[0], names, 1)
-    return f"Did you mean {near[0]}? See {program} --help." if near else f"See {program} --help."
+    names = {name.strip("-"): name for action in parser._actions for name in action.option_strings}
+    near = get_close_matches(word.partition("=")[0].strip("-"), names, 1)
+    return f"Did you mean {names[near[0]]}? See {program} --help." if near else f"See {program} --help."
 
 
 def _example(options: type[Any], program: str) -> str:

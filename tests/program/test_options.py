@@ -137,6 +137,7 @@ def test_a_flag_is_in_the_group_of_the_class_that_declares_it_first() -> None:
         (["--shape", "oval"], "--shape takes one of round or square, not 'oval' | See draw --help."),
         (["--fast=maybe"], "--fast takes one of True, False, true or false, not 'maybe' | See draw --help."),
         (["--widht", "3"], "--widht: no such option | Did you mean --width? See draw --help."),
+        (["--quiet=1"], "--quiet takes no value, not '1' | See draw --help."),
         (["--nothing-like-it"], "--nothing-like-it: no such option | See draw --help."),
     ],
 )
@@ -152,6 +153,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_of_a_command_is_shown_by_help_too() -> None:
     assert run("help", "models", "pull").stdout == run("models", "pull", "--help").stdout != ""
     assert "Did you mean chat?" in run("chta").stderr
+    assert "--hlep: no such option\n" in run("--hlep").stderr
+    assert "needs a shell\nUse one of bash, zsh" in run("--print-completion").stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
