@@ -23,8 +23,6 @@ from mlx_llava.convert.weights.algebra import Weight
 from mlx_llava.convert.weights.output_folder import check_apart
 from mlx_llava.errors import ConversionError, ModelError, UsageError
 
-# Where quantizers write their settings. MLX writes "quantization" as well.
-
 
 @dataclass(frozen=True)
 class Inputs:

@@ -17,6 +17,7 @@ from mlx_llava.program.text import shorten
 
 __all__ = ["from_hf", "is_llava", "quantized_by", "to_hf"]
 
+# Where quantizers write their settings; MLX writes "quantization" as well.
 QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config")
 QUANTIZATION_FILES = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
 UNQUANTIZED = "Name the unquantized repository that it was made from; -q quantizes it."
