@@ -20,7 +20,7 @@ class MayChange:
     """
 
 
-OptionalCount = Annotated[int | None, Limits(1, 4096), flag("N")]
+OptionalCount = Annotated[int | None, Limits(1, 4096)]
 Rate = Annotated[float, Limits(0, 10)]
 OptionalFolder = Annotated[Path | None, MayChange(), flag("FOLDER")]
 
