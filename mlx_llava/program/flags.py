@@ -93,7 +93,7 @@ def flags_of(options: type[Any]) -> list[Flag]:
 
 def _flag(field: dataclasses.Field[Any], hint: Any, text: str, group: str) -> Flag:
     marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    spelling = next((mark for mark in marks if isinstance(mark, Spelling)), Spelling())
+    (spelling,) = [mark for mark in marks if isinstance(mark, Spelling)] or [Spelling()]  # a second would be lost
     bare = get_args(hint)[0] if marks else hint
     parts = [part for part in get_args(bare) if part is not type(None)]
     nullable = type(None) in get_args(bare)
