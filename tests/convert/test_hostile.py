@@ -108,7 +108,7 @@ def test_a_config_with_code_of_its_own_is_refused_where_we_do_not_know_the_model
     rest: dict[str, object], tmp_path: Path
 ) -> None:
     config = {"auto_map": {"AutoModel": "modeling.Model"}, **({**CONFIG, **rest} if rest else {"model_type": "mine"})}
-    assert "config.json" in refused(save(tmp_path / "source", arrays(), config), tmp_path)
+    assert "model_type" in refused(save(tmp_path / "source", arrays(), config), tmp_path)
 
 
 CODE = "open('MARKER', 'w').write('ran')\n"
