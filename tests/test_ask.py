@@ -6,7 +6,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from spine import EMBEDDED, answer_of, recorded
 
 from mlx_llava.ask import AskOptions, ask
 from mlx_llava.errors import ImageError, LlavaError, NetworkError, UsageError
+from mlx_llava.images import fetch
 from mlx_llava.inference import generate
 from mlx_llava.inference.sampling import Token
 from mlx_llava.program.options import parse
@@ -235,6 +238,29 @@ def test_answers_about_each_image_continue_by_path_and_question(run: Run, photos
     ]
     run("--each", photos, QUESTION, *answers, "--write-captions")  # from the recorded answers
     assert (photos / "a.txt").read_text() == f"{ANSWER}\n"
+
+
+class PhotoHandler(SimpleHTTPRequestHandler):
+    """Serves an image, whatever is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(ONE.read_bytes())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_images_are_fetched_from_addresses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "is_public", lambda address, local: address == "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), PhotoHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/photo.png"
+        assert run(url, QUESTION) == (0, f"{ANSWER}\n", "")
+        code, out, _ = run("--each", url, QUESTION)
+        server.shutdown()
+    assert (code, [(row["path"], row["text"]) for row in map(json.loads, out.splitlines())]) == (0, [(url, ANSWER)])
 
 
 def test_captions_are_written_beside_images_and_never_over_a_file(run: Run, photos: Path) -> None:

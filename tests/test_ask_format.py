@@ -89,3 +89,15 @@ def test_answers_of_a_file_are_json_and_cut_ones_are_tried_again(run: Run, tmp_p
     assert len(texts) == 2
     for text in texts:
         jsonschema.validate(json.loads(text), SCHEMA)
+
+
+def test_answers_about_each_image_have_the_format_and_cut_ones_no_caption(run: Run, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(PHOTO.read_bytes())
+    each = ("--each", tmp_path, COLOR, "--write-captions")
+    code, out = run(*each, "--schema", json.dumps(SCHEMA), "--max-tokens", "5")
+    assert (code, ["incomplete" in json.loads(line)["error"] for line in out.splitlines()]) == (6, [True, True])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
+    code, out = run(*each, "--choices", "blue,red")
+    assert (code, [json.loads(line)["text"] for line in out.splitlines()]) == (0, ["red", "red"])
+    assert [(tmp_path / name).read_text() for name in ("a.txt", "b.txt")] == ["red\n", "red\n"]
