@@ -242,7 +242,7 @@ def _not_ours(name: str, kind: str | None) -> tuple[str, str]:
 
 def _agrees(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} Standard input is not a terminal, so nobody can answer", "Add --yes.")
+        raise UsageError(f"{question} Standard input is not a terminal", "Add --yes.")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return input().strip().lower() in ("y", "yes")
 

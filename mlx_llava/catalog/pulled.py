@@ -33,7 +33,7 @@ def pulled(name: str) -> Path | None:
 def place(name: str | None) -> str | None:
     """The folder of a pulled model for its name; any other name of a model as it is.
 
-    A folder comes before a pulled model of the same name, and the user is told.
+    A folder comes before a pulled model of the same name; a line on stderr says so.
     """
     model = pulled(name) if name else None
     if name is None or model is None:

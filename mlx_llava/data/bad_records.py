@@ -34,9 +34,9 @@ def summary(bad: Sequence[BadRecord]) -> str:
     kinds = dict[str, list[BadRecord]]()
     for record in bad:
         kinds.setdefault(_particular.sub("", record.problem), []).append(record)
-    told = [_with_others(kind) for kind in islice(kinds.values(), MAX_KINDS)]
+    lines = [_with_others(kind) for kind in islice(kinds.values(), MAX_KINDS)]
     rest = sum(map(len, islice(kinds.values(), MAX_KINDS, None)))
-    return "; ".join([*told, *([f"and {rest} more"] if rest else [])])
+    return "; ".join([*lines, *([f"and {rest} more"] if rest else [])])
 
 
 def refusal(file: Path, bad: Sequence[BadRecord], *, may_leave_out: bool = True) -> RecordError:

@@ -119,7 +119,7 @@ def _caption_file(name: str, suffix: str) -> Path:
 
 
 def _write_caption(name: str, suffix: str, text: str) -> None:
-    """Write a caption, unless there is a file of this name: whoever wrote it."""
+    """Write a caption, unless a file of this name exists."""
     file = _caption_file(name, suffix)
     if not file.exists():
         write_file(file, f"{text.strip()}\n".encode())

@@ -90,8 +90,8 @@ def _only(questions: Sequence[str], each: bool) -> str | None:
 def _standard_input(named: bool, is_needed: bool, is_useful: bool, decoding: Decoding) -> Image | str | None:
     """The image or text on standard input; None if there is nothing.
 
-    A terminal is read only if named. If image and question are known, what has not arrived yet is nobody's input: a
-    parent process may hold a pipe open for ever.
+    A terminal is read only if named. If image and question are known, input that has not arrived yet is not waited for:
+    a parent process may hold the pipe open.
     """
     try:
         descriptor = sys.stdin.fileno()
