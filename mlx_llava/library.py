@@ -4,6 +4,7 @@ The module is not called `models`, which is the room of MLX modules.
 """
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -235,7 +236,10 @@ def _not_ours(name: str, kind: str | None) -> tuple[str, str]:
         case "download":
             return f"{name}: a download in the Hugging Face cache", f"Remove it with hf cache rm model/{name}"
         case "folder":
-            return f"{name}: your own folder, not a pulled model", f"Remove it with rm -r '{expand_home(name)}'"
+            return (
+                f"{name}: your own folder, not a pulled model",
+                f"Remove it with rm -r {shlex.quote(str(expand_home(name)))}",
+            )
         case _:
             return f"{name}: no pulled model", "mlx-llava models lists the names."
 
