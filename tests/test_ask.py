@@ -117,7 +117,9 @@ def test_logprobs_show_the_prompt_as_the_model_saw_it_and_every_token(run: Run) 
         ([str(ONE), QUESTION, "-p", "and?"], ImageError, "no such image"),
         (["-", "-", QUESTION], UsageError, "given 2 times"),
         (["--each", QUESTION], UsageError, "--each without images"),
-        (["--each", "no/*.png", QUESTION], ImageError, "no image matches"),
+        (["--each", "no/*.png", QUESTION], ImageError, "no/*.png: no image matches"),
+        (["--each", "nofolder", "What?"], ImageError, "nofolder: no image matches"),
+        (["--each", "What?", "no/folder"], ImageError, "no/folder: no image matches"),
         (["--each", str(ONE), QUESTION, "--json"], UsageError, "--json belongs to a single question"),
         (["--write-captions", QUESTION], UsageError, "--write-captions belongs to --each"),
         ([""], UsageError, "no question"),
@@ -170,6 +172,7 @@ def test_wrong_input_is_reported_in_two_lines(
         ((ONE,), b"\xff\xfeW\0h\0", "neither an image nor UTF-8"),
         ((QUESTION,), ONE.read_bytes()[:300], "standard input: the image is damaged"),
         ((ONE,), b" \n", "no question"),
+        ((ONE, QUESTION, "-"), b"", "standard input, which is empty"),
     ],
 )
 def test_standard_input_is_an_image_or_a_question_by_its_content(

@@ -50,6 +50,8 @@ def read_words(
     question = _only(questions, each)
     names += [name for name in images if name != DASH]
     piped = _standard_input(bool(given), question is None, not names, decoding)
+    if given and piped is None:
+        raise UsageError(f"{DASH} stands for {STANDARD_INPUT}, which is empty", "Pipe an image or a question.")
     if isinstance(piped, str) and question is not None:
         problem = f"a question in words, {question[:60]!r}, and text on {STANDARD_INPUT}"
         raise UsageError(problem, "Give one of them; in a loop of a shell, end the command with < /dev/null.")
@@ -80,9 +82,10 @@ def _only(questions: Sequence[str], each: bool) -> str | None:
             raise ImageError(f"{word}: a folder, not an image", "Add --each to ask about every image in it.")
     if len(questions) < 2:
         return questions[0] if questions else None
-    for word in questions if each else ():
-        if " " not in word and any(character in word for character in "*/["):
-            raise ImageError(f"{word}: no image matches", "Check the pattern; ** stands for any folders.")
+    paths = [word for word in questions if each and " " not in word]
+    for word in sorted(paths, key=lambda word: not any(character in word for character in "*/[")):
+        advice = "Check the path or pattern (** stands for any folders), and put the question in quotes."
+        raise ImageError(f"{word}: no image matches", advice)
     first, second = questions[0][:60], questions[1][:60]
     raise UsageError(f"{len(questions)} questions: {first!r} and {second!r}", "Put the question in quotes.")
 
