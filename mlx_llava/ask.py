@@ -170,7 +170,9 @@ def _ask_each(options: AskOptions, asked: "Asked", constraint: "Constraint | Non
     from mlx_llava.inference.each import Each, ask_each, waiting
     from mlx_llava.inference.json_lines import AnswerFile
 
-    if asked.piped or not asked.names:
+    if asked.piped:
+        raise UsageError("an image on standard input with --each", "Save it, and name its file.")
+    if not asked.names:
         raise UsageError("--each without images", "Name files, folders, patterns or addresses.")
     answers = None if options.answers is None else AnswerFile(options.answers)
     names = tuple(expand(asked.names))

@@ -219,7 +219,8 @@ def test_each_image_is_asked_about_alone_with_one_line_each(run: Run, photos: Pa
     assert first["text"] == second["text"] == ANSWER
     assert "cut.png" in cut["error"]
     assert "3 of 3 done, 1 failed" in err
-    assert names_of(run("--each", photos / "**" / "[bc].png", photos / "b.png", QUESTION)[1]) == ["b.png", "c.png"]
+    twice = photos / "below" / ".." / "b.png"
+    assert names_of(run("--each", photos / "**" / "[bc].png", twice, QUESTION)[1]) == ["b.png", "c.png"]
 
 
 def test_answers_about_each_image_continue_by_path_and_question(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -273,6 +274,9 @@ def test_captions_are_written_beside_images_and_never_over_a_file(run: Run, phot
     assert (photos / "b.txt").read_text() == "mine"
     assert not (photos / "cut.txt").exists()
     assert "1 of 3 images" in run("--each", photos, QUESTION, "--write-captions")[2]
+    (photos / "9\u202fPM.png").write_bytes(ONE.read_bytes())
+    assert run("--each", photos / "9 PM.png", QUESTION, "--write-captions")[0] == 0
+    assert (photos / "9\u202fPM.txt").read_text() == f"{ANSWER}\n"
     (photos / "b.jpg").write_bytes(ONE.read_bytes())
     with pytest.raises(UsageError, match="the same caption file"):
         run("--each", photos, QUESTION, "--write-captions")

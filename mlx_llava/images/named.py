@@ -61,7 +61,10 @@ def check_file(name: str) -> None:
 
 def expand(words: Sequence[str]) -> list[str]:
     """The images that words name, each once: files and addresses, the images of folders, and those of patterns."""
-    return list(dict.fromkeys(name for word in words for name in _expand(word)))
+    names: dict[str, str] = {}
+    for name in (name for word in words for name in _expand(word)):
+        names.setdefault(name if is_address(name) else os.path.abspath(_path(name)), name)  # noqa: PTH100 - links stay
+    return list(names.values())
 
 
 def matches(word: str) -> list[str]:

@@ -4,6 +4,7 @@ A run that was interrupted continues: images with a line in the answers file, or
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.images.files import is_image_name
+from mlx_llava.images.files import find_file, is_image_name
 from mlx_llava.images.image import Image
 from mlx_llava.images.named import is_address, open_named
 from mlx_llava.images.pixels import Decoding
@@ -109,13 +110,15 @@ def _check_captions(names: Sequence[str], suffix: str) -> None:
         if is_address(name):
             raise UsageError(f"{name}: no folder for a caption", "Save the image, or leave --write-captions out.")
         other = images.setdefault(_caption_file(name, suffix), name)
+        if not os.access(_caption_file(name, suffix).parent, os.W_OK):
+            raise UsageError(f"{name}: its folder cannot be written to", "Use --answers FILE instead of captions.")
         if other != name:
             problem = f"{other} and {name} would have the same caption file"
             raise UsageError(problem, "Rename one of them, or use --answers FILE instead.")
 
 
 def _caption_file(name: str, suffix: str) -> Path:
-    return expand_home(name).with_suffix(suffix)
+    return find_file(expand_home(name)).with_suffix(suffix)
 
 
 def _write_caption(name: str, suffix: str, text: str) -> None:
