@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from mlx_llava.config import Fit
-from mlx_llava.inference.sampling import Finish
+from mlx_llava.inference.sampling import Finish, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,14 +40,8 @@ class AnswerSettings:
     system: str | None = None
     template: str | None = None
     fit: Fit | None = None
-    max_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
     decoding: Literal["display", "training"] = "display"
-    seed: int = 0
+    sampling: Sampling = Sampling()
     num_top: int = 0
     """Number of most likely alternatives to report per token."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import replace
 from math import exp
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.attention import attention_maps
 from mlx_llava.inference.cancel import Cancelled, CancelledError
 from mlx_llava.inference.chat import Chat, Piece
-from mlx_llava.inference.sampling import Sampling
 from mlx_llava.models import backend
 from mlx_llava.program.run import explain
 from mlx_llava.prompts.templates import Turn, template
@@ -105,8 +104,7 @@ class ModelWorker:
         chat.turns, chat.images = turns[:-1], images[:earlier]
         mx.reset_peak_memory()
         question = request.exchanges[-1].question
-        sampling = Sampling(**{field.name: getattr(settings, field.name) for field in fields(Sampling)})
-        pieces = chat.ask(question, images[earlier:], sampling, settings.num_top, request.prefix, cancelled)
+        pieces = chat.ask(question, images[earlier:], settings.sampling, settings.num_top, request.prefix, cancelled)
         with closing(pieces):  # on this thread: it owns mlx-lm's stream
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.prefix) + 1:

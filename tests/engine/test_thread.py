@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted import ScriptedWorker
@@ -27,6 +28,7 @@ from mlx_llava.engine.messages import (
     Request,
 )
 from mlx_llava.engine.thread import Engine
+from mlx_llava.inference.sampling import Sampling
 from mlx_llava.tui.images.attachments import from_file
 
 IMAGE = EMBEDDED / "examples" / "two_shapes_wide.png"
@@ -65,11 +67,11 @@ def running() -> Iterator[Callable[..., Engine]]:
     assert all(engine.end() for engine in engines)
 
 
-def ask(number: int, *questions: str, images: tuple = (), **answer_settings: object) -> Ask:
+def ask(number: int, *questions: str, images: tuple = (), sampling: Sampling = Sampling(), **settings: Any) -> Ask:
     """A conversation whose earlier answers are those that were recorded."""
     earlier = [Exchange(q, images if n == 0 else (), ANSWERS[q]) for n, q in enumerate(questions[:-1])]
     last = Exchange(questions[-1], () if earlier else images)
-    return Ask(number, (*earlier, last), AnswerSettings(**answer_settings))  # pyright: ignore[reportArgumentType]
+    return Ask(number, (*earlier, last), AnswerSettings(sampling=sampling, **settings))
 
 
 def test_events_come_in_the_order_of_requests(running: Callable[..., Engine]) -> None:
@@ -194,7 +196,9 @@ def test_answering_again_prefills_one_token(model: Engine) -> None:
 def test_equal_seeds_give_equal_answers_whatever_came_between(model: Engine) -> None:
     answers = []
     for number, seed in enumerate((1, 2, 1)):
-        model.send(ask(number, "Describe the image.", images=(SCENE,), temperature=5.0, seed=seed, max_tokens=12))
+        model.send(
+            ask(number, "Describe the image.", images=(SCENE,), sampling=Sampling(12, temperature=5.0, seed=seed))
+        )
         answers.append(text(until(model, AnswerFinished)))
     assert answers[0] == answers[2] != answers[1]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from mlx_llava.config import Fit
 from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import UsageError
+from mlx_llava.inference.sampling import Sampling
 from mlx_llava.program.limits import (
     MAX_TOKENS,
     MIN_P,
@@ -121,20 +122,26 @@ class Settings:
             return "on" if value else "off"
         return str(value) if value != "" else "none"
 
-    def for_answer(self) -> AnswerSettings:
-        """Return the settings of the next answer."""
-        return AnswerSettings(
-            system=self.system,
-            template=self.template,
-            fit=self.fit,
+    def sampling(self) -> Sampling:
+        """Return the sampling of the next answer, with a random seed if none is set."""
+        return Sampling(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
             repetition_penalty=self.penalty,
-            decoding=self.decoding,
             seed=SystemRandom().randrange(2**31) if self.seed is None else self.seed,
+        )
+
+    def for_answer(self) -> AnswerSettings:
+        """Return the settings of the next answer."""
+        return AnswerSettings(
+            system=self.system,
+            template=self.template,
+            fit=self.fit,
+            decoding=self.decoding,
+            sampling=self.sampling(),
             num_top=NUM_TOP if self.alternatives else 0,
         )
 

@@ -42,7 +42,7 @@ async def test_settings_change_on_their_screen_and_reach_the_model() -> None:
         await driver.shows("must be a number from 0 to 100")
         await driver.pilot.press("end", *["backspace"] * 4, *"0.7", "enter", "escape")
         await driver.ask("Hm?")
-        assert worker.questions[0].answer_settings.temperature == 0.7
+        assert worker.questions[0].answer_settings.sampling.temperature == 0.7
 
 
 @on_loop

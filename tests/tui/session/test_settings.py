@@ -5,14 +5,13 @@ import json
 import stat
 import threading
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_llava.engine.messages import AnswerSettings
 from mlx_llava.errors import LlavaError, UsageError
+from mlx_llava.inference.sampling import Sampling
 from mlx_llava.tui.session.settings import ABOUT, NAMES, Settings, accepts, setting_name
 from mlx_llava.tui.session.settings_file import FILE, read_settings, write_settings
 
@@ -93,8 +92,11 @@ def test_every_setting_is_described_and_its_default_is_one_of_its_values() -> No
     for name in NAMES:
         assert ABOUT[name].endswith(".")
         assert accepts(name, getattr(Settings(), name))
-    shared = set(NAMES) & get_type_hints(AnswerSettings).keys()
-    assert {"system", "template", "fit", "temperature", "top_p", "max_tokens", "seed"} <= shared
+    answer = Settings(system="a", template="plain", fit="pad", decoding="training", alternatives=True).for_answer()
+    assert (answer.system, answer.template, answer.fit, answer.decoding) == ("a", "plain", "pad", "training")
+    assert answer.num_top > 0
+    chosen = Settings(temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, penalty=1.2, max_tokens=9, seed=3)
+    assert chosen.for_answer().sampling == Sampling(9, 0.5, 0.9, 7, 0.1, 1.2, 3)
 
 
 def test_settings_outlive_a_run(tmp_path: Path) -> None:
