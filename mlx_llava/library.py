@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from mlx_llava.catalog.pulled import name_for
 from mlx_llava.convert.options import ConvertOptions, QuantizeOptions, SourceOptions
 from mlx_llava.errors import ModelError, NetworkError, UsageError
 from mlx_llava.program.flags import Examples, flag, positional
@@ -161,14 +162,14 @@ def _checked_name(name: str) -> str:
 
 def name_of(source: str, options: QuantizeOptions) -> str:
     """The name of a pulled model: the repository's or folder's, and how it is quantized."""
-    base = expand_home(source).name.removesuffix("-hf") or "model"
+    source = str(expand_home(source))
     if not options.quantize:
-        return base
+        return name_for(source)
     from mlx_llava.convert.weights.quantize import check_flags
 
     quantization = check_flags(options)
     affine = (options.q_recipe or f"{quantization.bits}bit").replace("_", "-")
-    return f"{base}-{affine if quantization.mode == 'affine' else quantization.mode}"
+    return name_for(source, affine if quantization.mode == "affine" else quantization.mode)
 
 
 def remove(options: RemoveOptions) -> None:

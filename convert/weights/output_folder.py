@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_llava.catalog.pulled import is_converted
 from mlx_llava.catalog.uses import note_use
 from mlx_llava.errors import ConversionError, LimitError, LlavaError
 from mlx_llava.program.atomic import new_folder
@@ -28,16 +29,12 @@ class Kind:
     recognizes: Callable[[Path], bool]
 
 
-def _is_converted(folder: Path) -> bool:
-    return "mlx_llava" in json.loads((folder / "config.json").read_bytes())
-
-
 def _is_exported(folder: Path) -> bool:
     with (folder / "README.md").open("rb") as file:
         return MADE_HERE.search(file.read(MAX_README)) is not None
 
 
-CONVERTED = Kind("a converted folder", "--mlx-path", _is_converted)
+CONVERTED = Kind("a converted folder", "--mlx-path", is_converted)
 EXPORTED = Kind("a folder that mlx-llava export wrote", "--hf-path", _is_exported)
 
 

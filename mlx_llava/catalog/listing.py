@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_llava.catalog.pulled import is_converted, pulled_models
+from mlx_llava.catalog.pulled import config_of, is_converted, pulled_models
 from mlx_llava.catalog.uses import last_uses
 from mlx_llava.checkpoint.config_json import is_llava
 from mlx_llava.checkpoint.hub import EMBEDDED, downloads
@@ -67,7 +67,7 @@ def describe(path: Path) -> Entry:
 
 
 def _entry(name: str, kind: Kind, path: Path, last_used: float | None, num_bytes: int | None = None) -> Entry:
-    config = _config(path)
+    config = config_of(path)
     ours = config.get("mlx_llava")
     source = ours.get("source") if isinstance(ours, dict) else None
     name_of_source = str(source.get("name", "")) if isinstance(source, dict) else ""
@@ -79,17 +79,9 @@ def _entry(name: str, kind: Kind, path: Path, last_used: float | None, num_bytes
 
 def _holds_llava(snapshot: Path) -> bool:
     """Whether a snapshot has a LLaVA's config and weights; only the config is there if it was merely looked at."""
-    config = _config(snapshot)
+    config = config_of(snapshot)
     weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("*.bin"))
     return weights and ("mlx_llava" in config or is_llava(config))
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _weights(folder: Path, config: dict[str, Any]) -> str:

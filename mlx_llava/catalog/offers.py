@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_llava.catalog.pulled import models_folder
+from mlx_llava.catalog.pulled import models_folder, name_for
 from mlx_llava.program.text import size
 
 BITS = 4.5  # per weight quantized to 4 bits in groups of 64: scale and bias add half a bit
@@ -43,7 +43,7 @@ class Offer:
     @property
     def folder(self) -> Path:
         """The folder it is converted to."""
-        return models_folder() / f"{self.repository.split('/')[-1].removesuffix('-hf')}-4bit"
+        return models_folder() / name_for(self.repository, "4bit")
 
 
 # parameters counted in the released weights; context from LLaVA's config (max_position_embeddings 4096)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlx_llava.errors import LlavaError
 from mlx_llava.program.paths import data_folder, expand_home
@@ -69,8 +70,19 @@ def delete(model: Path) -> None:
 
 def is_converted(folder: Path) -> bool:
     """Whether a folder holds a converted model."""
+    return "mlx_llava" in config_of(folder)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The config of a model's folder; empty if there is none that can be read."""
     try:
         values = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and "mlx_llava" in values
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def name_for(source: str, quantization: str = "") -> str:
+    """The name of a pulled model: that of its repository or folder, and how it is quantized."""
+    base = Path(source).name.removesuffix("-hf") or "model"
+    return f"{base}-{quantization}" if quantization else base
