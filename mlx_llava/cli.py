@@ -10,7 +10,7 @@ from mlx_llava.errors import UsageError
 from mlx_llava.program.run import run
 
 COMMANDS = {
-    "ask": ("mlx_llava.ask", "answer one question about images, or a file of questions"),
+    "ask": ("mlx_llava.ask", "answer a question about images, one about each of many, or a file of questions"),
     "chat": ("mlx_llava.tui.cli", "chat about images in the terminal"),
     "convert": ("mlx_llava.convert.cli", "convert a LLaVA checkpoint from Hugging Face to MLX, optionally quantized"),
     "pretrain": ("mlx_llava.pretrain", "stage 1: train the projector on images and captions"),

@@ -11,7 +11,7 @@ LlavaError                 1   anything we know how to explain
 ├── RecordError            1   a record of training data is invalid
 ├── TrainingError          1   a run cannot continue
 ├── ImageError             4   an image is missing, unreadable or too large
-├── LimitError             5   the request does not fit into the context or the memory
+├── LimitError             5   the request does not fit into the context or the memory, or an answer was cut
 └── NetworkError           7   the hub, or the address of an image, cannot be reached
 
 The number is the exit code of the programs. `problem` is one line that says what is wrong,
@@ -77,7 +77,7 @@ class ImageError(LlavaError):
 
 
 class LimitError(LlavaError):
-    """The request does not fit into the context or the memory."""
+    """The request does not fit into the context or the memory, or a limit cut an answer of a given format."""
 
     exit_code = 5
 

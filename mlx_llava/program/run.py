@@ -4,7 +4,7 @@ Exit codes:
     0    done
     1    any other error
     2    wrong usage
-    3    no such model
+    3    no such model, checkpoint or adapters
     4    an image cannot be read
     5    does not fit into the context or the memory, or --max-tokens cut an answer of a given format
     6    some images or rows of a batch failed
