@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.errors import UsageError
 from mlx_llava.inference.format_options import FormatOptions, constraint_of
-from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model, sampling_of
+from mlx_llava.inference.options import (
+    BATCH_SIZE,
+    ModelOptions,
+    PromptOptions,
+    SamplingOptions,
+    check_model,
+    sampling_of,
+)
 from mlx_llava.program.flags import Examples, flag, flag_name, positional
 from mlx_llava.program.limits import Limits, marks
 from mlx_llava.program.options import parse
@@ -30,7 +37,6 @@ if TYPE_CHECKING:
     from mlx_llava.inference.words import Asked
 
 NUM_TOP = 5  # alternatives that --logprobs shows
-BATCH_SIZE = 8  # questions answered together
 
 
 class Only:

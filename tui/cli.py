@@ -12,7 +12,7 @@ from mlx_llava.checkpoint.hub import EMBEDDED
 from mlx_llava.engine.messages import Load
 from mlx_llava.engine.thread import Engine, Worker
 from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.images.files import find_file
+from mlx_llava.images.files import find_file, is_address
 from mlx_llava.inference.options import ModelOptions, PromptOptions, SamplingOptions, check_model
 from mlx_llava.program.flags import Examples, flag, positional
 from mlx_llava.program.options import parse
@@ -78,8 +78,8 @@ def chat(options: ChatOptions, saved: Settings, notices: Sequence[str] = ()) -> 
     session = new_session(options, saved, notices)
     opening = Opening(
         load=first_load(options, session.settings),
-        images=tuple(map(image_file, (name for name in names(options) if not is_url(name)))),
-        urls=tuple(filter(is_url, names(options))),
+        images=tuple(image_file(name) for name in names(options) if not is_address(name)),
+        urls=tuple(filter(is_address, names(options))),
         question=options.prompt or "",
         chat=first_chat(options, session),
     )
@@ -115,10 +115,6 @@ def check(options: ChatOptions) -> None:
 def names(options: ChatOptions) -> tuple[str, ...]:
     """The images of the first question, as they were named."""
     return (*options.image, *options.words)
-
-
-def is_url(name: str) -> bool:
-    return name.lower().startswith(("http://", "https://"))
 
 
 def image_file(name: str) -> Path:

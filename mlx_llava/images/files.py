@@ -1,12 +1,20 @@
-"""Image files by name: the suffixes they have, and the file that a typed path means."""
+"""Images by name: addresses, the suffixes of files, and the file that a typed path means."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
 SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .bmp .ppm .pgm .pbm .pnm .webp .tif .tiff .avif .heic .heif".split()
 )
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+
+
+def is_address(word: str) -> bool:
+    """Whether a word is a URL, of any scheme."""
+    return _ADDRESS.fullmatch(word) is not None
 
 
 def is_image_name(name: str) -> bool:

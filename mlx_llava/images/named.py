@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
@@ -10,23 +9,17 @@ from pathlib import Path
 from PIL import Image as PILImage
 
 from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.images.files import find_file, is_image_name
+from mlx_llava.images.files import find_file, is_address, is_image_name
 from mlx_llava.images.image import Image
 from mlx_llava.images.pixels import FORMATS, HEIF, Decoding
 from mlx_llava.program.paths import expand_home
 
 STANDARD_INPUT = "standard input"
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-
-
-def is_address(word: str) -> bool:
-    """Whether a word is a URL, of any scheme."""
-    return _ADDRESS.fullmatch(word) is not None
 
 
 def is_file(word: str) -> bool:
-    """Whether a word is the path of a file."""
-    return _path(word).is_file() if _may_be_path(word) else False
+    """Whether a word is the path of a file, a pipe included."""
+    return not _path(word).is_dir() if _may_be_path(word) else False
 
 
 def is_folder(word: str) -> bool:

@@ -198,6 +198,8 @@ def _read(path: Path) -> bytes:
         if path.is_dir():
             raise ImageError(f"{path}: a folder, not an image", "Give the path of one image.")
         if not path.is_file():
+            if path.exists():
+                raise ImageError(f"{path}: not a regular file", "Save it as a file, or pipe it in.")
             raise ImageError(f"{path}: no such file", "Check the path.")
         if path.stat().st_size > MAX_BYTES:
             raise _too_many_bytes(str(path))

@@ -16,13 +16,13 @@ from mlx_llava.inference.answer_text import AnswerText
 from mlx_llava.inference.cache import cache_keys
 from mlx_llava.inference.constraint import Constraint, incomplete
 from mlx_llava.inference.generate import Prompt
+from mlx_llava.inference.options import BATCH_SIZE
 from mlx_llava.inference.prompter import Prompter
 from mlx_llava.inference.sampling import Finish, Sampling, Token
 from mlx_llava.program.run import log
 from mlx_llava.prompts.templates import Turn
 
 SOME_FAILED = 6  # exit code
-BATCH_SIZE = 8  # questions answered together
 OPENERS = 2  # threads that open images: one decodes while the other waits for a disk or a server
 FEATURE_BYTES = 1 << 28  # of features that are kept for later questions: some 50 images of a 7B model
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from mlx_llava.errors import LlavaError, UsageError
-from mlx_llava.images.files import find_file, is_image_name
+from mlx_llava.images.files import find_file, is_address, is_image_name
 from mlx_llava.images.image import Image
-from mlx_llava.images.named import is_address, open_named
+from mlx_llava.images.named import open_named
 from mlx_llava.images.pixels import Decoding
 from mlx_llava.inference.batches import Question, Reply, answer_all
 from mlx_llava.inference.constraint import Constraint
@@ -52,10 +52,12 @@ def waiting(each: Each) -> list[str]:
     for name in each.names:
         if name in answered and each.captions is not None:
             _write_caption(name, each.captions, answered[name]["text"])
-    if each.answers is None and each.captions is not None:
-        names = [name for name in each.names if not _caption_file(name, each.captions).exists()]
-    else:
-        names = [name for name in each.names if name not in answered]
+    captioned = {name for name in each.names if each.captions and _caption_file(name, each.captions).exists()}
+    names = [name for name in each.names if name not in (answered if each.answers else captioned)]
+    if captioned:
+        log(
+            f"{len(captioned)} image{'s have' if len(captioned) > 1 else ' has'} a caption file, which is left as it is"
+        )
     log(f"{len(names)} of {len(each.names)} images to ask about")
     return names
 

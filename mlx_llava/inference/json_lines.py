@@ -26,6 +26,8 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path}: not a file of answers", "Name a new file, or one that an earlier run wrote.")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: no such folder", "Create it, or name another file for the answers.")
         data = path.read_bytes() if path.exists() else b""
         self._path = path
         self._whole, self._unended = _without_torn_line(data)

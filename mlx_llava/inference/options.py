@@ -19,6 +19,8 @@ from mlx_llava.program.limits import (
     check_limits,
 )
 
+BATCH_SIZE = 8  # questions answered together
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:

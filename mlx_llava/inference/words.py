@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_llava.errors import ImageError, UsageError
-from mlx_llava.images.files import is_image_name
+from mlx_llava.images.files import is_address, is_image_name
 from mlx_llava.images.image import Image
-from mlx_llava.images.named import STANDARD_INPUT, from_bytes, is_address, is_file, is_folder, matches
+from mlx_llava.images.named import STANDARD_INPUT, from_bytes, is_file, is_folder, matches
 from mlx_llava.images.pixels import MAX_BYTES, Decoding
 from mlx_llava.program.run import log
 
