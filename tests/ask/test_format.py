@@ -4,15 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import asking
 import jsonschema
 import pytest
-from spine import EMBEDDED
 
-from mlx_llava.ask import AskOptions, ask
 from mlx_llava.errors import LimitError, UsageError
-from mlx_llava.program.options import parse
 
-PHOTO, COLOR = EMBEDDED / "examples" / "one_shape.png", "What color is the circle?"
+PHOTO, COLOR = asking.ONE, asking.QUESTION
 SCHEMA = {
     "type": "object",
     "properties": {"color": {"enum": ["red", "blue"]}, "note": {"type": "string", "maxLength": 3}},
@@ -24,15 +22,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(converted: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -> Run:
-    """Ask in this process: exit code, stdout."""
-    model = str(converted(EMBEDDED))
-
-    def call(*arguments: str | Path) -> tuple[int, str]:
-        code = ask(parse(AskOptions, "mlx-llava ask", ["--model", model, *map(str, arguments)]))
-        return code, capsys.readouterr().out
-
-    return call
+def run(run: asking.Run) -> Run:
+    """Exit code and stdout."""
+    return lambda *arguments: run(*arguments)[:2]
 
 
 def test_an_answer_is_one_of_the_choices(run: Run) -> None:
