@@ -67,7 +67,7 @@ def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
         cache.layers = fill(make_prompt_cache(model))
         steps = generate.stream(mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
         return {"seconds": between(stamps(steps, tokens))}
-    generate._prefill_batch = lambda model, prompts: [fill(make_prompt_cache(model)) for _ in prompts]
+    generate.prefill_batch = lambda model, prompts: [fill(make_prompt_cache(model)) for _ in prompts]
     generate.BatchGenerator = TimedGenerator
     generate.batch(model, [Prompt([5], embeddings, tokens)] * batch, Sampling(), ())
     return {"seconds": between(TimedGenerator.stamps)}

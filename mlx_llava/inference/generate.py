@@ -104,7 +104,7 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     numbers = generator.insert(
         [[prompt.ids[-1]] for prompt in prompts],
         max_tokens=[prompt.max_tokens for prompt in prompts],
-        caches=_prefill_batch(model, prompts),
+        caches=prefill_batch(model, prompts),
         all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
         logits_processors=[_processors(sampling, prompt.matcher) for prompt in prompts],
     )
@@ -116,7 +116,7 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     return [answers[n] for n in numbers]
 
 
-def _prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[Any]]:
+def prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[Any]]:
     """Caches of each prompt but for its last position; a beginning that all prompts share is computed once.
 
     The rest is computed side by side, padded on the right, where a causal mask hides the padding.

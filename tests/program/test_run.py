@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mlx_llava.program.run import QUIET
+
 ROOT = Path(__file__).parents[2]
+TINY = ROOT / "mlx_llava" / "embedded" / "tiny-llava-hf"
 
 
 def ends(failure: str) -> tuple[int, str]:
@@ -88,3 +92,48 @@ def test_ctrl_c_during_an_import_ends_the_program_without_a_word(
 def test_importing_the_package_leaves_ctrl_c_alone() -> None:
     code = "import signal, mlx_llava; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"
+
+
+# ---------------------------------------------------------------- what reaches stderr and the terminal
+
+
+def program(*words: str | Path, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlx_llava", *map(str, words)]
+    environment = {**os.environ, "MLX_LLAVA_HOME": str(home), **environment}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_quiet_keeps_progress_and_notes_off_stderr_but_not_errors(tmp_path: Path) -> None:
+    convert = ("convert", "--hf-path", TINY, "--mlx-path")
+    assert "written to" in program(*convert, tmp_path / "a", home=tmp_path).stderr
+    for words, environment in (((*convert, tmp_path / "b", "--quiet"), {}), ((*convert, tmp_path / "c"), {QUIET: "1"})):
+        done = program(*words, home=tmp_path, **environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    again = program(*convert, tmp_path / "b", "--quiet", home=tmp_path)
+    assert (again.returncode, len(again.stderr.splitlines())) == (1, 2)
+    ask = ("ask", "--each", TINY / "examples", "What?", "--max-tokens", "2")
+    assert program(*ask, home=tmp_path).stderr
+    assert program(*ask, "--quiet", home=tmp_path).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
+)
+def test_colors_and_escapes_go_to_terminals_that_take_them(
+    environment: dict[str, str], colored: bool, tmp_path: Path
+) -> None:
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    (tmp_path / "train.json").write_text(json.dumps([{"conversations": turns}]))
+    terminal, end = pty.openpty()
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    subprocess.run(
+        [sys.executable, "-m", "mlx_llava", "look", "--data", str(tmp_path / "train.json")],
+        env={**plain, "TERM": "xterm", "MLX_LLAVA_HOME": str(tmp_path), **environment},
+        stdout=end,
+        check=True,
+    )
+    text = os.read(terminal, 1 << 16)  # a short output is in one piece
+    os.close(end)
+    os.close(terminal)
+    assert b"Hello" in text
+    assert (b"\x1b" in text) == colored
