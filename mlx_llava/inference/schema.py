@@ -124,7 +124,9 @@ def _library() -> Any:
     try:
         import llguidance
     except ImportError:
-        raise UsageError("JSON answers need llguidance", "Install it: pip install 'mlx-llava[schema]'") from None
+        raise UsageError(
+            "JSON answers need llguidance", "Run pip install 'llguidance>=1.9,<2' (the extra `schema`)."
+        ) from None
     return llguidance
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -29,6 +30,7 @@ from mlx_llava.prompts.tokens import Detokenizer, Tokenizer
 
 NUM_SCHEMAS = int(os.environ.get("NUM_SCHEMAS", "500"))
 BATCH, MAX_TOKENS = 32, 64
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 PHOTO = EMBEDDED / "examples" / "one_shape.png"
 
 
@@ -168,7 +170,8 @@ def test_without_the_extra_two_lines_name_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(UsageError) as raised:
         JsonSchema({})
-    assert "pip install 'mlx-llava[schema]'" in raised.value.advice
+    (wanted,) = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]["schema"]
+    assert f"pip install '{wanted}'" in raised.value.advice
 
 
 def byte_level(spec: dict[str, Any]) -> None:
