@@ -29,12 +29,12 @@ Parts = tuple[str | Mark, ...]
 def content_parts(content: Any) -> Parts:
     """Text and image marks in order; a Fault if there is neither."""
     if isinstance(content, str):
-        parts = _split(content)
+        text, parts = content, _split(content)
     elif isinstance(content, list):
         parts = tuple(part for i, item in enumerate(content) for part in _part(item, f"[{i}]"))
+        text = spelled(parts)
     else:
         raise Fault(" is not text")
-    text = spelled(parts)
     if not text or text.isspace():
         raise Fault(" is empty")
     return parts

@@ -71,7 +71,7 @@ class ExampleBuilder:
     def fault(self, record: Record) -> tuple[str, str] | None:
         """Why a record cannot become an example, and what to do, without opening its images; None if it can."""
         try:
-            fits = self._lengths.at_most(self._pieces(record)) <= self.max_tokens
+            fits = self._lengths.fits(self._pieces(record), self.max_tokens)
             tokens = 0 if fits else self.num_tokens(record)
         except PromptError as error:
             return error.problem, error.advice

@@ -101,7 +101,7 @@ def _format_of(row: Mapping[str, Any]) -> str:
 
 def _given(value: Mapping[str, Any], keys: frozenset[str]) -> str | None:
     """One of these keys that has a value."""
-    return next((key for key in value.keys() & keys if value[key]), None)
+    return None if keys.isdisjoint(value) else next((key for key in value.keys() & keys if value[key]), None)
 
 
 def _text(turn: Turn) -> str:

@@ -17,6 +17,7 @@ import tokenizers
 
 from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example, ImageCrops, ImageSpan, no_crops
+from mlx_llava.prompts.byte_bound import at_most_one_token_per_byte
 from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
 
 BOS, EOS = "<s>", "</s>"  # start of a prompt, end of an answer in LLaMA, Vicuna and Mistral
@@ -42,8 +43,10 @@ class Tokenizer:
         self.restart_after_image = restart_after_image
         self.spellings = _spellings(spec, set(self.special_ids.values()))
         self.drops_first_space = _drops_first_space(spec)
+        self.at_most_one_token_per_byte = at_most_one_token_per_byte(spec)
         unknown_id = self.special_ids.get(spec["model"].get("unk_token"))
         self._forbidden = {*self.special_ids.values()} - {unknown_id} | {self.bos_id, self.eos_id}
+        self.reads_any_text = unknown_id not in self._forbidden  # otherwise an unknown character is an error
         text_spec = _text_spec(spec, self.special_ids)
         self._at_start = _library(text_spec)
         self._inside = _library(_without_first_prefix(text_spec))
