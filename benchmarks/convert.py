@@ -35,7 +35,7 @@ def conversions(bench: Bench, source: Path, empty: int) -> Iterator[tuple[str, .
         if python := bench.python(side):
             with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
                 flags = ["--hf-path", str(source), "--mlx-path", f"{folder}/to", "-q", "--q-bits", "4"]
-                runs[side].append(run([python, "-m", *MODULES[side], *flags], environment(side, True)))
+                runs[side].append(run([python, "-m", *MODULES[side], *flags], environment(side)))
                 sizes[side] = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors"))
     for side, results in runs.items():
         yield name(side), *(row(results, sizes[side], empty) if results else (NOT_INSTALLED, "", "", ""))

@@ -1,7 +1,7 @@
 """Decoding speed after a prompt with one image, for a single answer and for a batch of four.
 
 The prompt's keys and values are noise: with quantized weights the peers would take minutes to prefill (prefill.py), and
-the time of a step does not depend on the values. All sides use the fast BLAS.
+the time of a step does not depend on the values.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ TOKENS = {1: 16, 4: 5}  # batch size: tokens per answer
 def main() -> None:
     bench = start("Answering", __doc__, runs=1)
     steps = " or ".join(f"{tokens - 1} steps of {batch}" for batch, tokens in TOKENS.items())
-    print(f"Greedy tokens/s, summed over the batch, after 640 positions; the fastest of {steps}.\n")
+    print(f"Greedy tokens/s, summed over the batch, after 640 positions; the median of {steps}.\n")
     table(("weights", "program", *(f"batch of {batch}" for batch in TOKENS)), decodes(bench))
 
 

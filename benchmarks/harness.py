@@ -1,7 +1,9 @@
 """Run measurements in fresh processes and print them as Markdown tables.
 
-Imports nothing heavy, because a child's peak memory starts at its parent's. This package runs in this interpreter, the
-peers in that of `--peers`. Without `--peers`, mlx-lm runs in this one: the package depends on it.
+A figure is the median of a process's steps, then the median of the processes: the fastest would be luck, the mean would
+be the neighbors' load. Imports nothing heavy, because a child's peak memory starts at its parent's. This package and
+torch run in this interpreter, the other peers in that of `--peers`. Without `--peers`, mlx-lm runs in this one: the
+package depends on it.
 """
 
 import argparse
@@ -21,13 +23,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-OURS, VLM, LM, PEFT = "mlx-llava", "mlx-vlm", "mlx-lm", "torch + peft"
-MODULES = {OURS: "ours", VLM: "vlm", LM: "lm", PEFT: "torch_peft"}  # in sides/
+OURS, VLM, LM, PEFT, TORCH = "mlx-llava", "mlx-vlm", "mlx-lm", "torch + peft", "torch"
+MODULES = {OURS: "ours", VLM: "vlm", LM: "lm", PEFT: "torch_peft", TORCH: "pytorch"}  # in sides/
+HERE_TOO = (OURS, PEFT, TORCH)  # sides that run in this interpreter
+BEST, MKL, WHEEL = "best", "MKL", "wheel's"  # BLAS: what a side uses by itself, MKL, that of the MLX wheel
 NOT_INSTALLED = "not installed"
 # Without these, BLAS threads on a busy machine wait for each other, and the time measured is that of other programs.
 THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BLAS_SWITCH = "MLX_LLAVA_FAST_BLAS"
+FORCED = ("OPENBLAS_", "LD_PRELOAD", BLAS_SWITCH)
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 ONE_THREAD = {"MLX_LLAVA_BENCH_CLOCK": "cpu", **dict.fromkeys(THREADS, "1")}
-SHARED = " Other programs were running: seconds are CPU seconds of each process, with one BLAS thread."
+SECONDS = {True: "CPU seconds of one thread", False: "wall seconds, on all cores"}
 DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers", "torch", "peft")
 
 
@@ -43,8 +50,8 @@ class Bench:
 
     def python(self, side: str) -> str | None:
         """The interpreter of a side; None if it is not installed."""
-        here = sys.executable if side in (OURS, LM, PEFT) else None
-        return here if side in (OURS, PEFT) else self.peers or here
+        here = sys.executable if side in (*HERE_TOO, LM) else None
+        return here if side in HERE_TOO else self.peers or here
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def start(title: str, about: str | None, runs: int) -> Bench:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter of an environment with mlx-vlm")
     parser.add_argument("--folder", type=Path, help="folder that keeps the generated checkpoints between runs")
-    parser.add_argument("--runs", type=int, default=runs, help="processes per measurement, of which the fastest counts")
+    parser.add_argument("--runs", type=int, default=runs, help="processes per measurement")
     parser.add_argument("--shared", action="store_true", help="CPU seconds with one BLAS thread, for a busy machine")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.gettempdir(), "mlx-llava-benchmarks")
@@ -75,8 +82,8 @@ def start(title: str, about: str | None, runs: int) -> Bench:
     if options.runs != runs:
         flags += ["--runs", str(options.runs)]
     print(f"## {title}\n\n`{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *flags])}`\n")
-    print(f"{machine()}; {versions(bench)}; BLAS: {Path(fast_blas()).name or 'from the MLX wheel'}.")
-    print(f"Load average at the start: {os.getloadavg()[0]:.1f}.{SHARED if bench.shared else ''}\n", flush=True)
+    print(f"{machine()}; {versions(bench)}.")
+    print(f"Medians, {SECONDS[bench.shared]}; load average at the start: {os.getloadavg()[0]:.1f}.\n", flush=True)
     return bench
 
 
@@ -113,18 +120,32 @@ def versions(bench: Bench) -> str:
 
 
 @cache
-def fast_blas() -> str:
-    """Path of the BLAS that this package loads for MLX; empty if none."""
-    return run([sys.executable, "-c", "import mlx_llava.program.blas as b; print(*b._loaded)"]).stdout.strip()
+def mkl() -> str:
+    """Path of MKL in this interpreter's environment; empty if it is not installed."""
+    return max(map(str, Path(sys.prefix, "lib").glob("libmkl_rt.so*")), default="")
 
 
-def environment(side: str, fast: bool) -> dict[str, str]:
-    """Environment variables that give a side the BLAS of this package, or with `fast=False` that of the MLX wheel."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MLX_LLAVA_FAST_BLAS")}
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    if side == OURS:
-        return clean | quiet | ({} if fast else {"MLX_LLAVA_FAST_BLAS": "0"})
-    return clean | quiet | ({"LD_PRELOAD": fast_blas()} if fast and fast_blas() else {})
+def environment(side: str, blas: str = BEST) -> dict[str, str]:
+    """Environment variables that give a side its BLAS. mlx-vlm and mlx-lm have none of their own: MKL is preloaded.
+
+    Variables that force OpenBLAS to other kernels are dropped.
+    """
+    ours = {BEST: {}, MKL: {BLAS_SWITCH: mkl()}, WHEEL: {BLAS_SWITCH: "0"}}
+    peers = {BEST: {"LD_PRELOAD": mkl()} if mkl() else {}, WHEEL: {}}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(FORCED)}
+    chosen = ours[blas] if side == OURS else peers[blas] if side in (VLM, LM) else {}
+    return clean | QUIET | chosen
+
+
+@cache
+def blas_name(side: str, blas: str) -> str:
+    """The file of the BLAS that we choose, otherwise a word."""
+    if side not in (OURS, VLM, LM):
+        return "its own"
+    if side == OURS and blas == BEST:
+        script = "import mlx_llava; from mlx_llava.program.blas import name_of_blas; print(name_of_blas())"
+        return Path(run([sys.executable, "-c", script], environment(OURS)).stdout.strip()).name
+    return MKL if blas == MKL or (blas == BEST and mkl()) else WHEEL
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Finished:
@@ -151,12 +172,17 @@ class Cell(NamedTuple):
     side: str
     task: str
     arguments: Mapping[str, Any]
-    fast: bool = True
+    blas: str = BEST
     once: bool = False  # in one process only, because it takes long
+
+    @property
+    def blas_name(self) -> str:
+        """The BLAS in a table."""
+        return blas_name(self.side, self.blas)
 
 
 def measure(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The result of each cell with the fewest `seconds`, or `{"failed": reason}`.
+    """The result of each cell with the median of `seconds`, or `{"failed": reason}`.
 
     Every measurement has its own process. The sides take turns, so that other programs slow all of them down equally.
     """
@@ -165,15 +191,20 @@ def measure(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         for results, cell in zip(results_of, cells, strict=True):
             if not (n and cell.once):
                 results.append(_measure(bench, cell))
-    return [min(results, key=lambda result: result.get("seconds", 0)) for results in results_of]
+    return list(map(_median, results_of))
+
+
+def _median(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    failed = [result for result in results if "failed" in result]
+    return failed[0] if failed else sorted(results, key=lambda result: result["seconds"])[(len(results) - 1) // 2]
 
 
 def _measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     python = bench.python(cell.side)
-    if python is None:
+    if python is None or (cell.blas == MKL and not mkl()):
         return {"failed": NOT_INSTALLED}
     command = [python, str(HERE / "worker.py"), MODULES[cell.side], cell.task, json.dumps(cell.arguments)]
-    finished = run(command, environment(cell.side, cell.fast) | (ONE_THREAD if bench.shared else {}))
+    finished = run(command, environment(cell.side, cell.blas) | (ONE_THREAD if bench.shared else {}))
     if finished.code:
         return {"failed": failure(finished)}
     return json.loads(finished.stdout.splitlines()[-1])

@@ -112,7 +112,7 @@ def converted(bench: Bench, bits: int | None, kind: Kind = Kind()) -> Path:
     if not folder.exists():
         flags = ["--hf-path", str(checkpoint(bench, kind)), "--mlx-path", str(folder)]
         flags += ["-q", "--q-bits", str(bits)] if bits else []
-        finished = run([sys.executable, "-m", "mlx_llava.convert", *flags], environment(OURS, True))
+        finished = run([sys.executable, "-m", "mlx_llava.convert", *flags], environment(OURS))
         if finished.code:
             sys.exit(finished.stderr)
     return folder

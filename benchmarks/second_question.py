@@ -11,7 +11,7 @@ TOKENS = 16
 
 def main() -> None:
     bench = start("The second question", __doc__, runs=2)
-    print(f"float32; an image of 576 positions, answers of {TOKENS} tokens; the fastest of {bench.runs}.\n")
+    print(f"float32; an image of 576 positions, answers of {TOKENS} tokens.\n")
     head = ("program", "question", "prompt tokens", "computed", "seconds to the first token")
     table(head, answers(bench))
 

@@ -46,7 +46,7 @@ def image() -> str:
 
 def times(python: str, arguments: list[str], side: str, bench: Bench) -> tuple[str, ...]:
     """Seconds, CPU seconds, and whether each module of WATCHED was imported."""
-    env = environment(side, True) | {"MLX_LLAVA_HOME": os.fspath(bench.folder / "home")}
+    env = environment(side) | {"MLX_LLAVA_HOME": os.fspath(bench.folder / "home")}
     traced = run([python, "-X", "importtime", "-m", *arguments], env)
     if traced.code:
         return failure(traced), *[""] * (1 + len(WATCHED))

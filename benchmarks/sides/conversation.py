@@ -1,11 +1,11 @@
 """The conversation about one image that every side trains on, as token ids and pixels."""
 
-from itertools import pairwise
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sides.timing import between
 
 IMAGE_ID, FIRST_ROW, NUM_ROWS = 530, 5, 256  # of model.SMALL
 LENGTH, ANSWER = 307, 24  # tokens, of which the last ANSWER are the answer
@@ -30,6 +30,10 @@ def pixels() -> NDArray[np.float32]:
 
 
 def report(times: list[float], loss: float, peak: int | None = None) -> dict[str, Any]:
-    """A side's result: the fastest step, the loss before the first, and the peak memory of MLX and of the process."""
-    fastest = min(later - earlier for earlier, later in pairwise(times))
-    return {"seconds": fastest, "loss": loss, "peak": peak, "process": getrusage(RUSAGE_SELF).ru_maxrss * 1024}
+    """A side's result: the median step after a warm-up, the first loss, and the peak memory of MLX and the process."""
+    return {
+        "seconds": between(times[1:]),
+        "loss": loss,
+        "peak": peak,
+        "process": getrusage(RUSAGE_SELF).ru_maxrss * 1024,
+    }

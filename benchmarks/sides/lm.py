@@ -8,7 +8,8 @@ import mlx.nn as nn
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
-from sides.timing import between, clock, fastest, fill, stamps
+from sides.noise import fill
+from sides.timing import between, clock, stamps, typical
 
 
 def _load(folder: str, bits: int | None) -> nn.Module:
@@ -21,14 +22,14 @@ def _load(folder: str, bits: int | None) -> nn.Module:
 
 def loading(folder: str, bits: int | None) -> dict[str, Any]:
     """Seconds to load the weights into memory."""
-    return {"seconds": fastest(lambda: _load(folder, bits), 1)}
+    return {"seconds": typical(lambda: _load(folder, bits), 1)}
 
 
 def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
     """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = _load(folder, bits)
     ids = mx.random.randint(0, 500, (rows,))
-    return {"seconds": fastest(lambda: list(generate_step(ids, model, max_tokens=0)), repeats)}
+    return {"seconds": typical(lambda: list(generate_step(ids, model, max_tokens=0)), repeats)}
 
 
 def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:

@@ -1,15 +1,13 @@
 """torch, transformers and peft's side: adapters on every linear layer of the text model."""
 
-import os
-import time
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
 from sides import conversation
+from sides.timing import clock
 from transformers import LlavaForConditionalGeneration
 
-clock = time.process_time if os.environ.get("MLX_LLAVA_BENCH_CLOCK") == "cpu" else time.perf_counter
 TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 

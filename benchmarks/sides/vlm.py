@@ -19,7 +19,8 @@ from mlx_vlm.trainer.vlm.sft.runtime import train_vlm  # pyright: ignore[reportM
 from mlx_vlm.utils import load_model  # pyright: ignore[reportMissingImports]
 from mlx_vlm.vision_cache import VisionFeatureCache  # pyright: ignore[reportMissingImports]
 from sides import conversation
-from sides.timing import between, clock, fastest, fill, stamps
+from sides.noise import fill
+from sides.timing import between, clock, stamps, typical
 
 
 def _load(folder: str, bits: int | None) -> Any:
@@ -33,7 +34,7 @@ def _load(folder: str, bits: int | None) -> Any:
 
 def loading(folder: str, bits: int | None) -> dict[str, Any]:
     """Seconds to load the weights into memory."""
-    return {"seconds": fastest(lambda: _load(folder, bits), 1)}
+    return {"seconds": typical(lambda: _load(folder, bits), 1)}
 
 
 def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str, Any]:
@@ -44,14 +45,14 @@ def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str,
     ids = mx.array([[model.config.image_token_index] * 576])
     pixels = mx.random.normal((1, 3, 336, 336))
     mx.eval(pixels)
-    return {"seconds": fastest(lambda: mx.eval(model.get_input_embeddings(ids, pixels).inputs_embeds), repeats)}
+    return {"seconds": typical(lambda: mx.eval(model.get_input_embeddings(ids, pixels).inputs_embeds), repeats)}
 
 
 def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
     """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = _load(folder, bits)
     ids = mx.random.randint(0, 500, (1, rows))
-    return {"seconds": fastest(lambda: list(generate_step(ids, model, None, None, max_tokens=0)), repeats)}
+    return {"seconds": typical(lambda: list(generate_step(ids, model, None, None, max_tokens=0)), repeats)}
 
 
 def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
