@@ -1,6 +1,7 @@
 """The decoder of LLaMA, Vicuna and Mistral, which differ only in their configs.
 
-Meets the contract of mlx-lm's `generate_step`: `model(ids, cache=…, input_embeddings=…)` and `model.layers`.
+Meets the contract of mlx-lm's caches and of its `generate_step`: `model(ids, cache=…, input_embeddings=…)` and
+`model.layers`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_llava.config import RopeConfig, TextConfig
+from mlx_llava.models.mlx_lm_parts import scaled_dot_product_attention
 
 
 def rope_wavelengths(rope: RopeConfig, head_dim: int) -> mx.array:
@@ -66,9 +68,6 @@ class Attention(nn.Module):
         if cache is None:
             y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
         else:
-            # late: mlx_lm imports transformers (about 1 s); a caller with a cache has imported it already
-            from mlx_lm.models.base import scaled_dot_product_attention
-
             k, v = cache.update_and_fetch(k, v)
             y = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)  # pyright: ignore
         return self.o_proj(y.swapaxes(1, 2).flatten(-2))

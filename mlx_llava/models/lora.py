@@ -8,6 +8,7 @@ from mlx.utils import tree_unflatten
 
 from mlx_llava.errors import UsageError
 from mlx_llava.models.llava import Llava
+from mlx_llava.models.mlx_lm_parts import LoRALinear
 
 # All linear layers of a block, as in LLaVA's find_all_linear_names (llava/train/train.py).
 LAYERS = (
@@ -42,8 +43,6 @@ def attach(model: Llava, lora: Lora) -> None:
 
     A is uniform in ±1/√inputs as in PEFT, drawn from MLX's global random state.
     """
-    from mlx_lm.tuner.lora import LoRALinear  # late: it imports transformers
-
     layers = {
         path: LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)  # pyright: ignore
         for path, layer in adaptable(model).items()
