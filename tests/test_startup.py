@@ -1,12 +1,16 @@
 """Starting is quick because nothing is loaded before it is needed."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from spine import EMBEDDED
 
-HEAVY = ("numpy", "mlx", "mlx_lm", "transformers", "tokenizers", "textual", "PIL", "tyro", "huggingface_hub")
+HEAVY = ("numpy", "mlx", "mlx_lm", "torch", "transformers", "tokenizers", "textual", "PIL", "tyro", "huggingface_hub")
+EXAMPLES = EMBEDDED / "examples"
 PROBE = """
 import sys
 sys.argv = ["mlx-llava", *sys.argv[1:]]
@@ -50,6 +54,21 @@ def test_the_list_of_models_loads_no_model_code() -> None:
     out, heavy = loaded("models", "pull", "--help")
     assert "mlx-llava models pull" in out
     assert heavy == set()
+
+
+def test_an_answer_needs_neither_transformers_nor_torch() -> None:
+    out, heavy = loaded("ask", str(EXAMPLES / "two_shapes_wide.png"), "What color is the square?")
+    assert out == "The square is blue.\n"
+    assert heavy == {"numpy", "mlx", "mlx_lm", "tokenizers", "PIL"}
+
+
+def test_a_lora_step_needs_neither_transformers_nor_torch(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "a circle"}]
+    (tmp_path / "data.json").write_text(json.dumps([{"id": "1", "image": "one_shape.png", "conversations": turns}]))
+    flags = ("--data", str(tmp_path / "data.json"), "--images", str(EXAMPLES), "--adapter-path", str(tmp_path / "new"))
+    _, heavy = loaded("lora", *flags, "--steps", "2", "--workers", "0", "--rank", "2")
+    assert (tmp_path / "new" / "adapters.safetensors").exists()
+    assert heavy == {"numpy", "mlx", "mlx_lm", "tokenizers", "PIL"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a fast BLAS is loaded on Linux only")

@@ -105,7 +105,7 @@ class ModelWorker:
         mx.reset_peak_memory()
         question = request.exchanges[-1].question
         pieces = chat.ask(question, images[earlier:], settings.sampling, settings.num_top, request.prefix, cancelled)
-        with closing(pieces):  # on this thread: it owns mlx-lm's stream
+        with closing(pieces):  # on this thread, which owns the model
             for piece in pieces:
                 if len(chat.answer.tokens) == len(request.prefix) + 1:
                     yield started(request.number, chat)

@@ -3,12 +3,11 @@
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
-
 from mlx_llava.errors import UsageError
 from mlx_llava.inference.sampling import CacheOptions
 from mlx_llava.inputs import Example
 from mlx_llava.models.llama import Llama
+from mlx_llava.models.mlx_lm_parts import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
 
 class PrefixCache:
@@ -64,6 +63,13 @@ def group_size(model: Llama) -> int:
     """Group size for quantized keys and values, or 0 if the head dimension does not divide into groups."""
     dim = model.layers[0].self_attn.head_dim
     return next((size for size in (64, 32) if dim % size == 0), 0)
+
+
+def quantize(model: Llama, layers: list[Any], bits: int | None) -> None:
+    """Quantize keys and values in place, in the layers where they are not yet; without `bits`, do nothing."""
+    for n, layer in enumerate(layers if bits else ()):
+        if hasattr(layer, "to_quantized"):
+            layers[n] = layer.to_quantized(group_size(model), bits)
 
 
 def cache_keys(example: Example) -> list[Hashable]:

@@ -6,7 +6,7 @@ values of the last prompt, so that a further question computes only its own toke
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -118,10 +118,9 @@ class Chat:
                 embeddings = self.prompter.embed(prompt, all_images, start, cancelled)
                 answer.vision = time.perf_counter() - started
                 steps = generate.stream(ids, embeddings, self._cache, sampling, num_top, cancelled, matcher)
-                with closing(steps):  # on this thread: it owns mlx-lm's stream
-                    tokens = chain(map(Token, prefix), timed(steps, answer, started))
-                    text = AnswerText(self.prompter, len(prefix) + sampling.max_tokens, matcher)
-                    yield from self._pieces(tokens, text, cancelled)
+                tokens = chain(map(Token, prefix), timed(steps, answer, started))
+                text = AnswerText(self.prompter, len(prefix) + sampling.max_tokens, matcher)
+                yield from self._pieces(tokens, text, cancelled)
         finally:
             self._cache.record([*keys, *(token.id for token in answer.tokens[len(prefix) :])])
             if answer.tokens:

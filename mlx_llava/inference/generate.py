@@ -1,28 +1,35 @@
 """Tokens from a prompt: prefill, then one at a time, alone or in a batch.
 
-Knows nothing of text or images: token ids and embeddings in, token ids out. Built on mlx-lm's `generate_step`,
-caches, samplers and `BatchGenerator`; mlx-lm applies top-p, min-p and top-k before the temperature.
+Knows nothing of text or images: token ids and embeddings in, token ids out. Caches and samplers are mlx-lm's, which
+applies top-p, min-p and top-k before the temperature.
 """
 
-from collections.abc import Collection, Generator, Hashable, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.generate import BatchGenerator, generate_step, maybe_quantize_kv_cache
-from mlx_lm.models.cache import KVCache, make_prompt_cache
-from mlx_lm.sample_utils import LogitsProcessor, Sampler, make_logits_processors, make_sampler
 from numpy.typing import NDArray
 
-from mlx_llava.inference.cache import PrefixCache, group_size
+from mlx_llava.inference.cache import PrefixCache, quantize
 from mlx_llava.inference.cancel import Cancelled, CancelledError, compute_unless, never, runner
 from mlx_llava.inference.constraint import Matcher
+from mlx_llava.inference.decode import Choice, Rows
 from mlx_llava.inference.sampling import Sampling, Token
 from mlx_llava.models.backend import on_cpu
 from mlx_llava.models.llama import BlockRunner, Llama, forward
+from mlx_llava.models.mlx_lm_parts import (
+    BatchKVCache,
+    KVCache,
+    LogitsProcessor,
+    Sampler,
+    make_logits_processors,
+    make_prompt_cache,
+    make_sampler,
+)
 
 # Positions in a prefill chunk; larger chunks are not measurably faster. On the CPU, 128 are as fast, except in a
 # quantized model: it dequantizes its weights for every chunk, and 640 positions would take half as long again.
@@ -70,22 +77,14 @@ def stream(
         cache.align_layers()
         raise
     compute_unless(cancelled, embeddings)
-    steps = generate_step(
-        tokens[-1:],
-        model,
-        max_tokens=sampling.max_tokens,
-        sampler=_sampler(sampling, model),
-        logits_processors=_processors(sampling, matcher, tokens[:-1]),
-        prompt_cache=cache.layers,
-        kv_bits=cache.options.bits,
-        kv_group_size=group_size(model),
-        quantized_kv_start=0,
-        input_embeddings=embeddings[-1:],
-    )
     mx.random.seed(sampling.seed)
-    with closing(steps):  # closes mlx-lm's stream on the thread that opened it
-        for token, logprobs in steps:
-            yield _token(int(token), logprobs, num_top)
+    rows = Rows(model, cache.layers, _sampler(sampling, model), [tokens[:-1]], [_processors(sampling, matcher)])
+    choice = rows.step(tokens[-1:], embeddings[-1:])
+    quantize(model, cache.layers, cache.options.bits)  # not yet if the prompt is a single position
+    for _ in range(sampling.max_tokens):
+        ahead = rows.step(choice.ids)
+        yield _token(choice, num_top)
+        choice = ahead
 
 
 def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Collection[int]) -> list[list[Token]]:
@@ -94,26 +93,48 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
     Each prompt's `max_tokens` overrides that of `sampling`.
     """
     mx.random.seed(sampling.seed)
-    generator = BatchGenerator(
-        model,
-        stop_tokens=[[n] for n in stop],
-        sampler=_sampler(sampling, model),
-        completion_batch_size=len(prompts),
-        prefill_batch_size=len(prompts),
-    )
-    numbers = generator.insert(
-        [[prompt.ids[-1]] for prompt in prompts],
-        max_tokens=[prompt.max_tokens for prompt in prompts],
-        caches=prefill_batch(model, prompts),
-        all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
-        logits_processors=[_processors(sampling, prompt.matcher) for prompt in prompts],
-    )
-    answers: dict[int, list[Token]] = {n: [] for n in numbers}
-    with closing(generator):
-        while responses := generator.next_generated():
-            for response in responses:
-                answers[response.uid].append(_token(response.token, response.logprobs, 0))
-    return [answers[n] for n in numbers]
+    with _wired_memory():
+        layers = [BatchKVCache.merge(caches) for caches in zip(*prefill_batch(model, prompts), strict=True)]
+        contexts = [mx.array(list(prompt.ids[:-1]), mx.int32) for prompt in prompts]
+        processors = [_processors(sampling, prompt.matcher) for prompt in prompts]
+        rows = Rows(model, layers, _sampler(sampling, model), contexts, processors)
+        return _answers(rows, prompts, stop)
+
+
+def _answers(rows: Rows, prompts: Sequence[Prompt], stop: Collection[int]) -> list[list[Token]]:
+    """The answers to prompts that are in the caches of `rows` but for their last positions."""
+    answers: list[list[Token]] = [[] for _ in prompts]
+    unfinished = list(range(len(prompts)))
+    ahead = rows.step(mx.array([prompt.ids[-1] for prompt in prompts])).ids
+    while unfinished:
+        ids, ahead = ahead, rows.step(ahead).ids
+        for number, token in zip(unfinished, np.array(ids).tolist(), strict=True):
+            answers[number].append(Token(token))
+        left = [
+            row
+            for row, number in enumerate(unfinished)
+            if answers[number][-1].id not in stop and len(answers[number]) < prompts[number].max_tokens
+        ]
+        if left and len(left) < len(unfinished):
+            rows.keep(left)
+            ahead = ahead[mx.array(left)]
+        unfinished = [unfinished[row] for row in left]
+    return answers
+
+
+@contextmanager
+def _wired_memory() -> Iterator[None]:
+    """On Metal, keep the memory of the model resident while a batch is answered."""
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    if recommended is None:
+        yield
+        return
+    before = mx.set_wired_limit(int(recommended))
+    try:
+        yield
+    finally:
+        mx.synchronize()
+        mx.set_wired_limit(before)
 
 
 def prefill_batch(model: Llama, prompts: Sequence[Prompt]) -> list[list[Any]]:
@@ -146,11 +167,11 @@ def _row(layer: Any, number: int, length: int) -> KVCache:
 def _prefill(
     model: Llama, embeddings: mx.array, layers: list[Any], bits: int | None = None, run_block: BlockRunner = forward
 ) -> None:
-    """Fill the caches with `[B, T, D]` chunk by chunk as `generate_step` does, which takes no block runner."""
+    """Fill the caches with `[B, T, D]` chunk by chunk."""
     chunk = PREFILL_CPU if on_cpu() and not _is_quantized(model) else PREFILL
     for start in range(0, embeddings.shape[1], chunk):
         model.decode(embeddings[:, start : start + chunk], layers, run_block)
-        maybe_quantize_kv_cache(layers, 0, group_size(model), bits)
+        quantize(model, layers, bits)
         mx.eval([layer.state for layer in layers])
         mx.clear_cache()
 
@@ -165,12 +186,11 @@ def _sampler(sampling: Sampling, model: Llama) -> Sampler:
     return make_sampler(temperature, sampling.top_p, sampling.min_p, top_k=top_k)
 
 
-def _processors(sampling: Sampling, matcher: Matcher | None, before: mx.array | None = None) -> list[LogitsProcessor]:
-    """mlx-lm's repetition penalty, then the mask; `before` are prompt ids that `generate_step` does not pass on."""
+def _processors(sampling: Sampling, matcher: Matcher | None) -> list[LogitsProcessor]:
+    """mlx-lm's repetition penalty, then the mask."""
     processors: list[LogitsProcessor] = []
     if sampling.repetition_penalty != 1.0:
-        (penalty,) = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
-        processors.append(penalty if before is None else lambda ids, x: penalty(mx.concatenate([before, ids]), x))
+        processors += make_logits_processors(repetition_penalty=sampling.repetition_penalty)
     if matcher is not None:
         processors.append(_mask(matcher))
     return processors
@@ -190,9 +210,10 @@ def _mask(matcher: Matcher) -> LogitsProcessor:
     return mask
 
 
-def _token(token: int, logprobs: mx.array, num_top: int) -> Token:
+def _token(choice: Choice, num_top: int) -> Token:
+    (token,) = np.array(choice.ids).tolist()
     if not num_top:
         return Token(token)
-    all_logprobs: NDArray[np.float32] = np.array(logprobs.astype(mx.float32))
+    all_logprobs: NDArray[np.float32] = np.array(choice.logprobs[0].astype(mx.float32))
     likeliest = np.argsort(-all_logprobs, kind="stable")[: min(num_top, np.isfinite(all_logprobs).sum())]
     return Token(token, float(all_logprobs[token]), tuple((int(n), float(all_logprobs[n])) for n in likeliest))
