@@ -84,10 +84,10 @@ class TimedRows(Rows):
 
     stamps: ClassVar[list[float]] = []
 
-    def step(self, *inputs: mx.array) -> Choice:
+    def step(self, ids: mx.array, embeddings: mx.array | None = None) -> Choice:
         """The next token of every answer."""
         self.stamps.append(clock())
-        return super().step(*inputs)
+        return super().step(ids, embeddings)
 
 
 def second_question(folder: str, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
