@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from mlx_llava.data.examples import ExampleBuilder
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.records import Record
 from mlx_llava.images.pixels import to_image
 from mlx_llava.images.thumbnail import thumbnail

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from mlx_llava.data.examples import ExampleBuilder
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.preview import spans
 from mlx_llava.data.records import Record
 from mlx_llava.images.pixels import png

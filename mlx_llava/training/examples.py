@@ -6,8 +6,9 @@ MLX-free.
 from dataclasses import replace
 
 from mlx_llava.config import LlavaConfig
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.dataset import read
-from mlx_llava.data.examples import ExampleBuilder, Examples
+from mlx_llava.data.examples import Examples
 from mlx_llava.prompts.tokens import Tokenizer
 from mlx_llava.training.options import ExampleOptions, config_of
 

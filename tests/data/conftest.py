@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mlx_llava.config import ImageConfig
-from mlx_llava.data.examples import ExampleBuilder
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.prompts.templates import template
 from mlx_llava.prompts.tokens import Tokenizer
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.dataset import read
-from mlx_llava.data.examples import ExampleBuilder, Examples
+from mlx_llava.data.examples import Examples
 from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import ImageError, RecordError
 from mlx_llava.images.pixels import crop, open_image

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from mlx_llava.data import image_check
+from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.dataset import read
-from mlx_llava.data.examples import ExampleBuilder, Examples
+from mlx_llava.data.examples import Examples
 from mlx_llava.data.image_check import CHUNK, with_readable_images
 from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import open_image
