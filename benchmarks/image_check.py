@@ -52,7 +52,7 @@ def conversations(folder: Path, count: int) -> Examples:
 
 def seconds(examples: Examples, num_workers: int) -> float:
     start = time.perf_counter()
-    with_readable_images(examples, num_workers=num_workers, report=lambda _: None)
+    with_readable_images(examples, num_workers=num_workers, report=lambda done, total: None)
     return time.perf_counter() - start
 
 

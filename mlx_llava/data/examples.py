@@ -1,17 +1,13 @@
 """The examples of a dataset, and batches of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mlx_llava.data.bad_records import BadRecord, refusal
 from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.dataset import Dataset
 from mlx_llava.data.feature_files import FeatureFiles, feature_batch, read_all
-from mlx_llava.data.loader import loader
 from mlx_llava.data.records import Record
 from mlx_llava.inputs import Batch, collate
-
-CHUNK = 1000  # records checked in one job
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,19 +33,3 @@ class Examples:
 
     def _batch(self, records: Sequence[Record], *, open_images: bool = True) -> Batch:
         return collate([self.builder.example(record, open_images=open_images) for record in records])
-
-    def bad_records(self, indices: Sequence[int]) -> dict[int, BadRecord]:
-        """Those of the records, by index, that cannot become examples."""
-        faults = zip(indices, map(self.builder.fault, self.dataset.records(indices)), strict=True)
-        return {index: self.dataset.bad_record(index, *fault) for index, fault in faults if fault}
-
-    def fitting(self, *, leave_out: bool = False, num_workers: int = 0) -> "Examples":
-        """Check all records; bad ones raise RecordError, or are left out and listed in dataset.left_out."""
-        bad, indices = dict[int, BadRecord](), range(len(self))
-        jobs = ((start, indices[start : start + CHUNK]) for start in indices[::CHUNK])
-        with loader(self.bad_records, jobs, num_workers) as results:
-            for _, found in results:
-                bad |= found
-        if bad and not (leave_out and len(bad) < len(self)):
-            raise refusal(self.dataset.file, list(bad.values()), may_leave_out=len(bad) < len(self))
-        return replace(self, dataset=self.dataset.without(bad))

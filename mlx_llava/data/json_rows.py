@@ -1,4 +1,4 @@
-"""Reads the rows of a JSON list or of JSON lines one at a time, with their offsets in the file.
+"""Finds the rows of a JSON list or of JSON lines: their places in the file.
 
 The file is read through a small window, so memory does not grow with its size. Knows nothing of what a row means.
 """
@@ -31,14 +31,14 @@ class Fault(Exception):  # noqa: N818 - collected and reported, not fatal
 
 
 class Row(NamedTuple):
-    """A row: its number and line, both from 1, its bytes in the file, and its value."""
+    """A row: its number and line, both from 1, and its bytes in the file."""
 
     number: int
     line: int
     offset: int
     size: int
-    value: Any
-    """The parsed JSON, or a Fault if it is not JSON."""
+    fault: Fault | None = None
+    """Why it is not a row; `parse` finds what this leaves open."""
 
 
 def rows(file: BinaryIO, path: Path) -> Iterator[Row]:
@@ -103,8 +103,8 @@ def _in_lines(file: BinaryIO, start: int) -> Iterator[Row]:
             size += len(end)
         if data.strip():
             number += 1
-            value = parse(data) if size == len(data) else Fault(f"longer than {LARGEST:,} bytes", LAYOUTS)
-            yield Row(number, line, start, size, value)
+            fault = None if size == len(data) else Fault(f"longer than {LARGEST:,} bytes", LAYOUTS)
+            yield Row(number, line, start, size, fault)
         start += size
 
 
@@ -118,11 +118,9 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
             if number == 0 and text[_end_of_white(text, 0)] == "]":
                 return
             while done == 0 or text[done - 1] == ",":
-                start, end, value, after = _item(text, done)
+                start, end, after = _item(text, done)
                 number, line = number + 1, line + text.count("\n", done, start)
-                raw = text[start:end]
-                value = value if raw.isascii() else parse(raw.encode("latin-1"))
-                yield Row(number, line, at + start, len(raw), value)
+                yield Row(number, line, at + start, end - start)
                 line, done = line + text.count("\n", start, after), after + 1
         except (ValueError, IndexError, RecursionError) as error:  # broken, or it continues beyond the window
             if not done and (len(text) < size or size >= LARGEST):
@@ -136,17 +134,17 @@ def _in_list(file: BinaryIO, at: int, line: int) -> Iterator[Row]:
         return
 
 
-def _item(text: str, at: int) -> tuple[int, int, Any, int]:
-    """Start, end and value of the next item of a list, and the position of the comma or bracket after it.
+def _item(text: str, at: int) -> tuple[int, int, int]:
+    """Start and end of the next item of a list, and the position of the comma or bracket after it.
 
     Without that, a bare number may continue beyond the window.
     """
     start = _end_of_white(text, at)
-    value, end = _scan(text, start)
+    _, end = _scan(text, start)
     after = _end_of_white(text, end)
     if text[after] not in ",]":
         raise json.JSONDecodeError("Expecting ',' delimiter", text, after)
-    return start, end, value, after
+    return start, end, after
 
 
 def _window(file: BinaryIO, at: int, size: int) -> str:

@@ -107,3 +107,10 @@ def size(num_bytes: float, decimals: int = 1) -> str:
     """A number of bytes in decimal GB or MB."""
     unit, divisor = ("GB", 1e9) if num_bytes >= 0.95e9 else ("MB", 1e6)
     return f"{num_bytes / divisor:.{decimals}f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, such as `2 h 5 min`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from mlx_llava.config import LlavaConfig
 from mlx_llava.data.builder import ExampleBuilder
-from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import Examples
+from mlx_llava.data.reading import read
 from mlx_llava.prompts.tokens import Tokenizer
 from mlx_llava.training.options import ExampleOptions, config_of
+from mlx_llava.training.progress import progress
 
 
 def read_examples(options: ExampleOptions, config: LlavaConfig, tokenizer: Tokenizer, split: str) -> Examples:
@@ -18,5 +19,13 @@ def read_examples(options: ExampleOptions, config: LlavaConfig, tokenizer: Token
     builder = ExampleBuilder.of(config_of(options, config), tokenizer, options.images)
     max_tokens = min(options.max_tokens, builder.max_tokens)
     builder = replace(builder, max_tokens=max_tokens, images_first=not options.as_written)
-    dataset = read(options.data, options.images, split, skip_bad=options.leave_out)
-    return Examples(dataset, builder).fitting(leave_out=options.leave_out, num_workers=options.workers)
+    dataset = read(
+        options.data,
+        options.images,
+        split,
+        builder=builder,
+        skip_bad=options.leave_out,
+        num_workers=options.workers,
+        report=progress("checking the records"),
+    )
+    return Examples(dataset, builder)

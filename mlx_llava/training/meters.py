@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_llava.program.atomic import write_file
-from mlx_llava.program.text import size
+from mlx_llava.program.text import duration, size
 from mlx_llava.training.step import Step
 
 START_UP = 2  # steps that say nothing about the time of later ones: kernels are compiled, workers start
@@ -90,10 +90,3 @@ class Meters:
         if steady < 1:
             return ""
         return f"  {duration((self.num_steps - number) * (self.last - self.steady_since) / steady)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text, such as `2 h 5 min`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

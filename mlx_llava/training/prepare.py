@@ -2,8 +2,6 @@
 
 import hashlib
 import shlex
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,16 @@ from mlx_llava.resolve import open_model
 from mlx_llava.training import charts, loop, snapshots
 from mlx_llava.training.examples import read_examples
 from mlx_llava.training.loop import Run
-from mlx_llava.training.meters import duration
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions
 from mlx_llava.training.options import LoraOptions, TrainingOptions, config_of, fixed_settings
 from mlx_llava.training.plan import largest_step, plan
+from mlx_llava.training.progress import progress
 from mlx_llava.training.sizes import Sizes, sizes_of
 from mlx_llava.training.start_adapters import start_digest, start_folder
 from mlx_llava.training.step import Part, train_only
 from mlx_llava.training.tower_features import open_feature_files
 
 INTERRUPTED = 130  # exit code, as after Ctrl-C
-PROGRESS_EVERY = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def load_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
     """The examples of a split, all checked and their images opened; backed by the feature cache if there is one."""
     examples = read_examples(options, checkpoint.config, checkpoint.tokenizer, split)
     settings = {"leave_out": options.leave_out, "num_workers": options.workers}
-    examples = with_readable_images(examples, **settings, report=image_progress(len(examples)))
+    examples = with_readable_images(examples, **settings, report=progress("opening the images"))
     left_out = examples.dataset.left_out
     if left_out:
         log(f"{len(left_out)} record{'s' * (len(left_out) > 1)} left out: {summary(left_out)}")
@@ -94,21 +91,6 @@ def load_examples(options: TrainingOptions, checkpoint: Checkpoint, split: str) 
         return examples
     files = open_feature_files(options.cache_features, checkpoint.model, checkpoint.config)
     return replace(examples, feature_files=files)
-
-
-def image_progress(num_records: int) -> Callable[[int], None]:
-    """A function that logs now and then how many records have had their images opened."""
-    started = last = time.monotonic()
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last > PROGRESS_EVERY:
-            last = now
-            left = duration((num_records - done) * (now - started) / done)
-            log(f"images of {done} of {num_records} conversations opened, {left} left")
-
-    return report
 
 
 def identity(options: TrainingOptions, sizes: Sizes, base: Base, dataset: Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_llava.data.dataset import read
+from mlx_llava.data.reading import read
 from mlx_llava.errors import RecordError, UsageError
 
 Write = Callable[[Any], Path]

@@ -1,6 +1,5 @@
 """Examples: whole, exact, or refused by name."""
 
-import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlx_llava.data.builder import ExampleBuilder
-from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import Examples
+from mlx_llava.data.reading import read
 from mlx_llava.data.records import Record, record_of
 from mlx_llava.errors import ImageError, RecordError
 from mlx_llava.images.pixels import crop, open_image
@@ -102,9 +101,8 @@ def test_a_missing_image_is_reported_with_its_record(builder: ExampleBuilder) ->
 def test_the_plain_template_takes_one_caption_and_reports_other_records_before_the_first_step(
     builder: ExampleBuilder, write: Write
 ) -> None:
-    data = read(write(rows("a", "b")), None)
     with pytest.raises(RecordError) as raised:
-        Examples(data, replace(builder, template=template("plain"))).fitting()
+        read(write(rows("a", "b")), None, builder=replace(builder, template=template("plain")))
     assert raised.value.problem.endswith(
         "2 bad records: record 1, line 1: 1 turn and no image, and the plain template takes one of each (also record 2)"
     )
@@ -118,30 +116,6 @@ def test_a_system_prompt_of_its_own_is_used(builder: ExampleBuilder) -> None:
 
 def pieces(builder: ExampleBuilder, record: Record) -> list[Piece]:
     return builder.template.training(record.turns, record.system)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_long_records_are_refused_together_or_left_out_and_counted(
-    builder: ExampleBuilder, write: Write, num_workers: int
-) -> None:
-    lines = rows(*("short" if i % 10 else "long " * 200 for i in range(2500)))
-    examples = Examples(read(write("\n".join(map(json.dumps, lines))), None), builder)
-    with pytest.raises(
-        RecordError, match=r"250 bad records: record 1, line 1: \d+ tokens, .* and 245 more\)"
-    ) as raised:
-        examples.fitting(num_workers=num_workers)
-    assert raised.value.advice == "Allow more tokens with --max-tokens. Or skip them with --leave-out."
-    left = examples.fitting(leave_out=True, num_workers=num_workers)
-    assert len(left) == 2250
-    assert len(left.dataset.left_out) == 250
-    assert str(left.dataset.left_out[1]).startswith("record 11, line 11: ")
-    assert left.dataset[0].id == "2"
-
-
-def test_a_dataset_of_long_records_alone_is_refused(builder: ExampleBuilder, write: Write) -> None:
-    examples = Examples(read(write(rows("a")), None), replace(builder, max_tokens=3))
-    with pytest.raises(RecordError, match="record 1, line 1: "):
-        examples.fitting(leave_out=True)
 
 
 def test_a_batch_mixes_images_and_text(builder: ExampleBuilder, write: Write) -> None:

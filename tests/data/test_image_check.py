@@ -12,9 +12,9 @@ from PIL import Image
 
 from mlx_llava.data import image_check
 from mlx_llava.data.builder import ExampleBuilder
-from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import Examples
-from mlx_llava.data.image_check import CHUNK, with_readable_images
+from mlx_llava.data.image_check import with_readable_images
+from mlx_llava.data.reading import read
 from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import open_image
 
@@ -56,15 +56,15 @@ def cut(photo: Path) -> None:
     photo.write_bytes(data[: len(data) // 2])
 
 
-def silent(_: int) -> None:
+def silent(done: int, total: int) -> None:
     pass
 
 
 def test_each_image_is_decoded_once_and_again_only_when_its_file_changes(
     builder: ExampleBuilder, write: Write, photos: Path, opened: list[str]
 ) -> None:
-    examples = examples_of(builder, write, photos, *(f"{n % 12}.png" for n in range(CHUNK + 20)))
-    assert len(with_readable_images(examples, report=silent)) == CHUNK + 20
+    examples = examples_of(builder, write, photos, *(f"{n % 12}.png" for n in range(30)))
+    assert len(with_readable_images(examples, report=silent)) == 30
     assert sorted(opened) == sorted(f"{n}.png" for n in range(12))
     opened.clear()
     with_readable_images(examples, report=silent)
@@ -76,20 +76,26 @@ def test_each_image_is_decoded_once_and_again_only_when_its_file_changes(
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_unreadable_image_is_refused_or_left_out_with_its_records_in_every_run(
-    builder: ExampleBuilder, write: Write, photos: Path, opened: list[str], num_workers: int
+    builder: ExampleBuilder,
+    write: Write,
+    photos: Path,
+    opened: list[str],
+    num_workers: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    examples = examples_of(builder, write, photos, *(f"{n % 12}.png" for n in range(CHUNK + 20)))
+    monkeypatch.setattr(image_check, "CHUNK", 5)
+    examples = examples_of(builder, write, photos, *(f"{n % 12}.png" for n in range(84)))
     cut(photos / "5.png")
-    last: list[int] = []
+    reports: list[tuple[int, int]] = []
     for _ in range(2):
         with pytest.raises(
             ImageError, match=r"7 bad records: record 6, line 6: .*5\.png: the image is damaged"
         ) as error:
-            with_readable_images(examples, num_workers=num_workers, report=last.append)
+            with_readable_images(examples, num_workers=num_workers, report=lambda *done: reports.append(done))
         assert "--leave-out" in error.value.advice
-    assert last == [CHUNK, CHUNK + 20] * 2
+    assert reports == [(5, 12), (10, 12), (12, 12), (1, 1)]
     left = with_readable_images(examples, leave_out=True, num_workers=num_workers, report=silent)
-    assert len(left) == CHUNK + 20 - 7
+    assert len(left) == 84 - 7
     assert [record.number for record in left.dataset.left_out] == [6, 18, 30, 42, 54, 66, 78]
     assert not any("5.png" in record.images for record in left.dataset)
 
@@ -115,19 +121,20 @@ def test_leave_out_does_not_leave_nothing(
 
 
 def test_what_was_opened_before_ctrl_c_is_remembered(
-    builder: ExampleBuilder, write: Write, photos: Path, opened: list[str]
+    builder: ExampleBuilder, write: Write, photos: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"{n % 6}.png" for n in range(CHUNK)] + [f"{n}.png" for n in range(6, 12)]
+    monkeypatch.setattr(image_check, "CHUNK", 6)
+    names = [f"{n}.png" for n in range(12)]
     examples = examples_of(builder, write, photos, *names)
 
-    def interrupt(num_records: int) -> None:
+    def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         with_readable_images(examples, report=interrupt)
     opened.clear()
     with_readable_images(examples, report=silent)
-    assert sorted(opened) == sorted(names[CHUNK:])
+    assert sorted(opened) == sorted(names[6:])
 
 
 def test_training_goes_on_where_nothing_can_be_remembered(

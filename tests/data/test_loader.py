@@ -13,9 +13,9 @@ import pytest
 
 from mlx_llava.data.batches import Order, Position
 from mlx_llava.data.builder import ExampleBuilder
-from mlx_llava.data.dataset import read
 from mlx_llava.data.examples import Examples
 from mlx_llava.data.loader import loader
+from mlx_llava.data.reading import read
 from mlx_llava.errors import ImageError, LlavaError
 
 Write = Callable[[Any], Path]

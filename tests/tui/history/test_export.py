@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from spine import EMBEDDED
 
-from mlx_llava.data.dataset import read
+from mlx_llava.data.reading import read
 from mlx_llava.data.records import record_of
 from mlx_llava.errors import ImageError, RecordError, UsageError
 from mlx_llava.images.pixels import identity, open_image

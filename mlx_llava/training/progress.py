@@ -1,0 +1,23 @@
+"""Progress of what comes before the first step: a line on stderr every few seconds. MLX-free."""
+
+import time
+from collections.abc import Callable
+
+from mlx_llava.program.run import log
+from mlx_llava.program.text import duration
+
+EVERY = 5  # seconds
+
+
+def progress(doing: str) -> Callable[[int, int], None]:
+    """A function that takes how much is done and how much there is, and logs it now and then with the time left."""
+    started = last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > EVERY and 0 < done < total:
+            last = now
+            log(f"{doing}: {done / total:.0%}, {duration((total - done) * (now - started) / done)} left")
+
+    return report
