@@ -72,6 +72,11 @@ class ExampleBuilder:
             return error.problem, error.advice
         return self._too_long(tokens) if tokens > self.max_tokens else None
 
+    def settings(self) -> tuple[object, ...]:
+        """Everything that decides which records have a fault; its repr is the same in other processes."""
+        limits = self.rows_per_image, self.max_tokens, self.images_first
+        return (self.template, self.tokenizer.fingerprint(), *limits)
+
     def _too_long(self, tokens: int) -> tuple[str, str]:
         return f"{tokens} tokens, the limit is {self.max_tokens}", "Allow more tokens with --max-tokens."
 

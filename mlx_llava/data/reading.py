@@ -7,7 +7,8 @@ from mlx_llava.data.bad_records import BadRecord, refusal
 from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.dataset import Dataset
 from mlx_llava.data.image_files import image_faults
-from mlx_llava.data.scan import Report, scan
+from mlx_llava.data.scan import Report
+from mlx_llava.data.scan_memory import recall_or_scan
 from mlx_llava.errors import RecordError, UsageError
 
 
@@ -33,7 +34,7 @@ def read(
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
-    found = scan(file, builder, num_workers, report)
+    found = recall_or_scan(file, builder, num_workers, report)
     dataset = Dataset(file, found.fingerprint, found.stamp, found.table, found.images, found.bad)
     dataset = dataset.without(_bad_images(dataset, images))
     if dataset.left_out and not (skip_bad and len(dataset)):

@@ -5,6 +5,7 @@ vocabulary that lacks them, so nothing a user types can become one.
 """
 
 import codecs
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,6 +110,12 @@ class Tokenizer:
     def text_ids(self, text: str) -> list[int]:
         """The tokens of text that follows other text."""
         return self._inside.encode(text, add_special_tokens=False).ids
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the tokens of a prompt."""
+        libraries = tokenizers.__version__, self._at_start.to_str(), self._inside.to_str()
+        settings = sorted(self.special_ids.items()), self.image_id, self.restart_after_image
+        return hashlib.sha256(repr((libraries, settings)).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _columns(self, pieces: Sequence[Piece], rows: Iterable[range]) -> Iterator[Columns]:
         yield [self.bos_id], [TEXT], [False]
