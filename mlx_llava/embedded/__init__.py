@@ -28,7 +28,8 @@ QUESTION = "What color is the square?"
 
 def converted_path() -> Path:
     """The folder of the converted model; there is one for each version of weights and program."""
-    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()[:12]
+    with (CHECKPOINT / "model.safetensors").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     return cache_folder() / f"{EMBEDDED}-{__version__}-{digest}"
 
 

@@ -6,7 +6,7 @@ A flag belongs to the group of the dataclass that declares it first, so commands
 import ast
 import dataclasses
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from functools import cache
@@ -123,11 +123,14 @@ def _help(options: type[Any], name: str) -> str:
 @cache
 def _docstrings(group: type[Any]) -> dict[str, str]:
     """The strings below the fields of a class."""
-    if not get_annotations(group):
-        return {}
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
-    assert isinstance(definition, ast.ClassDef)
-    return dict(_pairs(definition.body))
+    return dict(_pairs(_classes(group.__module__)[group.__qualname__])) if get_annotations(group) else {}
+
+
+@cache
+def _classes(module: str) -> dict[str, list[ast.stmt]]:
+    """The bodies of the classes of a module; one reading of its file serves all of them."""
+    source = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node.body for node in source.body if isinstance(node, ast.ClassDef)}
 
 
 def _pairs(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
