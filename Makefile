@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TINY := mlx_llava/embedded/tiny-llava-hf
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+# MKL where the C extension was not built, for lack of a compiler.
+FAST_CPU = $(BIN)/python -c "import mlx_llava.program._cpu" 2>/dev/null || $(INSTALL) ".[fast-cpu]"
 export TRANSFORMERS_VERBOSITY = error
 
 .PHONY: ask replay test parity check wheel stages golden reference clean
@@ -52,19 +54,20 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# One stamp file per set of extras; a changed pyproject.toml reinstalls.
-$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) ".[fast-cpu]"
+# One stamp file per set of extras; a changed pyproject.toml or extension reinstalls.
+$(VENV)/.run: pyproject.toml constraints.txt setup.py $(wildcard mlx_llava/program/_cpu*.[ch]) | $(VENV)/bin/python
+	$(INSTALL) "."
+	$(FAST_CPU)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(INSTALL) ".[fast-cpu,test]"
+	$(INSTALL) ".[test]"
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(INSTALL) ".[fast-cpu,test,parity]"
+	$(INSTALL) ".[test,parity]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	$(INSTALL) ".[fast-cpu,test,check]"
+	$(INSTALL) ".[test,check]"
 	touch $@

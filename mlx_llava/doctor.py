@@ -13,7 +13,7 @@ from mlx_llava import __version__
 from mlx_llava.catalog.offers import OFFERS, Offer, memory, verdict
 from mlx_llava.checkpoint.hub import hub_cache
 from mlx_llava.errors import InstallationError
-from mlx_llava.program.blas import name_of_blas
+from mlx_llava.program.blas import name_of_blas, reason_for_blas
 from mlx_llava.program.flags import Examples
 from mlx_llava.program.installation import backend_packages
 from mlx_llava.program.options import parse
@@ -55,13 +55,14 @@ def collect() -> dict[str, Any]:
         "backends": backend_packages(),
         **_device(),
         "cpu_blas": name_of_blas(),
+        "cpu_blas_reason": reason_for_blas(),
         "caches": {name: _space(path) for name, path in (("mlx-llava", cache_folder()), ("hub", hub_cache()))},
         "recommended": [_fit(offer) for offer in OFFERS],
     }
 
 
 def _device() -> dict[str, Any]:
-    """The device that MLX computes on and the memory available to a model, or why MLX cannot be loaded."""
+    """The device that MLX computes on, its memory and (on a CPU) its speed, or why MLX cannot be loaded."""
     try:
         import mlx.core as mx
 
@@ -70,9 +71,11 @@ def _device() -> dict[str, Any]:
         explained = explain(error)
         if explained is None:
             raise
-        return {"device": None, "memory": None, "problem": {"problem": explained.problem, "advice": explained.advice}}
+        nothing = {"device": None, "memory": None, "gflops": None}
+        return {**nothing, "problem": {"problem": explained.problem, "advice": explained.advice}}
     device = "cpu" if backend.on_cpu() else str(mx.device_info().get("device_name", "gpu"))
-    return {"device": device, "memory": backend.memory_limit(), "problem": None}
+    gflops = backend.gflops() if backend.on_cpu() else None
+    return {"device": device, "memory": backend.memory_limit(), "gflops": gflops, "problem": None}
 
 
 def _fit(offer: Offer) -> dict[str, Any]:
@@ -86,7 +89,8 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     rows += [("system", facts["system"]), *_backend_rows(facts["backends"])]
     rows += [("device", facts["device"] or "unknown: MLX cannot be loaded")]
     rows += [("memory", f"{size(facts['memory'])} available to a model")] if facts["memory"] else []
-    rows += [("CPU BLAS", facts["cpu_blas"])]
+    speed = f", {facts['gflops']:.0f} GFLOP/s" if facts["gflops"] else ""
+    rows += [("CPU BLAS", f"{facts['cpu_blas']}{speed}"), ("", facts["cpu_blas_reason"])]
     for name, cache in facts["caches"].items():
         rows += [(f"{name} cache", f"{cache['path']} ({size(cache['free'])} free)")]
     for offer in facts["recommended"]:

@@ -1,7 +1,6 @@
 """Starting is quick because nothing is loaded before it is needed."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,21 +68,3 @@ def test_a_lora_step_needs_neither_transformers_nor_torch(tmp_path: Path) -> Non
     _, heavy = loaded("lora", *flags, "--steps", "2", "--workers", "0", "--rank", "2")
     assert (tmp_path / "new" / "adapters.safetensors").exists()
     assert heavy == {"numpy", "mlx", "mlx_lm", "tokenizers", "PIL"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a fast BLAS is loaded on Linux only")
-def test_the_fast_blas_is_loaded_before_mlx_and_can_be_switched_off() -> None:
-    code = (
-        "import sys, mlx_llava, mlx_llava.program.blas as b; assert 'mlx' not in sys.modules; "
-        "print(any('mkl_rt' in l or 'openblas.so' in l for l in open('/proc/self/maps')), b.name_of_blas())"
-    )
-
-    def run(switch: str) -> tuple[str, str]:
-        environment = {**os.environ, "MLX_LLAVA_FAST_BLAS": switch}
-        mapped, name = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split(" ", 1)
-        return mapped, name
-
-    on, off = run("1"), run("0")
-    assert on[0] == str("reference" not in on[1])  # what it says is what is there
-    assert off[0] == "False"
-    assert "reference" in off[1]

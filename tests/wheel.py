@@ -30,7 +30,8 @@ def is_complete(wheel: Path) -> bool:
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("mlx_llava/")}
     folders = [ROOT, *(folder for folder in ROOT.iterdir() if folder.is_dir())]  # rglob does not follow links
     files = {file for folder in folders for file in folder.rglob("*") if file.is_file()}
-    tree = {str(file.relative_to(TOP)) for file in files if "__pycache__" not in file.parts}
+    sources = {".c", ".h", ".pyc"}
+    tree = {str(file.relative_to(TOP)) for file in files if file.suffix not in sources}
     for name in sorted(tree ^ in_wheel):
         print(f"{'missing from' if name in tree else 'only in'} the wheel: {name}")
     print(f"{len(in_wheel)} files in the wheel, {len(tree)} in the tree")

@@ -1,19 +1,18 @@
 """The device that MLX computes on, and what makes the CPU backend fast.
 
-Metal and CUDA compute in the checkpoint's own dtype. On the CPU, half precision is slow and quantized
-matrix products are a plain loop: there everything computes in float32, and for more than a few rows a quantized
-layer dequantizes its weight first (`benchmarks/prefill.py`).
+Metal and CUDA compute in the checkpoint's own dtype. On the CPU half precision is slow: there everything computes in
+float32, and quantized layers are those of `cpu_layers`.
 """
 
 import os
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-# A 2048 x 2048 product at 4 bits takes 3.7 ms per row as it is, and 7 ms for any few rows with a dequantized weight.
-FEW_ROWS = 2
+from mlx_llava.models import cpu_layers
 
 
 def on_cpu() -> bool:
@@ -36,40 +35,16 @@ def memory_limit() -> int:
         return free
 
 
-class CPUQuantizedLinear(nn.QuantizedLinear):
-    """A quantized linear layer that dequantizes its weight for more than a few rows."""
-
-    def __init__(self, base: nn.QuantizedLinear) -> None:
-        nn.Module.__init__(self)
-        self.group_size, self.bits, self.mode = base.group_size, base.bits, base.mode
-        self.weight, self.scales, self.biases = base.weight, base.scales, base.get("biases")
-        if "bias" in base:
-            self.bias = base.bias
-        self.freeze()
-
-    def __call__(self, x: mx.array) -> mx.array:
-        if x.size <= FEW_ROWS * x.shape[-1]:
-            return super().__call__(x)
-        y = self._product(x)
-        return y + self.bias if "bias" in self else y
-
-    def _product(self, x: mx.array) -> mx.array:
-        """x Wᵀ; the gradient dequantizes W again, once it is needed, or every layer's W would stay in memory."""
-
-        @mx.custom_function
-        def product(x: mx.array) -> mx.array:
-            return x @ self._dequantized(self.weight, x.dtype).T
-
-        @product.vjp
-        def _(x: mx.array, gradient: mx.array, y: mx.array) -> mx.array:
-            (weight,) = mx.depends([self.weight], [gradient])
-            return gradient @ self._dequantized(weight, x.dtype)
-
-        return product(x)  # pyright: ignore[reportReturnType]
-
-    def _dequantized(self, weight: mx.array, dtype: mx.Dtype) -> mx.array:
-        quantization = (self.group_size, self.bits, self.mode)
-        return mx.dequantize(weight, self.scales, self.get("biases"), *quantization, dtype=dtype)
+def gflops() -> float:
+    """Billions of operations per second in a float32 product of 512 x 1024 x 1024, the fastest of 3."""
+    x, weight = mx.ones((512, 1024)), mx.ones((1024, 1024))
+    mx.eval(x, weight)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        mx.eval(x @ weight.T)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 512 * 1024 * 1024 / min(seconds) / 1e9
 
 
 def to_compute_dtype(x: mx.array) -> mx.array:
@@ -78,15 +53,22 @@ def to_compute_dtype(x: mx.array) -> mx.array:
 
 
 def adapt_to_device(model: nn.Module) -> None:
-    """Adapt a loaded model to the device: on the CPU, use `CPUQuantizedLinear` and switch compilation off.
+    """Adapt a loaded model to the device: on the CPU, give it `cpu_layers` and switch compilation off.
 
     That holds for the whole process: g++ would take a second for each fused kernel.
     """
+    if on_cpu():
+        mx.disable_compile()
+        model.update_modules(tree_map(cpu_layers.for_cpu, model.leaf_modules(), is_leaf=nn.Module.is_module))
+
+
+def dequantize_slow_layers(model: nn.Module) -> None:
+    """Dequantize layers that the CPU cannot multiply by quickly, if float32 takes at most half of the free memory."""
     if not on_cpu():
         return
-    mx.disable_compile()
-
-    def adapt(module: nn.Module) -> nn.Module:
-        return CPUQuantizedLinear(module) if isinstance(module, nn.QuantizedLinear) else module
-
-    model.update_modules(tree_map(adapt, model.leaf_modules(), is_leaf=nn.Module.is_module))
+    layers: list[tuple[str, nn.Module]] = tree_flatten(model.leaf_modules(), is_leaf=nn.Module.is_module)  # pyright: ignore
+    slow = [(path, layer) for path, layer in layers if cpu_layers.is_slow(layer)]
+    if 2 * sum(cpu_layers.float32_bytes(layer) for _, layer in slow) > memory_limit():
+        return
+    for path, layer in slow:
+        model.update_modules(tree_unflatten([(path, cpu_layers.dequantized(layer))]))

@@ -1,40 +1,85 @@
 """A fast BLAS for MLX's CPU backend on Linux, loaded before MLX.
 
 MLX's Linux wheel links a reference BLAS. A library that exports the same symbols and is loaded globally before it
-takes its place, and is 50 times as fast (`benchmarks/prefill.py`). macOS has Accelerate.
+takes its place, and is 30 to 60 times as fast (`benchmarks/prefill.py`). macOS has Accelerate.
 """
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
-SWITCH = "MLX_LLAVA_FAST_BLAS"  # set to 0 to keep MLX's own BLAS
+try:
+    from mlx_llava.program import _cpu
+except ImportError:  # not Linux, or no C compiler when this package was installed
+    _cpu = None
 
-CANDIDATES = (
-    *sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"), reverse=True),  # the extra `fast-cpu`
-    "libmkl_rt.so.2",
-    "libopenblas.so.0",  # Debian and Ubuntu: apt install libopenblas0
-)
+SWITCH = "MLX_LLAVA_FAST_BLAS"  # 0 keeps MLX's own BLAS; the path of a library is that library, and nothing else
+BEST = ("", "1")  # like no value at all
 
 _loaded: list[str] = []
 
 
 def load_fast_blas() -> None:
-    """Load the first installed BLAS of CANDIDATES. Does nothing off Linux, once MLX is loaded, or if switched off."""
-    if sys.platform != "linux" or os.environ.get(SWITCH) == "0" or "mlx.core" in sys.modules or _loaded:
+    """Load the first BLAS of `_libraries` that is installed, unless off Linux, switched off or after MLX."""
+    choice = os.environ.get(SWITCH, "")
+    if sys.platform != "linux" or choice == "0" or "mlx.core" in sys.modules or _loaded:
         return
-    for candidate in CANDIDATES:
+    for library in _libraries() if choice in BEST else [choice]:
         try:
-            ctypes.CDLL(str(candidate), mode=ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue
-        _loaded.append(str(candidate))
+        _loaded.append(library)
         return
+
+
+def _libraries() -> Iterator[str]:
+    """The extension with NumPy's OpenBLAS, then MKL, then the system's OpenBLAS."""
+    openblas = openblas_of_numpy()
+    if _cpu is not None and openblas is not None:
+        _cpu.use_openblas(str(openblas))
+        yield _cpu.__file__
+    yield from map(str, sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"), reverse=True))  # the extra `fast-cpu`
+    yield "libmkl_rt.so.2"
+    yield "libopenblas.so.0"  # Debian and Ubuntu: apt install libopenblas0
+
+
+def openblas_of_numpy() -> Path | None:
+    """The OpenBLAS in NumPy's wheel, found without importing NumPy; other builds of NumPy have none."""
+    spec = find_spec("numpy")
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.with_name("numpy.libs").glob("libscipy_openblas64_*.so"), None)
+
+
+def extension() -> ModuleType | None:
+    """The C extension, if it is in use."""
+    return _cpu if _cpu is not None and _cpu.__file__ in _loaded else None
 
 
 def name_of_blas() -> str:
     """The BLAS that MLX's CPU backend uses in this process."""
     if sys.platform == "darwin":
         return "Accelerate"
-    return _loaded[0] if _loaded else os.environ.get("LD_PRELOAD") or "reference BLAS of the MLX wheel (slow)"
+    if extension() is not None:
+        return "NumPy's OpenBLAS"
+    return _loaded[0] if _loaded else os.environ.get("LD_PRELOAD") or "reference BLAS of the MLX wheel"
+
+
+def reason_for_blas() -> str:
+    """Why it is this one."""
+    if sys.platform != "linux":
+        return "part of the system"
+    if extension() is not None:
+        return "by mlx-llava's C extension, which multiplies with quantized weights too"
+    if (choice := os.environ.get(SWITCH, "")) not in BEST:
+        return f"{SWITCH} is {choice}"
+    if _cpu is None:
+        return "mlx-llava's C extension is faster; install a C compiler (gcc), then mlx-llava again"
+    if openblas_of_numpy() is None:
+        return "mlx-llava's C extension is faster, but needs the OpenBLAS of a NumPy wheel; this NumPy has none"
+    return "MLX was imported before mlx_llava, too early for another one"

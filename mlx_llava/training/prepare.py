@@ -45,7 +45,7 @@ def load_base(options: TrainingOptions) -> Base:
     """Load the model, and the projector if one is named; then seed MLX's random numbers."""
     if options.projector is not None:
         adapters.check_folder(options.projector)  # before the model is loaded
-    checkpoint = open_model(options.model)
+    checkpoint = open_model(options.model, training=True)
     checkpoint = replace(checkpoint, config=config_of(options, checkpoint.config))
     base = Base(checkpoint, fingerprint(checkpoint.folder))
     if options.projector is not None:

@@ -1,50 +1,18 @@
-"""The CPU backend's shortcuts give the same numbers."""
+"""The dtype that the device computes in, and its memory."""
 
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 import pytest
 from mlx.utils import tree_map
 from mlx_lm.models.cache import KVCache
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
-from mlx_llava.models.backend import (
-    FEW_ROWS,
-    CPUQuantizedLinear,
-    adapt_to_device,
-    memory_limit,
-    on_cpu,
-    to_compute_dtype,
-)
+from mlx_llava.models.backend import adapt_to_device, memory_limit, on_cpu, to_compute_dtype
+from mlx_llava.models.cpu_layers import CPUQuantizedLinear
 from mlx_llava.models.llama import Llama
-
-
-@pytest.mark.parametrize("settings", [(64, 4, "affine"), (32, 8, "affine"), (32, 4, "mxfp4"), (16, 4, "nvfp4")])
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_product_with_dequantized_weights_is_the_same(settings: tuple[int, int, str], bias: bool) -> None:
-    quantized = nn.QuantizedLinear.from_linear(nn.Linear(128, 96, bias=bias), *settings)
-    for rows in (1, FEW_ROWS, FEW_ROWS + 1, 40):
-        x = mx.random.normal((2, rows, 128))
-        ours, theirs = np.array(CPUQuantizedLinear(quantized)(x)), np.array(quantized(x))
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)  # fp32, sums in another order
-
-
-def test_dequantized_weights_are_not_kept_for_the_gradient() -> None:
-    layers = [nn.QuantizedLinear(512, 512) for _ in range(32)]  # 1 MB each, dequantized
-    ours, plain = nn.Sequential(*map(CPUQuantizedLinear, layers)), nn.Sequential(*layers)
-    mx.eval(plain.parameters())
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    x = mx.random.normal((8, 512))
-    gradient = mx.grad(lambda x: ours(x).square().sum())(x)
-    mx.eval(gradient)
-    assert mx.get_peak_memory() - before < 16e6  # MLX makes room for some ten operations ahead
-    theirs = mx.grad(lambda x: plain(x).square().sum())(x)
-    difference, largest = (float(mx.abs(x).max()) for x in (gradient - theirs, theirs))
-    assert difference < 1e-5 * largest  # fp32, sums in another order
 
 
 @pytest.mark.skipif(not on_cpu(), reason="on a GPU the model stays as it was loaded")

@@ -19,6 +19,9 @@ from mlx_llava.inputs import TEXT, Example, collate
 
 Small = tuple[str, Checkpoint]
 GREEDY = Sampling(max_tokens=NEW_TOKENS)
+# OpenBLAS has another kernel for the last rows of a product, so that it sums a row in an order that depends on how many
+# there are: fp32 logits differ by at most 2.2e-5 here. With MKL they are equal.
+SUMS = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch(small: Small) 
     together = logits(checkpoint, examples)
     for row, example in zip(together, examples, strict=True):
         alone = logits(checkpoint, [example])[0]
-        np.testing.assert_allclose(row[: len(alone)], alone, rtol=0, atol=1e-5)  # fp32, sums in another order
+        np.testing.assert_allclose(row[: len(alone)], alone, rtol=0, atol=SUMS)
 
 
 def test_a_later_token_moves_no_earlier_logit(small: Small) -> None:
@@ -127,7 +130,8 @@ def test_rows_of_a_batch_see_their_own_pictures(small: Small) -> None:
     second = replace(first, crops=-first.crops)
     a, b = logits(checkpoint, [first, second])
     assert np.abs(a - b)[first.slots.argmax() :].max() > 1e-2
-    np.testing.assert_array_equal(a[first.slots == TEXT][:6], b[first.slots == TEXT][:6])  # before the picture
+    before_the_picture = (x[first.slots == TEXT][:6] for x in (a, b))
+    np.testing.assert_allclose(*before_the_picture, rtol=0, atol=SUMS)
 
 
 def test_the_tower_stops_at_the_last_layer_it_needs(embedded: Checkpoint) -> None:

@@ -1,0 +1,12 @@
+from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
+
+def use_openblas(path: str) -> None:
+    """Multiply by the OpenBLAS of a NumPy wheel; raises OSError if it is not one. Everything else comes after this."""
+
+def quantized_product(
+    x: Buffer, weight: Buffer, scales: Buffer, biases: Buffer, y: Buffer, count: int, bits: int
+) -> None:
+    """Write x Wᵀ into `y [count, rows]`, for `x [count, columns]` and W as `mx.quantize` returns it, float32.
+
+    Raises ValueError if the shapes do not fit together, or for other than 4 or 8 bits.
+    """
