@@ -29,7 +29,8 @@ ENVIRONMENT = {
     "MLX_LLAVA_QUIET": "1 does what --quiet does.",
     "MLX_LLAVA_PLAIN": "1 does what chat --plain does.",
     "MLX_LLAVA_DEBUG": "1 shows the traceback of an error.",
-    "MLX_LLAVA_FAST_BLAS": "0 keeps the BLAS of MLX's Linux wheel.",
+    "MLX_LLAVA_FAST_BLAS": "0 keeps the BLAS of MLX's Linux wheel; the path of a library loads that one.",
+    "OPENBLAS_NUM_THREADS": "Threads on a Linux CPU, instead of one for each core.",
     "NO_COLOR": "Any value turns colors off.",
     "HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE": "As for every program that downloads from the Hugging Face hub.",
 }
