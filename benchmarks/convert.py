@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from generated import checkpoint
 from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, Finished, environment, failure, name, run, start, table
-from model import Kind, checkpoint
+from model import Kind
 
 KIND = Kind(layers=14, dtype="float16")
 MODULES = {OURS: ["mlx_llava.convert"], VLM: ["mlx_vlm.convert"], LM: ["mlx_lm", "convert"]}

@@ -6,8 +6,8 @@ the time of a step does not depend on the values.
 
 from collections.abc import Iterator
 
+from generated import weights
 from harness import LM, OURS, VLM, Bench, Cell, measure, name, speed, start, table
-from model import weights
 
 TOKENS = {1: 16, 4: 5}  # batch size: tokens per answer
 

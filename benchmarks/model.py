@@ -1,4 +1,4 @@
-"""A LLaVA with random weights in llava-hf's layout: CLIP-L/336 and a text model of TinyLlama's shape, or a small one.
+"""Write a LLaVA with random weights in llava-hf's layout: CLIP-L/336 and TinyLlama's shape, or a small one.
 
 Needs neither torch nor transformers, and a few megabytes of memory. The tokenizer is that of the tests, extended by
 pieces that decode and encode to themselves, so that an answer tokenizes to the ids that were generated.
@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from harness import OURS, Bench, environment, run
 
 TEXTS = Path(__file__).parents[1] / "tests" / "fixtures" / "llama-576"
 TOWER = {
@@ -88,41 +86,7 @@ class Kind:
         return TEXT | (SMALL_TEXT if self.small else {}) | {"num_hidden_layers": self.layers}
 
 
-SMALL = Kind(layers=8, small=True)
-
-
-def checkpoint(bench: Bench, kind: Kind = Kind()) -> Path:
-    """The llava-hf folder, generated on first use."""
-    folder = bench.folder / kind.name
-    if not folder.exists():
-        partial = bench.folder / f".{kind.name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        arguments = [str(partial), str(kind.layers), kind.dtype, *(["small"] * kind.small)]
-        finished = run([sys.executable, __file__, *arguments])  # keeps NumPy out of this process
-        if finished.code:
-            sys.exit(finished.stderr)
-        partial.rename(folder)
-    return folder
-
-
-def converted(bench: Bench, bits: int | None, kind: Kind = Kind()) -> Path:
-    """The same checkpoint in our format, float32 or quantized to `bits`, converted on first use."""
-    folder = bench.folder / f"ours-{'small-' * kind.small}{bits or 'float32'}"
-    if not folder.exists():
-        flags = ["--hf-path", str(checkpoint(bench, kind)), "--mlx-path", str(folder)]
-        flags += ["-q", "--q-bits", str(bits)] if bits else []
-        finished = run([sys.executable, "-m", "mlx_llava.convert", *flags], environment(OURS))
-        if finished.code:
-            sys.exit(finished.stderr)
-    return folder
-
-
-def weights(bench: Bench, side: str, bits: int | None, kind: Kind = Kind()) -> dict[str, Any]:
-    """Arguments that name a side's checkpoint: ours is converted; the peers quantize theirs while loading."""
-    if side == OURS:
-        return {"folder": str(converted(bench, bits, kind))}
-    return {"folder": str(checkpoint(bench, kind)), "bits": bits}
+LARGE, SMALL = Kind(), Kind(layers=8, small=True)
 
 
 def write(folder: Path, kind: Kind) -> None:

@@ -6,8 +6,8 @@ fewer blocks of the tower run.
 
 from collections.abc import Iterator
 
+from generated import weights
 from harness import BEST, LM, OURS, VLM, WHEEL, Bench, Cell, measure, name, seconds, speed, start, table
-from model import weights
 
 BLOCKS = {BEST: 23, WHEEL: 2}  # blocks of the tower; LLaVA needs 23 of 24
 ROWS, FEW = 576 + 64, 16

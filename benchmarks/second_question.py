@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from generated import checkpoint, weights
 from harness import OURS, VLM, Bench, Cell, measure, start, table
-from model import checkpoint, weights
 
 QUESTIONS = ["What is in the picture?", "What color is the square?"]
 TOKENS = 16

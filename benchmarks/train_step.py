@@ -8,8 +8,9 @@ tower and the projector too.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from generated import weights
 from harness import OURS, PEFT, VLM, Bench, Cell, measure, start, table
-from model import SMALL, weights
+from model import SMALL
 
 RANK, STEPS = 16, {None: 6, 4: 3}  # steps per process; the first is a warm-up
 
