@@ -1,6 +1,5 @@
 """The conversation about one image that every side trains on, as token ids and pixels."""
 
-from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,5 @@ def pixels() -> NDArray[np.float32]:
 
 
 def report(times: list[float], loss: float, peak: int | None = None) -> dict[str, Any]:
-    """A side's result: the median step after a warm-up, the first loss, and the peak memory of MLX and the process."""
-    return {
-        "seconds": between(times[1:]),
-        "loss": loss,
-        "peak": peak,
-        "process": getrusage(RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    """A side's result: the median step after a warm-up, the first loss, and the peak memory of MLX."""
+    return {"seconds": between(times[1:]), "loss": loss, "peak": peak}

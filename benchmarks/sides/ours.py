@@ -13,7 +13,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from sides import conversation, small_tower
 from sides.noise import fill
-from sides.timing import WIDTH, between, clock, stamps, typical
+from sides.timing import WIDTH, between, clock, prefilled, stamps, typical
 
 from mlx_llava.checkpoint.folder import load
 from mlx_llava.config import VisionConfig
@@ -49,34 +49,38 @@ def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
     return {"seconds": typical(lambda: mx.eval(model.features(model.vision_states(pixels))), repeats)}
 
 
-def prefill(folder: str, rows: int, repeats: int) -> dict[str, Any]:
+def prefill(folder: str, rows: int) -> dict[str, Any]:
     """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = load(Path(folder)).model.language_model
     embeddings = mx.random.normal((rows, WIDTH)) * 0.02
     mx.eval(embeddings)
 
-    def work() -> None:
+    def work(rows: int) -> None:
         cache = PrefixCache(model, CacheOptions())
         cache.reuse_prefix(range(rows))
-        list(generate.stream(mx.zeros(rows, mx.int32), embeddings, cache, Sampling(max_tokens=0)))
+        list(generate.stream(mx.zeros(rows, mx.int32), embeddings[:rows], cache, Sampling(max_tokens=0)))
         mx.synchronize()  # the last position is computed in the background
 
-    return {"seconds": typical(work, repeats)}
+    return {"seconds": prefilled(work, rows)}
 
 
-def decode(folder: str, batch: int, tokens: int) -> dict[str, Any]:
-    """Seconds per decoding step of a batch, after a long prompt."""
+def decode(folder: str, batches: list[tuple[int, int]]) -> dict[str, Any]:
+    """Seconds per decoding step after a long prompt, for each batch size and number of tokens."""
     model = load(Path(folder)).model.language_model
+    return {"steps": [_step(model, batch, tokens) for batch, tokens in batches]}
+
+
+def _step(model: Any, batch: int, tokens: int) -> float:
     embeddings = mx.random.normal((1, WIDTH)) * 0.02
     if batch == 1:
         cache = PrefixCache(model, CacheOptions())
         cache.layers = fill(make_prompt_cache(model))
         steps = generate.stream(mx.array([5]), embeddings, cache, Sampling(max_tokens=tokens))
-        return {"seconds": between(stamps(steps, tokens))}
+        return between(stamps(steps, tokens))
     generate.prefill_batch = lambda model, prompts: [fill(make_prompt_cache(model)) for _ in prompts]
     generate.Rows = TimedRows
     generate.batch(model, [Prompt([5], embeddings, tokens)] * batch, Sampling(), ())
-    return {"seconds": between(TimedRows.stamps[2:])}
+    return between(TimedRows.stamps[2:])
 
 
 class TimedRows(Rows):

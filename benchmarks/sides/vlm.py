@@ -1,6 +1,7 @@
 """mlx-vlm's side. Needs transformers 5.17 or older: later versions break its image processor."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from mlx_vlm.utils import load_model  # pyright: ignore[reportMissingImports]
 from mlx_vlm.vision_cache import VisionFeatureCache  # pyright: ignore[reportMissingImports]
 from sides import conversation
 from sides.noise import fill
-from sides.timing import between, clock, stamps, typical
+from sides.timing import between, clock, prefilled, stamps, typical
 
 
 def _load(folder: str, bits: int | None) -> Any:
@@ -48,20 +49,25 @@ def tower(folder: str, bits: int | None, blocks: int, repeats: int) -> dict[str,
     return {"seconds": typical(lambda: mx.eval(model.get_input_embeddings(ids, pixels).inputs_embeds), repeats)}
 
 
-def prefill(folder: str, bits: int | None, rows: int, repeats: int) -> dict[str, Any]:
+def prefill(folder: str, bits: int | None, rows: int) -> dict[str, Any]:
     """Seconds to prefill `rows` positions, up to the logits of the last."""
     model = _load(folder, bits)
     ids = mx.random.randint(0, 500, (1, rows))
-    return {"seconds": typical(lambda: list(generate_step(ids, model, None, None, max_tokens=0)), repeats)}
+    work = partial(generate_step, model=model, pixel_values=None, mask=None, max_tokens=0)
+    return {"seconds": prefilled(lambda rows: list(work(ids[:, :rows])), rows)}
 
 
-def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, Any]:
-    """Seconds per decoding step of a batch, after a long prompt."""
+def decode(folder: str, bits: int | None, batches: list[tuple[int, int]]) -> dict[str, Any]:
+    """Seconds per decoding step after a long prompt, for each batch size and number of tokens."""
     model = _load(folder, bits)
+    return {"steps": [_step(model, batch, tokens) for batch, tokens in batches]}
+
+
+def _step(model: Any, batch: int, tokens: int) -> float:
     layers = fill(make_prompt_cache(model.language_model), batch)
     if batch == 1:
         steps = generate_step(mx.array([[5]]), model, None, None, max_tokens=tokens, prompt_cache=layers)
-        return {"seconds": between(stamps(steps, tokens))}
+        return between(stamps(steps, tokens))
     generation = GenerationBatch(
         model.language_model,
         list(range(batch)),
@@ -73,7 +79,7 @@ def decode(folder: str, bits: int | None, batch: int, tokens: int) -> dict[str, 
         greedy_sampling=True,
     )
     generation.compute_logprobs = False  # like its own batch_generate
-    return {"seconds": between(stamps(iter(generation.next, []), tokens))}
+    return between(stamps(iter(generation.next, []), tokens))
 
 
 def second_question(folder: str, bits: int | None, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
