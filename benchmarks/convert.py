@@ -7,10 +7,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from generated import checkpoint
-from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, Finished, environment, failure, name, run, start, table
+from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, environment, name, start, table
 from model import Kind
+from processes import Finished, failure, run
 
 KIND = Kind(layers=14, dtype="float16")
 MODULES = {OURS: ["mlx_llava.convert"], VLM: ["mlx_vlm.convert"], LM: ["mlx_lm", "convert"]}
@@ -18,11 +20,11 @@ LIMIT = 200  # MB above an interpreter that has imported MLX
 
 
 def main() -> None:
-    bench = start("Converting", __doc__, runs=2)
+    bench = start("Converting", __doc__, runs=3)
     source = checkpoint(bench, KIND)
     empty = min(run([sys.executable, "-c", "import mlx.core, mlx.nn"]).peak for _ in range(3))
     size = (source / "model.safetensors").stat().st_size
-    print(f"{size / 1e9:.2f} GB read, from the file cache; the fastest and the smallest of {bench.runs} runs.")
+    print(f"{size / 1e9:.2f} GB read, from the file cache.")
     print(f"An interpreter with MLX imported takes {empty / 1e6:.0f} MB; the limit for {OURS} is {LIMIT} MB more.\n")
     head = ("program", "seconds", "CPU seconds", "GB written", "peak memory above the interpreter, MB")
     table(head, conversions(bench, source, empty))
@@ -47,7 +49,7 @@ def row(runs: list[Finished], size: int, empty: int) -> tuple[str, ...]:
     for finished in runs:
         if finished.code:
             return failure(finished), "", "", ""
-    wall, cpu, peak = (min(getattr(finished, key) for finished in runs) for key in ("wall", "cpu", "peak"))
+    wall, cpu, peak = (median(getattr(finished, key) for finished in runs) for key in ("wall", "cpu", "peak"))
     return f"{wall:.1f}", f"{cpu:.1f}", f"{size / 1e9:.2f}", f"{(peak - empty) / 1e6:.0f}"
 
 

@@ -1,30 +1,36 @@
 """Run measurements in fresh processes and print them as Markdown tables.
 
-A figure is the median of a process's steps, then the median of the processes: the fastest would be luck, the mean would
-be the neighbors' load. Imports nothing heavy, because a child's peak memory starts at its parent's. This package and
-torch run in this interpreter, the other peers in that of `--peers`. Without `--peers`, mlx-lm runs in this one: the
-package depends on it.
+A figure is the median over processes of the median of a process's steps. This package and torch run in this
+interpreter, the other peers in that of `--peers`; mlx-lm, on which the package depends, in this one without `--peers`.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from processes import failure, run
+
 HERE = Path(__file__).resolve().parent
-OURS, VLM, LM, PEFT, TORCH = "mlx-llava", "mlx-vlm", "mlx-lm", "torch + peft", "torch"
-MODULES = {OURS: "ours", VLM: "vlm", LM: "lm", PEFT: "torch_peft", TORCH: "pytorch"}  # in sides/
+OURS, VLM, LM, LLAMA_CPP = "mlx-llava", "mlx-vlm", "mlx-lm", "llama.cpp"
+PEFT, TORCH = "torch + peft", "torch"
+MODULES = {  # in sides/
+    OURS: "ours",
+    VLM: "vlm",
+    LM: "lm",
+    LLAMA_CPP: "llamacpp",
+    PEFT: "torch_peft",
+    TORCH: "pytorch",
+}
 HERE_TOO = (OURS, PEFT, TORCH)  # sides that run in this interpreter
 BEST, MKL, WHEEL = "best", "MKL", "wheel's"  # BLAS: what a side uses by itself, MKL, that of the MLX wheel
 NOT_INSTALLED = "not installed"
@@ -35,7 +41,7 @@ FORCED = ("OPENBLAS_", "LD_PRELOAD", BLAS_SWITCH)
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 ONE_THREAD = {"MLX_LLAVA_BENCH_CLOCK": "cpu", **dict.fromkeys(THREADS, "1")}
 SECONDS = {True: "CPU seconds of one thread", False: "wall seconds, on all cores"}
-DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers", "torch", "peft")
+DISTRIBUTIONS = ("mlx-llava", "mlx", "mlx-lm", "mlx-vlm", "transformers", "torch", "peft", "llama-cpp-python")
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,10 @@ class Bench:
         return here if side in HERE_TOO else self.peers or here
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A finished process: wall and CPU seconds, peak memory in bytes, exit code and output."""
-
-    wall: float
-    cpu: float
-    peak: int
-    code: int
-    stdout: str
-    stderr: str
-
-
 def start(title: str, about: str | None, runs: int) -> Bench:
     """Parse the command line, and print the heading: the command, the machine and the versions."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--peers", metavar="PYTHON", help="interpreter of an environment with mlx-vlm")
+    parser.add_argument("--peers", metavar="PYTHON", help="interpreter of an environment with the peers")
     parser.add_argument("--folder", type=Path, help="folder that keeps the generated checkpoints between runs")
     parser.add_argument("--runs", type=int, default=runs, help="processes per measurement")
     parser.add_argument("--shared", action="store_true", help="CPU seconds with one BLAS thread, for a busy machine")
@@ -113,7 +107,7 @@ def versions(bench: Bench) -> str:
     lines = run([sys.executable, "-c", script, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
     if bench.peers is not None:
         theirs = run([bench.peers, "-c", script, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()
-        lines = [line for line in lines if "mlx-vlm" not in line]
+        lines = [line for line in lines if not line.endswith(NOT_INSTALLED)]
         new = [line for line in theirs if line not in lines and not line.endswith(NOT_INSTALLED)]
         lines += [f"peers: {line}" for line in new]
     return ", ".join(lines)
@@ -148,24 +142,6 @@ def blas_name(side: str, blas: str) -> str:
     return MKL if blas == MKL or (blas == BEST and mkl()) else WHEEL
 
 
-def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Finished:
-    """Run a command and wait for it."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        return Finished(wall, usage.ru_utime + usage.ru_stime, peak(usage), process.returncode, out.read(), err.read())
-
-
-def peak(usage: resource.struct_rusage) -> int:
-    """Peak memory in bytes; macOS reports bytes, Linux kB."""
-    return usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-
-
 class Cell(NamedTuple):
     """One measurement: a function of a module in `sides/`, its arguments and its BLAS."""
 
@@ -182,7 +158,12 @@ class Cell(NamedTuple):
 
 
 def measure(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The result of each cell with the median of `seconds`, or `{"failed": reason}`.
+    """The result of each cell with the median of `seconds`, or `{"failed": reason}`."""
+    return list(map(_median, measure_all(bench, cells)))
+
+
+def measure_all(bench: Bench, cells: Sequence[Cell]) -> list[list[dict[str, Any]]]:
+    """The results of every process of each cell, with the peak memory of the process, or `{"failed": reason}`.
 
     Every measurement has its own process. The sides take turns, so that other programs slow all of them down equally.
     """
@@ -191,7 +172,7 @@ def measure(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         for results, cell in zip(results_of, cells, strict=True):
             if not (n and cell.once):
                 results.append(_measure(bench, cell))
-    return list(map(_median, results_of))
+    return results_of
 
 
 def _median(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -207,14 +188,7 @@ def _measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     finished = run(command, environment(cell.side, cell.blas) | (ONE_THREAD if bench.shared else {}))
     if finished.code:
         return {"failed": failure(finished)}
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-def failure(finished: Finished) -> str:
-    """Why a process failed, in one line; prints its whole stderr."""
-    print(finished.stderr, file=sys.stderr)
-    last = finished.stderr.strip().splitlines()[-1:] or [f"exit code {finished.code}"]
-    return f"failed: {last[0][:80]}"
+    return json.loads(finished.stdout.splitlines()[-1]) | {"process": finished.peak}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -227,7 +201,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def name(side: str) -> str:
     """The name of a side in a table."""
-    return f"{side} (text model)" if side == LM else side
+    return f"{side} (text model)" if side in (LM, LLAMA_CPP) else side
 
 
 def seconds(result: Mapping[str, Any]) -> str:

@@ -6,32 +6,50 @@ fewer blocks of the tower run.
 
 from collections.abc import Iterator
 
-from generated import weights
-from harness import BEST, LM, OURS, VLM, WHEEL, Bench, Cell, measure, name, seconds, speed, start, table
+from generated import LABELS, OUR_BLASES, TEXT_SIDES, weights
+from harness import (
+    BEST,
+    LLAMA_CPP,
+    LM,
+    OURS,
+    TORCH,
+    VLM,
+    WHEEL,
+    Bench,
+    Cell,
+    measure,
+    name,
+    seconds,
+    speed,
+    start,
+    table,
+)
 
-BLOCKS = {BEST: 23, WHEEL: 2}  # blocks of the tower; LLaVA needs 23 of 24
-ROWS, FEW = 576 + 64, 16
-REPEATS = 2  # per process; the first is the warm-up too
+TOWER_SIDES = (*OUR_BLASES, (VLM, BEST), (VLM, WHEEL), (TORCH, BEST))
+BLOCKS, FEW_BLOCKS = 23, 2  # of the tower; LLaVA needs 23 of 24
+ROWS, FEW_ROWS = 576 + 64, 16
 
 
 def main() -> None:
-    bench = start("Loading, encoding an image, prefill", __doc__, runs=2)
-    print(f"Loading float32 weights into memory from the file cache; {bench.runs} processes.\n")
+    bench = start("Loading, encoding an image, prefill", __doc__, runs=3)
+    print("Loading float32 weights into memory from the file cache, once per process.\n")
     table(("program", "seconds"), loads(bench))
-    print(f"Tower and projector, one image; {REPEATS} calls per process, or one with the wheel's BLAS.\n")
+    print("Tower and projector, one image, once per process after a warm-up. transformers runs the last block too.\n")
     table(("program", "BLAS", "blocks", "seconds"), towers(bench))
-    print(f"Prefill; {REPEATS} calls per process, or one of {FEW} positions.\n")
+    print(f"Prefill, once per process after {FEW_ROWS} positions.\n")
     table(("weights", "program", "BLAS", "positions", "positions/s"), prefills(bench))
+    backend = measure(bench, [Cell(LLAMA_CPP, "backend", {}, once=True)])[0]
+    print(f"llama.cpp's backend: {backend.get('failed') or backend['backend']}.\n")
     print(
-        "A 2048 x 2048 layer in ms: quantized_matmul, dequantize and multiply, and float32; the median of 20, or of 3"
+        "A 2048 x 2048 layer in ms: quantized_matmul, dequantize and multiply, and float32; medians of 19, or of 2 for"
     )
-    print("for 256 rows. Up to `backend.FEW_ROWS` rows we use quantized_matmul.\n")
+    print("256 rows. Up to `backend.FEW_ROWS` rows we use quantized_matmul.\n")
     layers = measure(bench, [Cell(OURS, "layer", {}, once=True)])[0]
     table(("rows", *layers["columns"]), ((row, *(f"{ms:.2f}" for ms in times)) for row, times in layers["rows"]))
 
 
 def loads(bench: Bench) -> Iterator[tuple[str, ...]]:
-    sizes = {OURS: 5.6, VLM: 5.6, LM: 4.4}
+    sizes = {OURS: 5.6, VLM: 5.6, LM: 4.4, LLAMA_CPP: 4.4}
     results = measure(bench, [Cell(side, "loading", weights(bench, side, None)) for side in sizes])
     for (side, size), result in zip(sizes.items(), results, strict=True):
         yield f"{name(side)}, {size} GB", seconds(result)
@@ -39,26 +57,25 @@ def loads(bench: Bench) -> Iterator[tuple[str, ...]]:
 
 def towers(bench: Bench) -> Iterator[tuple[str, ...]]:
     cells = []
-    for side in (OURS, VLM):
-        for blas, blocks in BLOCKS.items():
-            arguments = {"blocks": blocks, "repeats": REPEATS if blas == BEST else 1, **weights(bench, side, None)}
-            cells.append(Cell(side, "tower", arguments, blas, once=blas == WHEEL))
+    for side, blas in TOWER_SIDES:
+        blocks = FEW_BLOCKS if blas == WHEEL else BLOCKS + (side == TORCH)
+        task = {"blocks": blocks, "repeats": 1 if blas == WHEEL else 2}
+        cells.append(Cell(side, "tower", task | weights(bench, side, None), blas, once=blas == WHEEL))
     for cell, result in zip(cells, measure(bench, cells), strict=True):
         yield cell.side, cell.blas_name, str(cell.arguments["blocks"]), seconds(result)
 
 
 def prefills(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the prefill table; quantized_matmul uses no BLAS, so the peers' 4-bit prefill is not repeated."""
-    for bits in (None, 4):
+    """Rows of the prefill table. MLX's quantized product is slow with any number of rows."""
+    for bits, sides in TEXT_SIDES.items():
         cells = []
-        for side, blas in ((OURS, BEST), (OURS, WHEEL), (VLM, BEST), (VLM, WHEEL), (LM, BEST)):
-            full = blas == BEST and (side == OURS or bits is None)
-            amount = {"rows": ROWS, "repeats": REPEATS} if full else {"rows": FEW, "repeats": 1}
-            if blas == BEST or bits is None or side == OURS:
-                cells.append(Cell(side, "prefill", amount | weights(bench, side, bits), blas, once=not full))
+        for side, blas in sides:
+            few = blas == WHEEL or (bits in (4, 8) and side in (VLM, LM))
+            task = {"rows": FEW_ROWS if few else ROWS} | weights(bench, side, bits)
+            cells.append(Cell(side, "prefill", task, blas, once=few))
         for cell, result in zip(cells, measure(bench, cells), strict=True):
             rows = cell.arguments["rows"]
-            yield f"{bits} bits" if bits else "float32", name(cell.side), cell.blas_name, str(rows), speed(result, rows)
+            yield LABELS[bits], name(cell.side), cell.blas_name, str(rows), speed(result, rows)
 
 
 if __name__ == "__main__":

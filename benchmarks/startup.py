@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, Finished, environment, failure, run, start, table
+from harness import LM, NOT_INSTALLED, OURS, VLM, Bench, environment, start, table
+from processes import Finished, failure, run
 
 WATCHED = ("numpy", "mlx.core", "transformers", "torch", "textual")
 MODEL = Path(__file__).parents[1] / "mlx_llava" / "embedded" / "tiny-llava-hf"

@@ -16,8 +16,8 @@ RANK, STEPS = 16, {None: 6, 4: 3}  # steps per process; the first is a warm-up
 
 
 def main() -> None:
-    bench = start("A training step", __doc__, runs=2)
-    print(f"The median of {STEPS[None]} steps ({STEPS[4]} with 4 bits) in each of {bench.runs} processes. Recompute:")
+    bench = start("A training step", __doc__, runs=3)
+    print(f"{STEPS[None]} steps ({STEPS[4]} with 4 bits) in each of {bench.runs} processes. Recompute:")
     print("activations of blocks are recomputed in the backward pass. The loss is that of the first step; mlx-vlm's")
     print("differs because its attention sees later tokens.\n")
     head = ("weights", "recompute", "program", "seconds", "MLX peak, MB", "process peak, MB", "loss")

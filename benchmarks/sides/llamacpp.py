@@ -37,6 +37,12 @@ class Model:
         self.vocab = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self.model))
         self.batch = c.llama_batch_init(LENGTH, 0, 1)
 
+    def close(self) -> None:
+        """Free everything."""
+        c.llama_batch_free(self.batch)
+        c.llama_free(self.context)
+        c.llama_model_free(self.model)
+
     def prefill(self, rows: int) -> None:
         """Fill the cache of the first answer with `rows` positions, up to the logits of the last."""
         c.llama_memory_clear(self.memory, True)
@@ -97,4 +103,6 @@ def _step(folder: str, batch: int, count: int) -> float:
             tokens = model.step(tokens, position)
             yield tokens
 
-    return between(stamps(steps(), count))
+    seconds = between(stamps(steps(), count))
+    model.close()
+    return seconds

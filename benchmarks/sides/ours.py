@@ -79,6 +79,7 @@ def _step(model: Any, batch: int, tokens: int) -> float:
         return between(stamps(steps, tokens))
     generate.prefill_batch = lambda model, prompts: [fill(make_prompt_cache(model)) for _ in prompts]
     generate.Rows = TimedRows
+    TimedRows.stamps.clear()
     generate.batch(model, [Prompt([5], embeddings, tokens)] * batch, Sampling(), ())
     return between(TimedRows.stamps[2:])
 
