@@ -18,6 +18,7 @@ from mlx_llava.errors import UsageError
 
 Lengths = NDArray[np.int64] | Sequence[int]
 Permute = Callable[[int], list[int]]
+Indices = NDArray[np.int64]
 
 
 class Position(NamedTuple):
@@ -74,39 +75,51 @@ def group_by_modality(lengths: Lengths, batch_size: int, accumulation: int, perm
 
     The last step of each modality, full or not, is mixed with the other's at the end.
     """
-    signed = np.asarray(lengths).tolist()
-    sizes = [abs(length) for length in signed]
-    visual = [i for i, length in enumerate(signed) if length > 0]
-    text = [i for i, length in enumerate(signed) if length <= 0]
-    if not visual or not text:
-        return [*chain(*group_by_length(visual or text, sizes, batch_size, accumulation, permute))]
-    visual_steps = group_by_length(visual, sizes, batch_size, accumulation, permute)
-    text_steps = group_by_length(text, sizes, batch_size, accumulation, permute)
+    signed = np.asarray(lengths, np.int64)
+    sizes = np.abs(signed)
+    steps_of = [
+        group_by_length(np.flatnonzero(some), sizes, batch_size, accumulation, permute)
+        for some in (signed > 0, signed <= 0)
+        if some.any()
+    ]
+    if len(steps_of) < 2:
+        return [*chain(*chain(*steps_of))]
+    visual_steps, text_steps = steps_of
     steps = visual_steps[:-1] + text_steps[:-1]
     mixed = sorted(visual_steps[-1] + text_steps[-1])
     return [index for step in permute(len(steps)) for index in steps[step]] + mixed
 
 
 def group_by_length(
-    indices: Sequence[int], sizes: Sequence[int], batch_size: int, accumulation: int, permute: Permute
+    indices: Indices, sizes: Indices, batch_size: int, accumulation: int, permute: Permute
 ) -> list[list[int]]:
     """Records in steps of `accumulation` batches, each step a random sample sorted by length."""
-    samples = _cut([indices[i] for i in permute(len(indices))], batch_size * accumulation)
-    return [[*chain(*split_evenly(sorted(step, key=lambda i: -sizes[i]), sizes, accumulation))] for step in samples]
+    shuffled, size = indices[permute(len(indices))], batch_size * accumulation
+    num_full = len(shuffled) // size * size
+    samples = [shuffled[:num_full].reshape(-1, size), shuffled[num_full:][None]]
+    return [step for sample in samples if sample.size for step in _sort(sample, sizes, accumulation).tolist()]
 
 
-def split_evenly(indices: Sequence[int], sizes: Sequence[int], num_chunks: int) -> list[list[int]]:
-    """Chunks of equal size and similar total length: the shortest gets the next record."""
-    if len(indices) % num_chunks:
-        return [list(indices[i::num_chunks]) for i in range(num_chunks)]
-    chunks: list[list[int]] = [[] for _ in range(num_chunks)]
-    filled: list[float] = [0.0] * num_chunks
-    for index in indices:
-        shortest = filled.index(min(filled))
-        chunks[shortest].append(index)
-        full = len(chunks[shortest]) == len(indices) // num_chunks
-        filled[shortest] = float("inf") if full else filled[shortest] + sizes[index]
-    return chunks
+def _sort(samples: Indices, sizes: Indices, accumulation: int) -> Indices:
+    """The records of every sample, a row each, the longest first in each of its batches."""
+    by_length = np.argsort(-sizes[samples], axis=1, kind="stable")
+    return split_evenly(np.take_along_axis(samples, by_length, axis=1), sizes, accumulation)
+
+
+def split_evenly(rows: Indices, sizes: Indices, num_chunks: int) -> Indices:
+    """Each row in chunks of equal size and similar total length: the shortest gets the next record."""
+    num_rows, length = rows.shape
+    if length % num_chunks:
+        return np.concatenate([rows[:, first::num_chunks] for first in range(num_chunks)], axis=1)
+    each, chunks = np.arange(num_rows), np.empty((num_rows, num_chunks, length // num_chunks), np.int64)
+    counts, filled = np.zeros((num_rows, num_chunks), np.int64), np.zeros((num_rows, num_chunks))
+    for column in rows.T:
+        shortest = filled.argmin(axis=1)
+        place = counts[each, shortest]
+        chunks[each, shortest, place] = column
+        counts[each, shortest] = place + 1
+        filled[each, shortest] += np.where(place + 1 == length // num_chunks, np.inf, sizes[column])
+    return chunks.reshape(num_rows, length)
 
 
 def _cut(indices: list[int], size: int) -> list[list[int]]:

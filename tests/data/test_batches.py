@@ -1,7 +1,9 @@
 """The order of batches: every record once, like with like, the same from any place on."""
 
+from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,10 +76,23 @@ def test_an_order_is_the_same_on_every_machine_and_with_every_numpy() -> None:
     assert order.batches(0) == [[2, 5], [6, 0], [1, 3], [4, 7]]  # recorded; the last two are mixed
 
 
-def test_a_step_is_split_as_llava_splits_it() -> None:
-    sizes = [9, 8, 7, 3, 2, 1]
-    assert split_evenly(range(6), sizes, 3) == [[0, 5], [1, 4], [2, 3]]  # the shortest so far gets the next
-    assert split_evenly(range(5), sizes, 3) == [[0, 3], [1, 4], [2]]  # in turns, where it does not come out even
+def split(indices: Sequence[int], sizes: Sequence[int], num_chunks: int) -> list[list[int]]:
+    """split_to_even_chunks in LLaVA's llava_trainer.py, for one row: the shortest so far gets the next."""
+    if len(indices) % num_chunks:
+        return [[*indices[first::num_chunks]] for first in range(num_chunks)]
+    chunks: list[list[int]] = [[] for _ in range(num_chunks)]
+    for index in indices:
+        open_chunks = [chunk for chunk in chunks if len(chunk) < len(indices) // num_chunks]
+        min(open_chunks, key=lambda chunk: sum(sizes[i] for i in chunk)).append(index)
+    return chunks
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 6))
+def test_steps_are_split_as_llava_splits_them(drawn: list[list[int]], num_chunks: int) -> None:
+    sizes = [*chain(*drawn)]
+    rows = np.arange(len(sizes)).reshape(-1, 6)
+    expected = [[*chain(*split(row, sizes, num_chunks))] for row in rows.tolist()]
+    assert split_evenly(rows, np.array(sizes), num_chunks).tolist() == expected
 
 
 @pytest.mark.parametrize("wrong", [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
