@@ -27,10 +27,14 @@ USES = (
         "import mlx_lm",
         "mlx_lm.load, mlx_lm.__version__, mlx_lm.utils.load_model; assert not hasattr(mlx_lm, 'nothing')",
     ),
-    ("from mlx_lm import *", "load, stream_generate"),
     ("import mlx_lm.utils", "mlx_lm.utils.load_model", "import mlx_lm.server"),
     ("from mlx_lm.generate import generate_step", "import mlx_lm", "assert callable(mlx_lm.generate)"),
-    ("from mlx_lm import generate, load", "assert load.__module__ == 'mlx_lm.utils' and callable(generate)"),
+    (
+        "from mlx_lm import generate, load",
+        "assert load.__module__ == 'mlx_lm.utils'",
+        "from mlx_lm import *",
+        "generate",
+    ),
     ("import mlx_lm.tuner", "mlx_lm.tuner.TrainingArgs, mlx_lm.tuner.trainer.train, mlx_lm.tuner.lora.LoRALinear"),
 )
 
