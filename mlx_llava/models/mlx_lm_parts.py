@@ -11,6 +11,8 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
+DEFINED = ("__all__", "__version__")  # other names with two underscores are read by tools that look at every module
+
 _lock = threading.RLock()  # reentrant: an `__init__` imports modules, which may read names of its package
 _running: set[str] = set()  # packages whose `__init__` is running
 
@@ -19,7 +21,8 @@ class _LatePackage(ModuleType):
     """A package whose `__init__` runs when a name is read that is not there yet."""
 
     def __getattr__(self, name: str) -> Any:
-        _run_init(self)
+        if not name.startswith("__") or name in DEFINED:
+            _run_init(self)
         if name in vars(self):
             return vars(self)[name]
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
