@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "MLX_LLAVA_PLAIN": "1 does what chat --plain does.",
     "MLX_LLAVA_DEBUG": "1 shows the traceback of an error.",
     "MLX_LLAVA_FAST_BLAS": "0 keeps the BLAS of MLX's Linux wheel; the path of a library loads that one.",
+    "MLX_LLAVA_INT8": "1 rounds activations to 8 bits in products with quantized weights, with AVX-512 VNNI.",
     "OPENBLAS_NUM_THREADS": "Threads on a Linux CPU, instead of one for each core.",
     "NO_COLOR": "Any value turns colors off.",
     "HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE": "As for every program that downloads from the Hugging Face hub.",

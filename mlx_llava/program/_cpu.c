@@ -99,6 +99,8 @@ struct product {
     const int32_t *weight;            // [rows, words]
     const float *scales, *biases;     // [rows, groups]
     float *x, *sums, *y;              // [count, chunks, weights of a word, lanes], [count, groups], [count, rows]
+    int8_t *bytes;                    // x rounded, in place of it: [count, chunks, words of 4 bytes, lanes]
+    float *steps;                     // [count, chunks, lanes]
     int64_t rows, words, groups, span, chunks, count, bits;  // span: words of a group
 };
 static const float band4[28] = {[12] = 1, 1, 1, 1}, band8[24] = {[8] = 1, 1, 1, 1, 1, 1, 1, 1};
@@ -106,29 +108,44 @@ static const float band4[28] = {[12] = 1, 1, 1, 1}, band8[24] = {[8] = 1, 1, 1, 
 #ifndef MAX_LANES
 #define MAX_LANES 16  // tests compile the code of older processors
 #endif
+#define EVERY_FORM ROWS(4, 4) ROWS(4, 8) ROWS(4, 16) ROWS(8, 8) ROWS(8, 16) ROWS(8, 32)
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
+#ifdef __clang__
+#define BEGIN(list) PRAGMA(clang attribute push(__attribute__((target(list))), apply_to = function))
+#define END _Pragma("clang attribute pop")
+#else
+#define BEGIN(list) _Pragma("GCC push_options") PRAGMA(GCC target(list))
+#define END _Pragma("GCC pop_options")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 4
 #define NAME(name) name##_4
 #include "_cpu_rows.h"
 #ifdef __x86_64__
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
 #undef LANES
 #define LANES 8
 #undef NAME
 #define NAME(name) name##_8
+BEGIN("avx2,fma")
 #include "_cpu_rows.h"
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+END
 #undef LANES
 #define LANES 16
 #undef NAME
 #define NAME(name) name##_16
+#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+BEGIN(AVX512)
 #include "_cpu_rows.h"
-#pragma GCC pop_options
+END
+BEGIN(AVX512 ",avx512vnni")
+#include "_cpu_int8.h"
+END
 #endif
 
 static int lanes = 4;
 static work *multiply = multiply_4;
+static work *multiply_int8 = NULL;  // set, with `arrange_int8`, if activations are to be rounded
+static void (*arrange_int8)(struct product *, const float *) = NULL;
 static void (*arrange)(struct product *, const float *) = arrange_4;
 static void (*dequantize)(const struct product *, int64_t, int64_t, float *) = dequantize_4;
 
@@ -138,9 +155,12 @@ static int compute(struct product *p, const float *x) {
     if (!p->x)
         return 0;
     p->sums = p->x + count * width;
-    arrange(p, x);
+    p->bytes = (int8_t *)p->x;
+    p->steps = p->x + count * width / 4;
+    int round = multiply_int8 && p->count <= FEW;
+    (round ? arrange_int8 : arrange)(p, x);
     if (p->count <= FEW)
-        in_threads(multiply, p, p->rows, p->rows * p->words * 4 * count);
+        in_threads(round ? multiply_int8 : multiply, p, p->rows, p->rows * p->words * 4 * count);
     float *block = p->sums + count * p->groups;
     for (int64_t row = 0, end; p->count > FEW && row < p->rows; row = end) {
         end = row + BLOCK < p->rows ? row + BLOCK : p->rows;
@@ -182,11 +202,15 @@ static PyObject *quantized_product(PyObject *Py_UNUSED(self), PyObject *argument
     return fits ? PyErr_NoMemory() : PyErr_Format(PyExc_ValueError, "arrays that do not fit together");
 }
 
-static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *path) {
-    const char *name = PyUnicode_AsUTF8AndSize(path, NULL);
-    void *library = name ? dlopen(name, RTLD_NOW) : NULL;
+// Takes the path of NumPy's OpenBLAS, and whether to round activations; returns whether this processor does so.
+static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *arguments) {
+    const char *name;
+    int int8;
+    if (!PyArg_ParseTuple(arguments, "sp", &name, &int8))
+        return NULL;
+    void *library = dlopen(name, RTLD_NOW);
     if (!library)
-        return name ? PyErr_Format(PyExc_OSError, "%s", dlerror()) : NULL;
+        return PyErr_Format(PyExc_OSError, "%s", dlerror());
     int (*get_num_threads)(void) = dlsym(library, "scipy_openblas_get_num_threads64_");
     void (*set_num_threads)(int) = dlsym(library, "scipy_openblas_set_num_threads64_");
     gemm = dlsym(library, "scipy_cblas_sgemm64_");
@@ -200,12 +224,14 @@ static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *path) {
         lanes = 16, arrange = arrange_16, multiply = multiply_16, dequantize = dequantize_16;
     else if (MAX_LANES >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         lanes = 8, arrange = arrange_8, multiply = multiply_8, dequantize = dequantize_8;
+    arrange_int8 = arrange_16_int8;
+    multiply_int8 = int8 && lanes == 16 && __builtin_cpu_supports("avx512vnni") ? multiply_16_int8 : NULL;
 #endif
-    Py_RETURN_NONE;
+    return PyBool_FromLong(multiply_int8 != NULL);
 }
 
 static PyMethodDef methods[] = {{"quantized_product", quantized_product, METH_VARARGS, NULL},
-                                {"use_openblas", use_openblas, METH_O, NULL},
+                                {"use_openblas", use_openblas, METH_VARARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_cpu", NULL, -1, methods, NULL, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__cpu(void) { return PyModule_Create(&module); }

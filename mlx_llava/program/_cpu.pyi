@@ -1,7 +1,11 @@
 from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
 
-def use_openblas(path: str) -> None:
-    """Multiply by the OpenBLAS of a NumPy wheel; raises OSError if it is not one. Everything else comes after this."""
+def use_openblas(path: str, int8: bool) -> bool:
+    """Multiply by the OpenBLAS of a NumPy wheel; everything else comes after this.
+
+    Returns whether activations are rounded to 8 bits, which `int8` asks for and not every processor can do. Raises
+    OSError if the library is another one.
+    """
 
 def quantized_product(
     x: Buffer, weight: Buffer, scales: Buffer, biases: Buffer, y: Buffer, count: int, bits: int

@@ -31,6 +31,19 @@ INLINE NAME(floats) NAME(spread)(const float *values, int64_t chunk, int64_t gro
     return all;
 }
 
+// The sum of all lanes, plus the biases times the sums of their groups of x.
+INLINE float NAME(finish)(NAME(floats) total, const float *biases, const float *sums, int64_t groups) {
+    int64_t group = 0;
+    for (; group + LANES <= groups; group += LANES)
+        total += *(const NAME(floats) *)(biases + group) * *(const NAME(floats) *)(sums + group);
+    float y = 0;
+    for (; group < groups; group++)
+        y += biases[group] * sums[group];
+    for (int lane = 0; lane < LANES; lane++)
+        y += total[lane];
+    return y;
+}
+
 // Products of one row with `count` rows of x.
 INLINE void NAME(row)(const struct product *p, int64_t row, int64_t first, int count, int bits, int span) {
     const float *scales = p->scales + row * p->groups, *biases = p->biases + row * p->groups;
@@ -48,18 +61,8 @@ INLINE void NAME(row)(const struct product *p, int64_t row, int64_t first, int c
         for (int t = 0; t < count; t++)
             total[t] += part[t] * scale;
     }
-    for (int t = 0; t < count && first + t < p->count; t++) {
-        const float *sums = p->sums + (first + t) * groups;
-        int64_t group = 0;
-        for (; group + LANES <= groups; group += LANES)
-            total[t] += *(const NAME(floats) *)(biases + group) * *(const NAME(floats) *)(sums + group);
-        float y = 0;
-        for (; group < groups; group++)
-            y += biases[group] * sums[group];
-        for (int lane = 0; lane < LANES; lane++)
-            y += total[t][lane];
-        p->y[(first + t) * p->rows + row] = y;
-    }
+    for (int t = 0; t < count && first + t < p->count; t++)
+        p->y[(first + t) * p->rows + row] = NAME(finish)(total[t], biases, p->sums + (first + t) * groups, groups);
 }
 
 static void NAME(multiply)(const void *task, int64_t begin, int64_t end) {
@@ -69,7 +72,7 @@ static void NAME(multiply)(const void *task, int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++)                                                                    \
             for (int64_t t = 0; t < p->count; t += MOST)                                                               \
                 p->count == 1 ? NAME(row)(p, row, t, 1, BITS, SPAN) : NAME(row)(p, row, t, MOST, BITS, SPAN);
-    ROWS(4, 4) ROWS(4, 8) ROWS(4, 16) ROWS(8, 8) ROWS(8, 16) ROWS(8, 32)
+    EVERY_FORM
 #undef ROWS
 }
 

@@ -19,8 +19,10 @@ except ImportError:  # not Linux, or no C compiler when this package was install
 
 SWITCH = "MLX_LLAVA_FAST_BLAS"  # 0 keeps MLX's own BLAS; the path of a library is that library, and nothing else
 BEST = ("", "1")  # like no value at all
+INT8 = "MLX_LLAVA_INT8"  # 1 rounds activations to 8 bits in products with quantized weights
 
 _loaded: list[str] = []
+_rounds: list[bool] = []
 
 
 def load_fast_blas() -> None:
@@ -41,7 +43,7 @@ def _libraries() -> Iterator[str]:
     """The extension with NumPy's OpenBLAS, then MKL, then the system's OpenBLAS."""
     openblas = openblas_of_numpy()
     if _cpu is not None and openblas is not None:
-        _cpu.use_openblas(str(openblas))
+        _rounds[:] = [_cpu.use_openblas(str(openblas), os.environ.get(INT8) == "1")]
         yield _cpu.__file__
     yield from map(str, sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"), reverse=True))  # the extra `fast-cpu`
     yield "libmkl_rt.so.2"
@@ -61,6 +63,11 @@ def extension() -> ModuleType | None:
     return _cpu if _cpu is not None and _cpu.__file__ in _loaded else None
 
 
+def rounds_activations() -> bool:
+    """Whether quantized products round activations to 8 bits, which takes AVX-512 VNNI."""
+    return extension() is not None and _rounds == [True]
+
+
 def name_of_blas() -> str:
     """The BLAS that MLX's CPU backend uses in this process."""
     if sys.platform == "darwin":
@@ -75,7 +82,8 @@ def reason_for_blas() -> str:
     if sys.platform != "linux":
         return "part of the system"
     if extension() is not None:
-        return "by mlx-llava's C extension, which multiplies with quantized weights too"
+        rounded = f", with {'int8' if rounds_activations() else 'float32'} activations"
+        return f"by mlx-llava's C extension, which multiplies with quantized weights too{rounded}"
     if (choice := os.environ.get(SWITCH, "")) not in BEST:
         return f"{SWITCH} is {choice}"
     if _cpu is None:

@@ -86,7 +86,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.use_openblas(str(openblas))
+    module.use_openblas(str(openblas), False)
     return module
 
 
@@ -110,4 +110,4 @@ def test_arrays_that_do_not_fit_together_are_refused(rows: int, columns: int, bi
     with pytest.raises(ValueError, match="do not fit together"):
         blas.extension().quantized_product(x, weight, scales, biases, y, 1, bits)  # pyright: ignore
     with pytest.raises(OSError, match="cannot open"):
-        blas.extension().use_openblas("/no/such/library.so")  # pyright: ignore
+        blas.extension().use_openblas("/no/such/library.so", False)  # pyright: ignore
