@@ -101,7 +101,7 @@ def versions(bench: Bench) -> str:
     """Versions of everything that is measured."""
     script = (
         "import importlib.metadata as m, sys\n"
-        "versions = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
+        "versions = {d.metadata['Name'].lower().replace('_', '-'): d.version for d in m.distributions()}\n"
         "print(*(f'{n} {versions.get(n, sys.argv[1])}' for n in sys.argv[2:]), sep='\\n')"
     )
     lines = run([sys.executable, "-c", script, NOT_INSTALLED, *DISTRIBUTIONS]).stdout.splitlines()

@@ -8,10 +8,14 @@ tower and the projector too.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generated import weights
-from harness import OURS, PEFT, VLM, Bench, Cell, measure, start, table
+from generated import LABELS, OUR_BLASES, weights
+from harness import BEST, PEFT, VLM, WHEEL, Bench, Cell, measure, start, table
 from model import SMALL
 
+SIDES = {  # by bits; peft quantizes on GPUs only
+    None: (*OUR_BLASES, (VLM, BEST), (PEFT, BEST)),
+    4: (*OUR_BLASES, (VLM, BEST)),
+}
 RANK, STEPS = 16, {None: 6, 4: 3}  # steps per process; the first is a warm-up
 
 
@@ -20,18 +24,20 @@ def main() -> None:
     print(f"{STEPS[None]} steps ({STEPS[4]} with 4 bits) in each of {bench.runs} processes. Recompute:")
     print("activations of blocks are recomputed in the backward pass. The loss is that of the first step; mlx-vlm's")
     print("differs because its attention sees later tokens.\n")
-    head = ("weights", "recompute", "program", "seconds", "MLX peak, MB", "process peak, MB", "loss")
+    head = ("weights", "recompute", "program", "BLAS", "seconds", "MLX peak, MB", "process peak, MB", "loss")
     table(head, steps(bench))
 
 
 def steps(bench: Bench) -> Iterator[tuple[str, ...]]:
     for bits in (None, 4):
         for recompute in (False, True):
-            sides = (OURS, VLM) if bits else (OURS, VLM, PEFT)  # peft quantizes on GPUs only
             task = {"rank": RANK, "steps": STEPS[bits], "recompute": recompute}
-            cells = [Cell(side, "train_step", task | weights(bench, side, bits, SMALL)) for side in sides]
+            cells = [
+                Cell(side, "train_step", task | weights(bench, side, bits, SMALL), blas, once=blas == WHEEL)
+                for side, blas in SIDES[bits]
+            ]
             for cell, result in zip(cells, measure(bench, cells), strict=True):
-                yield f"{bits} bits" if bits else "float32", "yes" if recompute else "no", cell.side, *row(result)
+                yield LABELS[bits], "yes" if recompute else "no", cell.side, cell.blas_name, *row(result)
 
 
 def row(result: Mapping[str, Any]) -> tuple[str, ...]:

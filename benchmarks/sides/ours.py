@@ -1,5 +1,6 @@
 """mlx-llava's side. Each function loads the model and takes one measurement in this process."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from mlx_llava.inference.decode import Choice, Rows
 from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import Example, ImageSpan, collate
-from mlx_llava.models import lora
+from mlx_llava.models import cpu_layers, lora
 from mlx_llava.models.clip import VisionTower
 from mlx_llava.models.llama import forward
 from mlx_llava.models.mlx_lm_parts import make_prompt_cache
@@ -33,6 +34,8 @@ from mlx_llava.training import step
 from mlx_llava.training.loop import keep_freed_memory
 from mlx_llava.training.optimizer import AdamW, OptimizerOptions, trainable
 from mlx_llava.training.recompute import recompute_block
+
+LAYER_ROWS = (1, 2, 3, 4, 8, 16, 32, 256)
 
 
 def loading(folder: str) -> dict[str, Any]:
@@ -163,20 +166,24 @@ def tower_step(steps: int) -> dict[str, Any]:
 
 
 def layer() -> dict[str, Any]:
-    """Milliseconds of one layer by number of rows: quantized_matmul, dequantize and multiply, float32."""
-    columns = ["4-bit quantized_matmul", "4-bit dequantize", "8-bit quantized_matmul", "8-bit dequantize", "float32"]
-    rows = []
-    weight = mx.random.normal((WIDTH, WIDTH))
-    quantized = {bits: mx.quantize(weight, 64, bits) for bits in (4, 8)}
-    mx.eval(weight, quantized)
-    for count in (1, 2, 3, 4, 8, 16, 256):
-        x, works = mx.random.normal((count, WIDTH)), []
-        mx.eval(x)
-        for bits, parts in quantized.items():
-            works.append(partial(mx.quantized_matmul, x, *parts, bits=bits))
-            works.append(partial(lambda x, parts, bits: x @ mx.dequantize(*parts, bits=bits).T, x, parts, bits))
-        works.append(partial(mx.matmul, x, weight.T))
-        rows.append(
-            (count, [1e3 * typical(lambda work=work: mx.eval(work()), 20 if count < 100 else 3) for work in works])
-        )
-    return {"seconds": 0, "columns": columns, "rows": rows}
+    """Milliseconds of one layer by number of rows: float32, and for 8 and 4 bits three ways to multiply."""
+    plain = nn.Linear(WIDTH, WIDTH, bias=False)
+    works: dict[str, Callable[[mx.array], mx.array]] = {"float32": plain}
+    for bits in (8, 4):
+        quantized = nn.QuantizedLinear.from_linear(plain, 64, bits)
+        works[f"{bits} bits: ours"] = cpu_layers.for_cpu(quantized).eval()
+        works[f"{bits} bits: quantized_matmul"] = quantized
+        works[f"{bits} bits: dequantize, multiply"] = partial(_dequantize_and_multiply, quantized)
+        mx.eval(quantized.parameters())
+    rows = [(count, [1e3 * _row_seconds(work, count) for work in works.values()]) for count in LAYER_ROWS]
+    return {"seconds": 0, "columns": list(works), "rows": rows}
+
+
+def _dequantize_and_multiply(layer: nn.QuantizedLinear, x: mx.array) -> mx.array:
+    return x @ mx.dequantize(layer.weight, layer.scales, layer.biases, bits=layer.bits).T
+
+
+def _row_seconds(work: Callable[[mx.array], mx.array], count: int) -> float:
+    x = mx.random.normal((count, WIDTH))
+    mx.eval(x)
+    return typical(lambda: mx.eval(work(x)), 20 if count < 100 else 4)
