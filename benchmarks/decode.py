@@ -1,7 +1,7 @@
 """Decoding speed and memory after a prompt with one image, for a single answer and for a batch of four.
 
 The prompt's keys and values are noise, except in llama.cpp: with quantized weights mlx-lm would take minutes to prefill
-(prefill.py), and the time of a step does not depend on the values.
+(prefill.py), and the time of a step does not depend on the values. Slow sides have one process instead of several.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from generated import LABELS, TEXT_SIDES, weights
-from harness import WHEEL, Bench, Cell, measure_all, name, start, table
+from harness import LM, VLM, WHEEL, Bench, Cell, measure_all, name, start, table
 
 TOKENS = {1: 16, 4: 8}  # batch size: tokens per answer
 
@@ -24,10 +24,11 @@ def main() -> None:
 
 def decodes(bench: Bench) -> Iterator[tuple[str, ...]]:
     for bits, sides in TEXT_SIDES.items():
-        cells = [
-            Cell(side, "decode", {"batches": list(TOKENS.items())} | weights(bench, side, bits), blas, blas == WHEEL)
-            for side, blas in sides
-        ]
+        cells = []
+        for side, blas in sides:
+            slow = blas == WHEEL or (bits in (8, 4) and side in (VLM, LM))
+            task = {"batches": list(TOKENS.items())} | weights(bench, side, bits)
+            cells.append(Cell(side, "decode", task, blas, once=slow))
         for cell, results in zip(cells, measure_all(bench, cells), strict=True):
             yield LABELS[bits], name(cell.side), cell.blas_name, *row(results)
 

@@ -16,7 +16,7 @@ from sides import conversation, small_tower
 from sides.noise import fill
 from sides.timing import WIDTH, between, clock, prefilled, stamps, typical
 
-from mlx_llava.checkpoint.folder import load
+from mlx_llava.checkpoint.folder import Checkpoint, load
 from mlx_llava.config import VisionConfig
 from mlx_llava.images.image import Image
 from mlx_llava.inference import generate
@@ -27,6 +27,7 @@ from mlx_llava.inference.generate import Prompt
 from mlx_llava.inference.sampling import CacheOptions, Sampling
 from mlx_llava.inputs import Example, ImageSpan, collate
 from mlx_llava.models import cpu_layers, lora
+from mlx_llava.models.backend import dequantize_slow_layers
 from mlx_llava.models.clip import VisionTower
 from mlx_llava.models.llama import forward
 from mlx_llava.models.mlx_lm_parts import make_prompt_cache
@@ -38,14 +39,21 @@ from mlx_llava.training.recompute import recompute_block
 LAYER_ROWS = (1, 2, 3, 4, 8, 16, 32, 256)
 
 
+def _load(folder: str) -> Checkpoint:
+    """The checkpoint as `mlx-llava ask` loads it."""
+    checkpoint = load(Path(folder))
+    dequantize_slow_layers(checkpoint.model)
+    return checkpoint
+
+
 def loading(folder: str) -> dict[str, Any]:
     """Seconds to load the weights into memory."""
-    return {"seconds": typical(lambda: load(Path(folder)), 1)}
+    return {"seconds": typical(lambda: _load(folder), 1)}
 
 
 def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
     """Seconds from an image's pixels to its features, through `blocks` blocks of the tower."""
-    model = load(Path(folder)).model
+    model = _load(folder).model
     encoder = model.vision_tower.encoder
     encoder.layers = encoder.layers[: blocks + 1]  # LLaVA skips the last one
     pixels = np.random.default_rng(0).normal(size=(1, 336, 336, 3)).astype(np.float32)
@@ -54,7 +62,7 @@ def tower(folder: str, blocks: int, repeats: int) -> dict[str, Any]:
 
 def prefill(folder: str, rows: int) -> dict[str, Any]:
     """Seconds to prefill `rows` positions, up to the logits of the last."""
-    model = load(Path(folder)).model.language_model
+    model = _load(folder).model.language_model
     embeddings = mx.random.normal((rows, WIDTH)) * 0.02
     mx.eval(embeddings)
 
@@ -69,7 +77,7 @@ def prefill(folder: str, rows: int) -> dict[str, Any]:
 
 def decode(folder: str, batches: list[tuple[int, int]]) -> dict[str, Any]:
     """Seconds per decoding step after a long prompt, for each batch size and number of tokens."""
-    model = load(Path(folder)).model.language_model
+    model = _load(folder).model.language_model
     return {"steps": [_step(model, batch, tokens) for batch, tokens in batches]}
 
 
@@ -100,7 +108,7 @@ class TimedRows(Rows):
 
 def second_question(folder: str, image: str, questions: list[str], tokens: int) -> dict[str, Any]:
     """Prompt tokens, prefilled tokens and seconds to the first token of each question about an image."""
-    checkpoint = load(Path(folder))
+    checkpoint = _load(folder)
     chat, results = Chat(checkpoint), []
     for question in questions:
         start = clock()
