@@ -14,7 +14,7 @@ from mlx_llava.convert.targets.image_token import IMAGE, Vocabulary
 from mlx_llava.convert.weights.algebra import Extended, Transposed, Weight
 from mlx_llava.errors import ConversionError
 from mlx_llava.prompts.templates import template
-from mlx_llava.prompts.tokens import BOS, EOS
+from mlx_llava.prompts.tokenizer_json import BOS, EOS
 
 PROCESSOR = {"processor_class": "LlavaProcessor"}
 

@@ -6,30 +6,20 @@ vocabulary that lacks them, so nothing a user types can become one.
 
 import codecs
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
 
 from mlx_llava.errors import CheckpointError, PromptError
 from mlx_llava.inputs import TEXT, Example, ImageCrops, ImageSpan, no_crops
+from mlx_llava.prompts import tokenizer_json
 from mlx_llava.prompts.byte_bound import at_most_one_token_per_byte
-from mlx_llava.prompts.templates import IMAGE, SPECIALS, ImageMark, Piece, Special, Text
+from mlx_llava.prompts.templates import ImageMark, Piece, Special, Text
+from mlx_llava.prompts.tokenizer_json import ADVICE, BOS, EOS, Spec
 
-BOS, EOS = "<s>", "</s>"  # start of a prompt, end of an answer in LLaMA, Vicuna and Mistral
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# GPT-2, src/encoder.py: a byte-level vocabulary writes each byte as one visible character
-_VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-_INVISIBLE = [byte for byte in range(0x100) if byte not in _VISIBLE]
-_BYTE_LEVEL = {chr(byte): byte for byte in _VISIBLE} | {chr(0x100 + i): byte for i, byte in enumerate(_INVISIBLE)}
-_ADVICE = "Use the tokenizer.json from the folder of the weights."
-
-Spec = dict[str, Any]  # a tokenizer.json
 Columns = tuple[list[int], list[int], list[bool]]  # tokens, slots, label mask
 
 
@@ -37,20 +27,20 @@ class Tokenizer:
     """Encodes prompts and decodes answers."""
 
     def __init__(self, spec: Spec, image_id: int, restart_after_image: bool) -> None:
-        self.special_ids: Mapping[str, int] = _special_ids(spec)
+        self.special_ids: Mapping[str, int] = tokenizer_json.special_ids(spec)
         self.bos_id, self.eos_id = self.special_ids[BOS], self.special_ids[EOS]
         self._special_names = {number: spelling.encode() for spelling, number in self.special_ids.items()}
         self.image_id = image_id
         self.restart_after_image = restart_after_image
-        self.spellings = _spellings(spec, set(self.special_ids.values()))
-        self.drops_first_space = _drops_first_space(spec)
+        self.spellings = tokenizer_json.spellings(spec, set(self.special_ids.values()))
+        self.drops_first_space = tokenizer_json.drops_first_space(spec)
         self.at_most_one_token_per_byte = at_most_one_token_per_byte(spec)
         unknown_id = self.special_ids.get(spec["model"].get("unk_token"))
         self._forbidden = {*self.special_ids.values()} - {unknown_id} | {self.bos_id, self.eos_id}
         self.reads_any_text = unknown_id not in self._forbidden  # otherwise an unknown character is an error
-        text_spec = _text_spec(spec, self.special_ids)
-        self._at_start = _library(text_spec)
-        self._inside = _library(_without_first_prefix(text_spec))
+        text_spec = tokenizer_json.text_spec(spec, self.special_ids)
+        self._at_start = tokenizer_json.encoder(text_spec)
+        self._inside = tokenizer_json.encoder(tokenizer_json.without_first_prefix(text_spec))
 
     @classmethod
     def load(cls, path: Path, *, num_rows: int, image_id: int, restart_after_image: bool) -> "Tokenizer":
@@ -62,10 +52,10 @@ class Tokenizer:
             restart_after_image: original LLaVA tokenizes the text after an image as the start of a string, llava-hf
                 as its continuation.
         """
-        spec = _read(path)
+        spec = tokenizer_json.read_spec(path)
         rows = 1 + max([*spec["model"]["vocab"].values(), *(t["id"] for t in spec["added_tokens"])], default=-1)
         if rows > num_rows:
-            raise CheckpointError(f"{path}: the tokenizer has {rows} tokens, the model {num_rows} rows", _ADVICE)
+            raise CheckpointError(f"{path}: the tokenizer has {rows} tokens, the model {num_rows} rows", ADVICE)
         if not 0 <= image_id < num_rows:
             problem = f"{path}: the image token is {image_id}, the model has {num_rows} rows"
             raise CheckpointError(problem, "Fix config.json.")
@@ -180,88 +170,3 @@ class Detokenizer:
             self._drop_space = False
             return text.removeprefix(" ")
         return text
-
-
-def _read(path: Path) -> Spec:
-    try:
-        spec = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}", _ADVICE) from None
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"{path}: not JSON", _ADVICE) from None
-    model = spec.get("model") if isinstance(spec, dict) else None
-    if not isinstance(model, dict) or model.get("type") != "BPE":
-        raise CheckpointError(f"{path}: not a BPE tokenizer", _ADVICE)
-    _library(spec)  # checks the structure of the rest
-    return {"added_tokens": [], "pre_tokenizer": None, "decoder": None} | spec
-
-
-def _library(spec: Spec) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(json.dumps(spec))
-    except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"tokenizer.json does not load: {error}", _ADVICE) from None
-
-
-def _special_ids(spec: Spec) -> dict[str, int]:
-    vocab = spec["model"]["vocab"]
-    ids: dict[str, int] = {spelling: vocab[spelling] for spelling in (*SPECIALS, IMAGE.text) if spelling in vocab}
-    ids |= {token["content"]: token["id"] for token in spec["added_tokens"]}
-    for spelling in (BOS, EOS):
-        if spelling not in ids:
-            problem = f"tokenizer.json has no {spelling}: not the vocabulary of LLaMA 1 or 2, Vicuna or Mistral"
-            raise CheckpointError(problem, "Other vocabularies have other prompts, which are not implemented.")
-    return ids
-
-
-def _text_spec(spec: Spec, special_ids: Mapping[str, int]) -> Spec:
-    """The tokenizer for text: it has no special tokens, and no merge produces one."""
-    # the unknown token stays for characters without a piece, but no text spells it
-    model = spec["model"]
-    vocab = {p: i for p, i in model["vocab"].items() if p not in special_ids or p == model.get("unk_token")}
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    merges = [
-        [left, right]
-        for left, right in pairs
-        if special_ids.keys().isdisjoint((left, right, left + right)) and not _BYTE.fullmatch(left + right)
-    ]
-    plain = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return spec | plain | {"model": model | {"vocab": vocab, "merges": merges}}
-
-
-def _without_first_prefix(spec: Spec) -> Spec:
-    # Metaspace "first" puts `▁` only before text at the start of the prompt; "always", and the Prepend of
-    # old files, before every run of text between special tokens
-    first, never = '"prepend_scheme": "first"', '"prepend_scheme": "never"'
-    return spec | {"pre_tokenizer": json.loads(json.dumps(spec["pre_tokenizer"]).replace(first, never))}
-
-
-def _spellings(spec: Spec, special_ids: set[int]) -> dict[int, bytes]:
-    """The bytes of each token; special tokens have none."""
-    read = _byte_level if _decoders(spec) == ["ByteLevel"] else _byte_fallback
-    return {token: read(piece) for piece, token in spec["model"]["vocab"].items() if token not in special_ids}
-
-
-def _byte_fallback(piece: str) -> bytes:
-    byte = _BYTE.fullmatch(piece)
-    return bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
-
-
-def _byte_level(piece: str) -> bytes:
-    if _BYTE_LEVEL.keys() >= set(piece):
-        return bytes(_BYTE_LEVEL[char] for char in piece)
-    return piece.encode()
-
-
-def _decoders(spec: Spec) -> list[str]:
-    decoder = spec["decoder"] or {}
-    return [step.get("type") for step in decoder.get("decoders", [decoder])]
-
-
-def _drops_first_space(spec: Spec) -> bool:
-    match _decoders(spec):
-        case ["Replace", "ByteFallback", "Fuse", "Strip"]:
-            return True
-        case ["Replace", "ByteFallback", "Fuse"] | ["ByteLevel"]:
-            return False
-    raise CheckpointError("tokenizer.json has a decoder that is not implemented", _ADVICE)
