@@ -4,7 +4,7 @@ Nothing is truncated: a record that is too long, or has no answer to train on, i
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -108,4 +108,4 @@ def _images_first(turn: Turn) -> Turn:
         return turn
     text = "".join(part for part in parts if isinstance(part, str)).strip()
     lines = [*(IMAGE, "\n") * marks, text]
-    return replace(turn, question=tuple(lines if text else lines[:-2]), num_images=0)
+    return Turn(tuple(lines if text else lines[:-2]), 0, turn.answer)

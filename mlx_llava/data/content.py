@@ -45,11 +45,14 @@ def spelled(parts: Sequence[str | Mark]) -> str:
     return "".join([part if isinstance(part, str) else IMAGE.text for part in parts])
 
 
-def refuse_other_media(text: str) -> None:
+def refuse_other_media(parts: Parts) -> None:
     """Raise Fault if a question begins or ends with `<video>` or `<audio>`: datasets put their marks there.
 
     Elsewhere, or with a closing tag, it is HTML that the question is about.
     """
+    if not any(isinstance(part, str) and "<" in part for part in parts):
+        return
+    text = spelled(parts)
     for medium in OTHER_MEDIA:
         mark = f"<{medium}>"
         if mark not in text or f"</{medium}>" in text:

@@ -24,6 +24,7 @@ from mlx_llava.prompts.templates import IMAGE, Turn
 Message = tuple[str, Parts]  # role, content
 IMAGE_COLUMNS = frozenset(COLUMNS)
 MEDIA_COLUMNS = frozenset(key for medium in OTHER_MEDIA for key in (medium, f"{medium}s"))
+FILE_COLUMNS = IMAGE_COLUMNS | MEDIA_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _format_of(row: Mapping[str, Any]) -> str:
 
 def _given(value: Mapping[str, Any], keys: frozenset[str]) -> str | None:
     """One of these keys that has a value."""
-    return None if keys.isdisjoint(value) else next((key for key in value.keys() & keys if value[key]), None)
+    return next((key for key in value.keys() & keys if value[key]), None)
 
 
 def _text(turn: Turn) -> str:
@@ -144,19 +145,25 @@ def _message(message: Any, form: Format, may_be_system: bool) -> Message:
     role = message.get(form.role)
     if role not in (form.user, form.assistant) and not (role == "system" and may_be_system):
         raise Fault(f".{form.role} is {short(role)}, not {form.user} or {form.assistant}")
-    if media := _given(message, MEDIA_COLUMNS):
-        raise Fault(f" has {media}", ONLY_IMAGES)
-    if images := _given(message, IMAGE_COLUMNS):
-        raise Fault(f" has {images}", "Name the images in the row, or in parts of the content.")
+    if not FILE_COLUMNS.isdisjoint(message):
+        _refuse_files(message)
     try:
         parts = content_parts(message.get(form.text))
         if role == form.user:
-            refuse_other_media(spelled(parts))
+            refuse_other_media(parts)
     except Fault as fault:
         raise Fault(f".{form.text}{fault}", fault.advice) from None
     if role != form.user and any(isinstance(part, Mark) for part in parts):
         raise Fault(f".{form.text} has an image mark, and only questions can have images")
     return role, parts
+
+
+def _refuse_files(message: Mapping[str, Any]) -> None:
+    """Raise Fault if a message names files beside its content."""
+    if media := _given(message, MEDIA_COLUMNS):
+        raise Fault(f" has {media}", ONLY_IMAGES)
+    if images := _given(message, IMAGE_COLUMNS):
+        raise Fault(f" has {images}", "Name the images in the row, or in parts of the content.")
 
 
 def _exchanges(messages: Sequence[Message], form: Format, key: str, skipped: int) -> list[tuple[Parts, str]]:
