@@ -7,8 +7,8 @@ from setuptools import Extension, setup
 cpu = Extension(
     "mlx_llava.program._cpu",
     ["mlx_llava/program/_cpu.c"],
-    depends=["mlx_llava/program/_cpu_rows.h"],
-    extra_compile_args=["-O3", "-Wno-psabi"],
+    depends=["mlx_llava/program/_cpu_rows.h", "mlx_llava/program/_cpu_int8.h"],
+    extra_compile_args=["-O3", "-g0", "-Wno-psabi"],
     py_limited_api=True,
     optional=True,
 )

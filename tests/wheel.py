@@ -27,11 +27,12 @@ def main() -> None:
 
 def is_complete(wheel: Path) -> bool:
     """Compare the wheel with the tree, including the linked folders and the bundled model."""
-    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("mlx_llava/")}
+    names = zipfile.ZipFile(wheel).namelist()
+    in_wheel = {name for name in names if name.startswith("mlx_llava/") and not name.endswith(".so")}
     folders = [ROOT, *(folder for folder in ROOT.iterdir() if folder.is_dir())]  # rglob does not follow links
     files = {file for folder in folders for file in folder.rglob("*") if file.is_file()}
-    sources = {".c", ".h", ".pyc"}
-    tree = {str(file.relative_to(TOP)) for file in files if file.suffix not in sources}
+    compiled = {".c", ".h", ".so", ".pyc"}  # the extension is built where a compiler is
+    tree = {str(file.relative_to(TOP)) for file in files if file.suffix not in compiled}
     for name in sorted(tree ^ in_wheel):
         print(f"{'missing from' if name in tree else 'only in'} the wheel: {name}")
     print(f"{len(in_wheel)} files in the wheel, {len(tree)} in the tree")
