@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_llava.models.clip import ACTIVATIONS
+from mlx_llava.models.functions import ACTIVATIONS
 
 
 class Projector(nn.Module):
