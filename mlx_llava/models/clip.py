@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_llava.config import ClipTextConfig, VisionConfig
-from mlx_llava.models.functions import ACTIVATIONS
+from mlx_llava.models.functions import ACTIVATIONS, attention
 
 
 class Attention(nn.Module):
@@ -31,7 +31,7 @@ class Attention(nn.Module):
             return mx.unflatten(y, -1, (self.num_heads, -1)).swapaxes(1, 2)
 
         q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
+        y = attention(q, k, v, self.scale, mask)
         return self.out_proj(y.swapaxes(1, 2).flatten(-2))
 
 

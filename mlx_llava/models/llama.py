@@ -12,7 +12,8 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_llava.config import RopeConfig, TextConfig
-from mlx_llava.models.mlx_lm_parts import scaled_dot_product_attention
+from mlx_llava.models.functions import attention, silu
+from mlx_llava.models.mlx_lm_parts import QuantizedKVCache, scaled_dot_product_attention
 
 
 def rope_wavelengths(rope: RopeConfig, head_dim: int) -> mx.array:
@@ -65,11 +66,12 @@ class Attention(nn.Module):
         q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
         offset = cache.offset if cache is not None else 0
         q, k = self.rope(q, offset), self.rope(k, offset)
-        if cache is None:
-            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
-        else:
+        if cache is not None:
             k, v = cache.update_and_fetch(k, v)
+        if isinstance(cache, QuantizedKVCache):
             y = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)  # pyright: ignore
+        else:
+            y = attention(q, k, v, self.scale, mask)
         return self.o_proj(y.swapaxes(1, 2).flatten(-2))
 
     def rope(self, x: mx.array, offset: int | mx.array) -> mx.array:
@@ -89,7 +91,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(hidden, width, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class DecoderLayer(nn.Module):

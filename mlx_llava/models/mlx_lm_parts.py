@@ -66,6 +66,7 @@ from mlx_lm.models.base import scaled_dot_product_attention  # noqa: E402
 from mlx_lm.models.cache import (  # noqa: E402
     BatchKVCache,
     KVCache,
+    QuantizedKVCache,
     can_trim_prompt_cache,
     make_prompt_cache,
     trim_prompt_cache,
@@ -78,6 +79,7 @@ __all__ = [
     "KVCache",
     "LoRALinear",
     "LogitsProcessor",
+    "QuantizedKVCache",
     "Sampler",
     "can_trim_prompt_cache",
     "make_logits_processors",
