@@ -58,8 +58,7 @@ def test_gradients_of_activations_are_exact(
 
 def test_the_sigmoid_of_extremes() -> None:
     x = mx.array([-math.inf, -1e4, 1e4, math.inf, math.nan])
-    assert sigmoid(x).tolist()[:4] == [0, 0, 1, 1]
-    assert math.isnan(sigmoid(x)[4].item())
+    np.testing.assert_array_equal(np.array(sigmoid(x)), [0, 0, 1, 1, math.nan])
     assert mx.grad(lambda x: sigmoid(x).sum())(x[:4]).tolist() == [0, 0, 0, 0]
 
 
@@ -99,13 +98,13 @@ def test_attention_and_its_gradients_are_those_of_mlx(
         assert mx.allclose(one, other, rtol=0, atol=1e-6 * mx.abs(other).max().item())
 
 
-@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
-def test_attention_in_half_precision_takes_its_softmax_in_float32(dtype: mx.Dtype) -> None:
+@pytest.mark.parametrize(("dtype", "eps"), [(mx.float16, 2.0**-10), (mx.bfloat16, 2.0**-7)])
+def test_attention_in_half_precision_takes_its_softmax_in_float32(dtype: mx.Dtype, eps: float) -> None:
     q, k, v = (mx.random.normal((1, 2, 9, 8), key=mx.random.key(n)).astype(dtype) for n in range(3))
     y = attention(q, k, v, 0.5, "causal")
     assert y.dtype == sigmoid(y).dtype == dtype
     wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.5, mask="causal")
-    assert mx.allclose(y, wanted, rtol=0, atol=4 * mx.finfo(dtype).eps)
+    assert mx.allclose(y, wanted, rtol=0, atol=4 * eps)
 
 
 def test_a_query_that_sees_no_key_gets_finite_numbers() -> None:
