@@ -1,15 +1,16 @@
 """Decoding speed and memory after a prompt with one image, for a single answer and for a batch of four.
 
 The prompt's keys and values are noise, except in llama.cpp: with quantized weights mlx-lm would take minutes to prefill
-(prefill.py), and the time of a step does not depend on the values. Slow sides have one process instead of several.
+(prefill.py), and the time of a step does not depend on the values. Sides that take minutes are measured in one process
+only, and not at all without `--shared`.
 """
 
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from generated import LABELS, TEXT_SIDES, weights
-from harness import LM, VLM, WHEEL, Bench, Cell, measure_all, name, start, table
+from generated import LABELS, TEXT_SIDES, is_slow, weights
+from harness import Bench, Cell, measure_all, name, start, table
 
 TOKENS = {1: 16, 4: 8}  # batch size: tokens per answer
 
@@ -26,9 +27,10 @@ def decodes(bench: Bench) -> Iterator[tuple[str, ...]]:
     for bits, sides in TEXT_SIDES.items():
         cells = []
         for side, blas in sides:
-            slow = blas == WHEEL or (bits in (8, 4) and side in (VLM, LM))
+            slow = is_slow(side, blas, bits)
             task = {"batches": list(TOKENS.items())} | weights(bench, side, bits)
-            cells.append(Cell(side, "decode", task, blas, once=slow))
+            if bench.shared or not slow:
+                cells.append(Cell(side, "decode", task, blas, once=slow))
         for cell, results in zip(cells, measure_all(bench, cells), strict=True):
             yield LABELS[bits], name(cell.side), cell.blas_name, *row(results)
 

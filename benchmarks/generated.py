@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import BEST, HERE, LLAMA_CPP, LM, MKL, OURS, TORCH, VLM, WHEEL, Bench, environment
+from harness import BEST, HERE, INT8, LLAMA_CPP, LM, MKL, OURS, TORCH, VLM, WHEEL, Bench, environment
 from model import LARGE, Kind
 from processes import run
 
 OUR_BLASES = ((OURS, BEST), (OURS, MKL), (OURS, WHEEL))
-QUANTIZED = (*OUR_BLASES, (VLM, BEST), (LM, BEST), (LLAMA_CPP, BEST))
+QUANTIZED = ((OURS, INT8), *OUR_BLASES, (VLM, BEST), (LM, BEST), (LLAMA_CPP, BEST))
 # bits: programs and their BLAS. transformers quantizes with other packages, most of them for GPUs only.
 TEXT_SIDES = {
     None: (*OUR_BLASES, (VLM, BEST), (LM, BEST), (TORCH, BEST), (LLAMA_CPP, BEST)),
@@ -20,6 +20,11 @@ TEXT_SIDES = {
 }
 LABELS = {None: "float32", 16: "bfloat16", 8: "8 bits", 4: "4 bits"}
 GGUF_TYPES = {None: "F32", 8: "Q8_0", 4: "Q4_0"}
+
+
+def is_slow(side: str, blas: str, bits: int | None) -> bool:
+    """Whether a side takes minutes: by the reference BLAS of MLX's wheel, or by MLX's quantized product."""
+    return blas == WHEEL or (bits in (8, 4) and side in (VLM, LM))
 
 
 def checkpoint(bench: Bench, kind: Kind = LARGE) -> Path:

@@ -33,11 +33,12 @@ MODULES = {  # in sides/
 }
 HERE_TOO = (OURS, PEFT, TORCH)  # sides that run in this interpreter
 BEST, MKL, WHEEL = "best", "MKL", "wheel's"  # BLAS: what a side uses by itself, MKL, that of the MLX wheel
+INT8 = "8-bit activations"  # the best one, and activations rounded in products with quantized weights
 NOT_INSTALLED = "not installed"
 # Without these, BLAS threads on a busy machine wait for each other, and the time measured is that of other programs.
 THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-BLAS_SWITCH = "MLX_LLAVA_FAST_BLAS"
-FORCED = ("OPENBLAS_", "LD_PRELOAD", BLAS_SWITCH)
+BLAS_SWITCH, INT8_SWITCH = "MLX_LLAVA_FAST_BLAS", "MLX_LLAVA_INT8"
+FORCED = ("OPENBLAS_", "LD_PRELOAD", BLAS_SWITCH, INT8_SWITCH)
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 ONE_THREAD = {"MLX_LLAVA_BENCH_CLOCK": "cpu", **dict.fromkeys(THREADS, "1")}
 SECONDS = {True: "CPU seconds of one thread", False: "wall seconds, on all cores"}
@@ -124,7 +125,7 @@ def environment(side: str, blas: str = BEST) -> dict[str, str]:
 
     Variables that force OpenBLAS to other kernels are dropped.
     """
-    ours = {BEST: {}, MKL: {BLAS_SWITCH: mkl()}, WHEEL: {BLAS_SWITCH: "0"}}
+    ours = {BEST: {}, MKL: {BLAS_SWITCH: mkl()}, WHEEL: {BLAS_SWITCH: "0"}, INT8: {INT8_SWITCH: "1"}}
     peers = {BEST: {"LD_PRELOAD": mkl()} if mkl() else {}, WHEEL: {}}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(FORCED)}
     chosen = ours[blas] if side == OURS else peers[blas] if side in (VLM, LM) else {}
@@ -136,6 +137,8 @@ def blas_name(side: str, blas: str) -> str:
     """The file of the BLAS that we choose, otherwise a word."""
     if side not in (OURS, VLM, LM):
         return "its own"
+    if blas == INT8:
+        return f"{blas_name(side, BEST)}, {INT8}"
     if side == OURS and blas == BEST:
         script = "import mlx_llava; from mlx_llava.program.blas import name_of_blas; print(name_of_blas())"
         return Path(run([sys.executable, "-c", script], environment(OURS)).stdout.strip()).name

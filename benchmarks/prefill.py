@@ -1,12 +1,12 @@
 """Time to load a model, to encode an image and to prefill a prompt.
 
 A prompt has 576 image positions and 64 text positions. Where that would take minutes, fewer positions are prefilled and
-fewer blocks of the tower run.
+fewer blocks of the tower run, and without `--shared` none.
 """
 
 from collections.abc import Iterator
 
-from generated import LABELS, OUR_BLASES, TEXT_SIDES, weights
+from generated import LABELS, OUR_BLASES, TEXT_SIDES, is_slow, weights
 from harness import (
     BEST,
     LLAMA_CPP,
@@ -57,19 +57,21 @@ def towers(bench: Bench) -> Iterator[tuple[str, ...]]:
     for side, blas in TOWER_SIDES:
         blocks = FEW_BLOCKS if blas == WHEEL else BLOCKS + (side == TORCH)
         task = {"blocks": blocks, "repeats": 1 if blas == WHEEL else 2}
-        cells.append(Cell(side, "tower", task | weights(bench, side, None), blas, once=blas == WHEEL))
+        if bench.shared or blas != WHEEL:
+            cells.append(Cell(side, "tower", task | weights(bench, side, None), blas, once=blas == WHEEL))
     for cell, result in zip(cells, measure(bench, cells), strict=True):
         yield cell.side, cell.blas_name, str(cell.arguments["blocks"]), seconds(result)
 
 
 def prefills(bench: Bench) -> Iterator[tuple[str, ...]]:
-    """Rows of the prefill table. MLX's quantized product is slow with any number of rows."""
+    """Rows of the prefill table."""
     for bits in (None, 16, 4):  # 8 bits are like 4
         cells = []
         for side, blas in TEXT_SIDES[bits]:
-            few = blas == WHEEL or (bits == 4 and side in (VLM, LM))
-            task = {"rows": FEW_ROWS if few else ROWS} | weights(bench, side, bits)
-            cells.append(Cell(side, "prefill", task, blas, once=few))
+            slow = is_slow(side, blas, bits)
+            task = {"rows": FEW_ROWS if slow else ROWS} | weights(bench, side, bits)
+            if bench.shared or not slow:
+                cells.append(Cell(side, "prefill", task, blas, once=slow))
         for cell, result in zip(cells, measure(bench, cells), strict=True):
             rows = cell.arguments["rows"]
             yield LABELS[bits], name(cell.side), cell.blas_name, str(rows), speed(result, rows)
