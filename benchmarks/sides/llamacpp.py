@@ -73,7 +73,7 @@ class Model:
 
 def backend() -> dict[str, Any]:
     """The CPU features that this build uses."""
-    text = c.llama_print_system_info().decode()
+    text = c.llama_print_system_info().decode().removeprefix("CPU : ")
     return {"seconds": 0, "backend": ", ".join(word.split("=")[0].strip() for word in text.split("|") if "=" in word)}
 
 
