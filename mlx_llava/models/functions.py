@@ -14,14 +14,14 @@ from mlx_llava.models.backend import on_cpu
 QUERIES = 128  # queries whose scores are in memory at the same time, on the CPU
 
 
-def _exp(x: mx.array) -> mx.array:
-    """exp(x) = (e⁸)^(x/8) in float32, within one ulp: e⁸ is close to a float32, 40 times closer than e."""
-    return mx.power(mx.array(math.exp(8)), x.astype(mx.float32) * 0.125)
+def _exp(x: mx.array, sign: int = 1) -> mx.array:
+    """exp(±x) = (e⁸)^(±x/8) in float32, within one ulp: e⁸ is close to a float32, 40 times closer than e."""
+    return mx.power(mx.array(math.exp(8)), x.astype(mx.float32) * (sign / 8))
 
 
 @mx.custom_function
 def _sigmoid(x: mx.array) -> mx.array:
-    return mx.reciprocal(1 + _exp(-x)).astype(x.dtype)
+    return mx.reciprocal(1 + _exp(x, -1)).astype(x.dtype)
 
 
 @_sigmoid.vjp
