@@ -28,9 +28,16 @@ class _LatePackage(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Leave out submodules, which Python sets when they are imported: `__init__` may define functions so called."""
-        if not isinstance(value, ModuleType) or self.__name__ in _running:
-            super().__setattr__(name, value)
+        """Ignore submodules, which Python sets on import: `__init__` may define functions of the same name.
+
+        Any other value, such as a patched function, is set after the `__init__`, which would overwrite it.
+        """
+        if isinstance(value, ModuleType):
+            if self.__name__ not in _running and self.__class__ is _LatePackage:
+                return
+        elif not name.startswith("__"):
+            _run_init(self)
+        ModuleType.__setattr__(self, name, value)  # not super(): the class may have changed
 
 
 def _run_init(package: ModuleType) -> None:

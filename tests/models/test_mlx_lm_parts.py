@@ -49,6 +49,10 @@ def test_the_whole_of_mlx_lm_can_be_imported_before() -> None:
     run("import mlx_lm, mlx_lm.tuner", OURS, "mlx_lm.load, mlx_lm.tuner.train", *SAME)
 
 
+def test_a_name_that_is_set_stays_set() -> None:
+    run(OURS, "import mlx_lm", "mlx_lm.load = print", "assert mlx_lm.convert and mlx_lm.load is print")
+
+
 def test_threads_wait_for_the_one_that_imports_the_rest() -> None:
     run(
         "from concurrent.futures import ThreadPoolExecutor",
