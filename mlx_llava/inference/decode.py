@@ -70,8 +70,10 @@ class Rows:
 
     def _process(self, row: int, ids: mx.array, logits: mx.array) -> mx.array:
         """The logits of one row `[1, V]`, processed in order."""
-        self._contexts[row] = mx.concatenate([self._contexts[row], ids[row : row + 1]])
         logits = logits[row : row + 1]
+        if not self._processors[row]:
+            return logits
+        self._contexts[row] = mx.concatenate([self._contexts[row], ids[row : row + 1]])
         for process in self._processors[row]:
             logits = process(self._contexts[row], logits)
         return logits

@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
+from numpy.typing import NDArray
 from spine import CASES
 
 from mlx_llava.checkpoint.config_json import from_hf
@@ -89,3 +91,28 @@ def test_the_answers_of_a_batch_are_those_of_batch_generator(model: Llama, sampl
             wanted[response.uid].append(response.token)
     assert [[token.id for token in answer] for answer in answers] == list(wanted.values())
     assert len(answers[2]) <= 2
+
+
+def test_rows_of_a_batch_have_their_own_constraints(model: Llama) -> None:
+    prompts = [Prompt(PROMPT, model.embed(mx.array(PROMPT)), length) for length in (6, 9, 4)]
+    constrained = [prompts[0], prompts[1]._replace(matcher=Only(7)), prompts[2]]
+    free, answers = (batch(model, some, SAMPLINGS[0], ()) for some in (prompts, constrained))
+    assert [answers[0], answers[2]] == [free[0], free[2]]
+    assert [token.id for token in answers[1]] == [7] * 9
+
+
+class Only:
+    """Allows a single token, again and again."""
+
+    finished = False
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """A mask of the token."""
+        return np.arange(TEXT.vocab_size) == self.token
+
+    def advance(self, token: int) -> None:
+        """Accept the token only."""
+        assert token == self.token
