@@ -47,7 +47,7 @@ class FileKeys:
 
 def file_keys(folder: Path, names: Sequence[str], num_workers: int) -> Keys:
     """A key for each of these files."""
-    keys = FileKeys(os.path.join(os.getcwd(), folder))  # noqa: PTH109, PTH118 - follows no links
+    keys = FileKeys(str(folder.absolute()))
     jobs = ((start, names[start : start + CHUNK]) for start in range(0, len(names), CHUNK))
     with loader(keys, jobs, num_workers if len(names) > CHUNK else 0) as results:
         return np.concatenate([np.zeros(0, np.uint64), *(found for _, found in results)])

@@ -15,6 +15,7 @@ from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.examples import Examples
 from mlx_llava.data.image_check import with_readable_images
 from mlx_llava.data.reading import read
+from mlx_llava.data.readable_images import file_keys
 from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import open_image
 
@@ -135,6 +136,16 @@ def test_what_was_opened_before_ctrl_c_is_remembered(
     opened.clear()
     with_readable_images(examples, report=silent)
     assert sorted(opened) == sorted(names[6:])
+
+
+def test_the_current_folder_may_be_gone_if_that_of_the_images_is_absolute(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert file_keys(photos, [f"{n}.png" for n in range(12)], 0).all()
 
 
 def test_training_goes_on_where_nothing_can_be_remembered(
