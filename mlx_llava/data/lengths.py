@@ -8,6 +8,7 @@ words and 450 µs by the tokenizer.
 import re
 from collections.abc import Iterable
 
+from mlx_llava.prompts.byte_bound import SPACE
 from mlx_llava.prompts.templates import ImageMark, Piece, Special, Text
 from mlx_llava.prompts.tokens import Tokenizer
 
@@ -64,7 +65,12 @@ class Lengths:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text, each but the first without the space, or one of the spaces, before it."""
+    """The words of a text, each but the first without the space, or one of the spaces, before it.
+
+    A written `▁` is a space to the tokenizer and may join a space after it, so such a text is one word.
+    """
+    if SPACE in text:
+        return [text]
     if not text.startswith(" ") and "  " not in text:
         return text.split(" ")
     first, *others = WORD.findall(text)

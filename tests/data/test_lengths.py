@@ -45,8 +45,16 @@ def byte_level() -> dict[str, Any]:
     }
 
 
+def with_two_spaces() -> dict[str, Any]:
+    """The first merge joins two spaces, as in LLaMA's own vocabulary."""
+    model = LLAMA["model"]
+    vocab = model["vocab"] | {"▁▁": 1000}
+    return LLAMA | {"model": model | {"vocab": vocab, "merges": [["▁", "▁"], *model["merges"]]}}
+
+
 SPECS = {
     "llama": LLAMA,
+    "two spaces": with_two_spaces(),
     "bundled": BUNDLED,
     "space by the normalizer": LLAMA | LEGACY,
     "space before every text, words apart": LLAMA | {"pre_tokenizer": SPLIT},
@@ -108,6 +116,12 @@ def test_a_long_answer_is_counted_but_for_its_first_word() -> None:
     assert exact <= LENGTHS.by_words(LENGTHS.runs(pieces)) <= exact + 10
     assert LENGTHS.by_bytes(LENGTHS.runs(pieces)) > 2 * exact
     assert LENGTHS.fits(pieces, exact + 10)
+
+
+def test_a_written_space_sign_may_join_the_next_word() -> None:
+    pieces: list[Piece] = [Text("a ▁▁ intelligence" * 10)]
+    lengths, exact = BOUNDS["two spaces, False"], num_tokens(TOKENIZERS["two spaces, False"], pieces)
+    assert not lengths.fits(pieces, exact - 1)
 
 
 def test_a_vocabulary_with_pieces_over_a_words_end_is_counted_in_bytes() -> None:
