@@ -44,7 +44,7 @@ def with_readable_images(
     """Open all images; records with an unreadable one raise ImageError, or are left out.
 
     Args:
-        report: is called with the number of images that are done, and of all that have to be opened.
+        report: receives the number of images opened so far, and of all that have to be opened.
     """
     images = examples.dataset.images.names()
     faults = _open(examples.builder.images or Path(), examples.builder.image, images, num_workers, report)
@@ -67,9 +67,9 @@ def _open(
     numbers, faults, good, done = [*images], dict[int, Fault](), list[int](), 0
     try:
         with loader(ImageCheck(folder, config), jobs, num_workers if len(chunks) > 1 else 0) as results:
-            for chunk, found in results:
-                faults |= {numbers[place]: fault for place, fault in zip(chunk, found, strict=True) if fault}
-                good += [place for place, fault in zip(chunk, found, strict=True) if fault is None]
+            for chunk, chunk_faults in results:
+                faults |= {numbers[place]: fault for place, fault in zip(chunk, chunk_faults, strict=True) if fault}
+                good += [place for place, fault in zip(chunk, chunk_faults, strict=True) if fault is None]
                 done += len(chunk)
                 report(done, len(unknown))
     finally:

@@ -1,6 +1,6 @@
 """Which images the records of a dataset show: every name once, and numbers for the rest.
 
-Bytes and arrays rather than strings, so that a million names take 20 MB and are sent to a worker at once.
+Bytes and arrays rather than strings, so that a million names take 20 MB and reach a worker quickly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 class ImageTable:
     """The images of N records."""
 
-    spelled: NDArray[np.uint8]
-    """All names, one after the other."""
+    text: NDArray[np.uint8]
+    """All names in UTF-8, one after the other."""
     name_ends: NDArray[np.int64]
     """Where each name ends."""
     shown: NDArray[np.int32]
@@ -26,9 +26,9 @@ class ImageTable:
     @classmethod
     def of(cls, names: Iterable[str], shown: NDArray[np.int32], counts: NDArray[np.int32]) -> "ImageTable":
         """A table of these names."""
-        spelled = [name.encode("utf-8", "surrogatepass") for name in names]
-        ends = np.cumsum([*map(len, spelled)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(spelled), np.uint8), ends, shown, counts)
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+        ends = np.cumsum([*map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends, shown, counts)
 
     def __len__(self) -> int:
         """The number of records."""
@@ -36,7 +36,7 @@ class ImageTable:
 
     def names(self) -> dict[int, str]:
         """The names that records show, by their numbers, which are in the order of the records."""
-        text, ends = self.spelled.tobytes(), [0, *self.name_ends.tolist()]
+        text, ends = self.text.tobytes(), [0, *self.name_ends.tolist()]
         used = np.zeros(len(self.name_ends), bool)
         used[self.shown] = True
         numbers = np.flatnonzero(used).tolist()

@@ -50,7 +50,7 @@ def file_keys(folder: Path, names: Sequence[str], num_workers: int) -> Keys:
     keys = FileKeys(str(folder.absolute()))
     jobs = ((start, names[start : start + CHUNK]) for start in range(0, len(names), CHUNK))
     with loader(keys, jobs, num_workers if len(names) > CHUNK else 0) as results:
-        return np.concatenate([np.zeros(0, np.uint64), *(found for _, found in results)])
+        return np.concatenate([np.zeros(0, np.uint64), *(chunk for _, chunk in results)])
 
 
 class ReadableImages:

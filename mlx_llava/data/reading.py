@@ -34,14 +34,14 @@ def read(
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"{file}: no such file", f"Name a JSON or JSON-lines file, or a folder with {split}.jsonl.")
-    found = recall_or_scan(file, builder, num_workers, report)
-    dataset = Dataset(file, found.fingerprint, found.stamp, found.table, found.images, found.bad)
+    result = recall_or_scan(file, builder, num_workers, report)
+    dataset = Dataset(file, result.fingerprint, result.stamp, result.table, result.images, result.bad)
     dataset = dataset.without(_bad_images(dataset, images))
     if dataset.left_out and not (skip_bad and len(dataset)):
         raise refusal(file, dataset.left_out, may_leave_out=len(dataset) > 0)
     if not len(dataset):
         raise RecordError(f"{file}: no records to train on", "Give at least one conversation.")
-    misfits = dataset.indices(found.misfits)
+    misfits = dataset.indices(result.misfits)
     if misfits and not (skip_bad and len(misfits) < len(dataset)):
         raise refusal(file, [*misfits.values()], may_leave_out=len(misfits) < len(dataset))
     return dataset.without(misfits)

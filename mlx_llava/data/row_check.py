@@ -14,8 +14,8 @@ Reason = tuple[str, str]  # problem, advice
 
 
 @dataclass
-class Checked:
-    """What is known of the rows of a chunk; a faulty row has no images and the length 0."""
+class CheckedRows:
+    """Results for the rows of a chunk; a faulty row has no images and the length 0."""
 
     lengths: list[int] = field(default_factory=list)
     num_images: list[int] = field(default_factory=list)
@@ -50,13 +50,13 @@ class RowCheck:
     builder: ExampleBuilder | None
     """Builds the examples that records must become; None if none are needed."""
 
-    def __call__(self, places: Places) -> Checked:
+    def __call__(self, places: Places) -> CheckedRows:
         """Check the rows at these places."""
         offsets, sizes = places
         with open_file(self.file, self.stamp) as file:
             file.seek(offsets[0])
             data = file.read(offsets[-1] + sizes[-1] - offsets[0])
-        checked = Checked()
+        checked = CheckedRows()
         for offset, size in zip(offsets, sizes, strict=True):
             start = offset - offsets[0]
             try:

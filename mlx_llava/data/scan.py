@@ -15,7 +15,7 @@ from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.image_table import ImageTable
 from mlx_llava.data.json_rows import rows
 from mlx_llava.data.loader import loader
-from mlx_llava.data.row_check import Checked, Places, RowCheck
+from mlx_llava.data.row_check import CheckedRows, Places, RowCheck
 from mlx_llava.data.source import Stamp, open_file, stamp_of
 from mlx_llava.errors import RecordError
 
@@ -23,17 +23,17 @@ LARGE = 1 << 22  # bytes of a file that is worth starting workers for, and remem
 CHUNK, CHUNK_BYTES = 1000, 1 << 20  # rows, and about how many bytes, of a job; it fits into a pipe
 
 Report = Callable[[int, int], object]
-"""Is called with the bytes that are done, and those of the file."""
+"""Receives the number of bytes checked so far, and the size of the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What a file holds, whatever images there are."""
+    """The content of a file; says nothing of image files."""
 
     fingerprint: str
     """SHA-256 of the file."""
     stamp: Stamp
-    table: NDArray[np.int64]  # [N, COLUMNS], as in a Dataset
+    table: NDArray[np.int64]  # [N, 5], as in a Dataset
     images: ImageTable
     bad: tuple[BadRecord, ...]
     """Rows that are no records; not in the table."""
@@ -45,31 +45,31 @@ def scan(file: Path, builder: ExampleBuilder | None, num_workers: int, report: R
     """Read and check all rows of a file; RecordError if it has none, or changes meanwhile."""
     with open_file(file) as stream:
         stamp = stamp_of(stream)
-        found = _Found()
-        jobs = _jobs(stream, file, found)
+        results = _Results()
+        jobs = _jobs(stream, file, results)
         num_workers = num_workers if stamp[0] > LARGE else 0
-        with loader(RowCheck(file, stamp, builder), jobs, num_workers) as results:
-            for end, checked in results:
-                found.add(checked)
+        with loader(RowCheck(file, stamp, builder), jobs, num_workers) as chunks:
+            for end, checked in chunks:
+                results.add(checked)
                 report(end, stamp[0])
         stream.seek(0)
         fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
         if stamp_of(stream) != stamp:
             raise RecordError(f"{file}: changed while it was read", "Start again with the new file.")
-    return found.scan(fingerprint, stamp)
+    return results.scan(fingerprint, stamp)
 
 
-def _jobs(stream: BufferedReader, file: Path, found: "_Found") -> Iterator[tuple[int, Places]]:
+def _jobs(stream: BufferedReader, file: Path, results: "_Results") -> Iterator[tuple[int, Places]]:
     """The places of each chunk of rows, with the end of the chunk in the file."""
     offsets, sizes = list[int](), list[int]()
     for row in rows(stream, file):
         if row.fault is not None:
-            found.bad.append(BadRecord(row.number, row.line, str(row.fault), row.fault.advice))
+            results.bad.append(BadRecord(row.number, row.line, str(row.fault), row.fault.advice))
             continue
         if offsets and (len(offsets) == CHUNK or row.offset + row.size - offsets[0] > CHUNK_BYTES):
             yield offsets[-1] + sizes[-1], (offsets, sizes)
             offsets, sizes = [], []
-        found.rows.extend(row[:4])
+        results.rows.extend(row[:4])
         offsets.append(row.offset)
         sizes.append(row.size)
     if offsets:
@@ -77,8 +77,8 @@ def _jobs(stream: BufferedReader, file: Path, found: "_Found") -> Iterator[tuple
 
 
 @dataclass
-class _Found:
-    """What has been found so far."""
+class _Results:
+    """The results so far."""
 
     rows: "array[int]" = field(default_factory=lambda: array("q"))  # number, line, offset, size
     bad: list[BadRecord] = field(default_factory=list)
@@ -88,7 +88,7 @@ class _Found:
     names: dict[str, int] = field(default_factory=dict)
     shown: "array[int]" = field(default_factory=lambda: array("i"))
 
-    def add(self, checked: Checked) -> None:
+    def add(self, checked: CheckedRows) -> None:
         """Add the next chunk."""
         self.bad += [self._bad_record(place, *reason) for place, reason in checked.faults.items()]
         self.misfits += [self._bad_record(place, *reason) for place, reason in checked.misfits.items()]
@@ -102,7 +102,7 @@ class _Found:
         return BadRecord(self.rows[row], self.rows[row + 1], problem, advice)
 
     def scan(self, fingerprint: str, stamp: Stamp) -> Scan:
-        """Everything that was found."""
+        """The scan, once all chunks are added."""
         number, line, offset, size = np.array(self.rows, np.int64).reshape(-1, 4).T
         table = np.stack([offset, size, number, line, np.array(self.lengths, np.int64)], axis=1)
         bad = sorted(self.bad, key=lambda record: record.number)

@@ -1,4 +1,4 @@
-"""Remembers scans in the cache folder, so that a file is read and checked once for all starts.
+"""Remembers scans in the cache folder, so that later starts neither read nor check the file again.
 
 A scan depends on the file and on how records become examples, and is kept under both. Images are not part of it: they
 are looked for at every start.
@@ -23,7 +23,7 @@ from mlx_llava.data.scan import LARGE, Report, Scan, scan
 from mlx_llava.program.atomic import write_file
 from mlx_llava.program.paths import cache_folder
 
-CHECKS = 1  # increase when a check finds or says something else, or when the content of the files changes
+CHECKS = 2  # increase when a check has another result or message, or a file of the cache another layout
 LIMIT = 1 << 29  # bytes of all files; a million records take 45 to 80 MB
 CLOCK = 2 * 10**9  # nanoseconds between two times that a file can have: FAT counts in steps of two seconds
 DIGEST = hashlib.sha256().digest_size  # a file starts with the digest of its key and its payload
@@ -37,13 +37,13 @@ def recall_or_scan(file: Path, builder: ExampleBuilder | None, num_workers: int,
     settings = repr([os.path.abspath(file), builder and builder.settings()])  # noqa: PTH100 - follows no links
     name = hashlib.sha256(settings.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     remembered, key = cache_folder() / "scans" / name, repr([__version__, CHECKS, state, settings])
-    found = _load(remembered, key)
-    if found is None:
-        found = scan(file, builder, num_workers, report)
+    result = _load(remembered, key)
+    if result is None:
+        result = scan(file, builder, num_workers, report)
         settled = file.stat().st_mtime_ns < started - CLOCK  # so a change after this moment has another time
         if settled and _state(file) == state:
-            _save(remembered, key, found)
-    return found
+            _save(remembered, key, result)
+    return result
 
 
 def _state(file: Path) -> tuple[int, ...]:
@@ -62,20 +62,20 @@ def _load(remembered: Path, key: str) -> Scan | None:
     if data[:DIGEST] != _digest(key, payload):
         return None
     with suppress(OSError):
-        os.utime(remembered)  # files that are used are removed last
+        os.utime(remembered)  # the file used last is removed last
     arrays = np.load(io.BytesIO(payload), allow_pickle=False)
-    images = ImageTable(*(arrays[name] for name in ("spelled", "name_ends", "shown", "counts")))
+    images = ImageTable(*(arrays[name] for name in ("text", "name_ends", "shown", "counts")))
     fingerprint, stamp, *faulty = json.loads(arrays["others"].tobytes())
     bad, misfits = (tuple(BadRecord(*record) for record in records) for records in faulty)
     return Scan(fingerprint, (stamp[0], stamp[1]), arrays["table"], images, bad, misfits)
 
 
-def _save(remembered: Path, key: str, found: Scan) -> None:
+def _save(remembered: Path, key: str, result: Scan) -> None:
     """Write a scan to the cache; where that is impossible, the next start scans again."""
-    others = [found.fingerprint, found.stamp, [*map(astuple, found.bad)], [*map(astuple, found.misfits)]]
+    others = [result.fingerprint, result.stamp, [*map(astuple, result.bad)], [*map(astuple, result.misfits)]]
     out = io.BytesIO()
-    spelled = np.frombuffer(json.dumps(others).encode(), np.uint8)
-    np.savez(out, table=found.table, others=spelled, **vars(found.images))
+    encoded = np.frombuffer(json.dumps(others).encode(), np.uint8)
+    np.savez(out, table=result.table, others=encoded, **vars(result.images))
     payload = out.getvalue()
     with suppress(OSError):
         remembered.parent.mkdir(parents=True, exist_ok=True)

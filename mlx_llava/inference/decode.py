@@ -13,7 +13,7 @@ import mlx.core as mx
 from mlx_llava.models.llama import Llama
 from mlx_llava.models.mlx_lm_parts import LogitsProcessor, Sampler
 
-CLEAR_AFTER = 256  # steps between two times that MLX's unused buffers are freed: growing caches leave many behind
+CLEAR_AFTER = 256  # steps between two releases of MLX's unused buffers: growing caches leave many behind
 
 
 class Choice(NamedTuple):

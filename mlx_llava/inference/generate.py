@@ -80,7 +80,7 @@ def stream(
     mx.random.seed(sampling.seed)
     rows = Rows(model, cache.layers, _sampler(sampling, model), [tokens[:-1]], [_processors(sampling, matcher)])
     choice = rows.step(tokens[-1:], embeddings[-1:])
-    quantize(model, cache.layers, cache.options.bits)  # not yet if the prompt is a single position
+    quantize(model, cache.layers, cache.options.bits)  # prefill has not done it if the prompt is a single position
     for _ in range(sampling.max_tokens):
         ahead = rows.step(choice.ids)
         yield _token(choice, num_top)
@@ -102,7 +102,7 @@ def batch(model: Llama, prompts: Sequence[Prompt], sampling: Sampling, stop: Col
 
 
 def _answers(rows: Rows, prompts: Sequence[Prompt], stop: Collection[int]) -> list[list[Token]]:
-    """The answers to prompts that are in the caches of `rows` but for their last positions."""
+    """The answers to prompts that are in the caches of `rows` except for their last positions."""
     answers: list[list[Token]] = [[] for _ in prompts]
     unfinished = list(range(len(prompts)))
     ahead = rows.step(mx.array([prompt.ids[-1] for prompt in prompts])).ids

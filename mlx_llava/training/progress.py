@@ -10,7 +10,7 @@ EVERY = 5  # seconds
 
 
 def progress(doing: str) -> Callable[[int, int], None]:
-    """A function that takes how much is done and how much there is, and logs it now and then with the time left."""
+    """A function that takes the amounts done and in total, and logs the percentage and the time left now and then."""
     started = last = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -14,8 +14,8 @@ from mlx_llava.data import image_check
 from mlx_llava.data.builder import ExampleBuilder
 from mlx_llava.data.examples import Examples
 from mlx_llava.data.image_check import with_readable_images
-from mlx_llava.data.reading import read
 from mlx_llava.data.readable_images import file_keys
+from mlx_llava.data.reading import read
 from mlx_llava.errors import ImageError
 from mlx_llava.images.pixels import open_image
 

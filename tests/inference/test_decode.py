@@ -64,8 +64,8 @@ def test_a_single_answer_is_that_of_generate_step(
     cache = {"kv_bits": options.bits, "kv_group_size": group_size(model), "quantized_kv_start": 0}
     steps = generate_step(mx.array(ids), model, max_tokens=9, prompt_cache=layers, **cache, **theirs(sampling))
     mx.random.seed(sampling.seed)
-    for token, (wanted, logprobs) in zip(answer, steps, strict=True):
-        assert (token.id, token.logprob) == (wanted, logprobs[wanted].item())
+    for token, (expected, logprobs) in zip(answer, steps, strict=True):
+        assert (token.id, token.logprob) == (expected, logprobs[expected].item())
         assert [logprob for _, logprob in token.top] == mx.sort(logprobs)[:-4:-1].tolist()
 
 
@@ -84,12 +84,12 @@ def test_the_answers_of_a_batch_are_those_of_batch_generator(model: Llama, sampl
         caches=prefill_batch(model, prompts),
         all_tokens=[list(prompt.ids[:-1]) for prompt in prompts],
     )
-    wanted: dict[int, list[int]] = {number: [] for number in numbers}
+    expected: dict[int, list[int]] = {number: [] for number in numbers}
     mx.random.seed(sampling.seed)
     while responses := generator.next_generated():
         for response in responses:
-            wanted[response.uid].append(response.token)
-    assert [[token.id for token in answer] for answer in answers] == list(wanted.values())
+            expected[response.uid].append(response.token)
+    assert [[token.id for token in answer] for answer in answers] == list(expected.values())
     assert len(answers[2]) <= 2
 
 
