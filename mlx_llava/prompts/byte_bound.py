@@ -11,8 +11,8 @@ def at_most_one_token_per_byte(spec: Mapping[str, Any]) -> bool:
     """Whether that is sure for a BPE tokenizer.json.
 
     Merges only join, and a character that is not in the vocabulary becomes its bytes, the unknown token, or nothing.
-    What is left are normalizers that lengthen a text (NFKC makes 18 characters of one), and a space that is written as
-    a character of three bytes.
+    Two things can break the bound: a normalizer that lengthens a text (NFKC makes 18 characters of one), and a space
+    that becomes `▁` without a token of its own, which is then three bytes.
     """
     steps = [*_steps(spec.get("normalizer"), "normalizers"), *_steps(spec.get("pre_tokenizer"), "pretokenizers")]
     if not all(map(_keeps_length, steps)) or sum(map(_adds_space, steps)) > 1:

@@ -25,7 +25,7 @@ ROWS = ["a cat", "", "long " * 200, "a dog"]
 
 
 def put_back(file: Path, seconds: float) -> None:
-    """Let a file be some seconds old."""
+    """Set the times of a file some seconds back."""
     then = time.time() - seconds
     os.utime(file, (then, then))
 

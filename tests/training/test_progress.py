@@ -1,4 +1,4 @@
-"""Progress before the first step: a line now and then, and none if nobody wants it."""
+"""Progress before the first step: a line now and then, and none with --quiet."""
 
 import pytest
 
