@@ -1,6 +1,7 @@
-"""The one part of the package that is compiled, on Linux, where a C compiler is; all else is in pyproject.toml."""
+"""Builds the C extension on Linux if there is a compiler; everything else is in pyproject.toml."""
 
 import sys
+import sysconfig
 
 from setuptools import Extension, setup
 
@@ -13,7 +14,10 @@ cpu = Extension(
     optional=True,
 )
 
+# free-threaded Python has no limited API
+is_built = sys.platform == "linux" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 setup(
-    ext_modules=[cpu] if sys.platform == "linux" else [],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if sys.platform == "linux" else {},
+    ext_modules=[cpu] if is_built else [],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if is_built else {},
 )

@@ -63,11 +63,15 @@ def adapt_to_device(model: nn.Module) -> None:
 
 
 def dequantize_slow_layers(model: nn.Module) -> None:
-    """Dequantize layers that the CPU cannot multiply by quickly, if float32 takes at most half of the free memory."""
+    """Dequantize layers that the CPU cannot multiply by quickly, if float32 takes at most half of the free memory.
+
+    An embedding is multiplied by if the model has no other head.
+    """
     if not on_cpu():
         return
     layers: list[tuple[str, nn.Module]] = tree_flatten(model.leaf_modules(), is_leaf=nn.Module.is_module)  # pyright: ignore
-    slow = [(path, layer) for path, layer in layers if cpu_layers.is_slow(layer)]
+    kind = nn.QuantizedLinear if any(path.endswith("lm_head") for path, _ in layers) else nn.Module
+    slow = [(path, layer) for path, layer in layers if isinstance(layer, kind) and cpu_layers.is_slow(layer)]
     if 2 * sum(cpu_layers.float32_bytes(layer) for _, layer in slow) > memory_limit():
         return
     for path, layer in slow:

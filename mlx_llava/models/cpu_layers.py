@@ -78,9 +78,12 @@ def _take(layer: nn.Module, base: nn.Module) -> None:
 
 
 def _product(layer: Quantized, x: mx.array) -> mx.array:
-    """x Wᵀ; the gradient dequantizes W again, once it is needed, or every layer's W would stay in memory."""
+    """x Wᵀ, with a gradient for x alone.
+
+    The gradient dequantizes W again, once it is needed, or every layer's W would stay in memory.
+    """
     # the extension computes at once; in training, recomputed blocks would all be in memory at the same time
-    extension = blas.extension() if _has_extension(layer) and not layer.training else None
+    extension = blas.extension() if _has_extension(layer) and not layer.training and x.size else None
     if extension is None and x.size <= FEW_ROWS * x.shape[-1]:
         quantization = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
         return mx.quantized_matmul(x, layer.weight, layer.scales, layer.get("biases"), **quantization)
@@ -90,7 +93,7 @@ def _product(layer: Quantized, x: mx.array) -> mx.array:
         if extension is None:
             return x @ _weight(layer, layer.weight, x.dtype).T
         y = np.empty((*x.shape[:-1], len(layer.weight)), np.float32)
-        operands = mx.contiguous(x), layer.weight, layer.scales, layer.biases
+        operands = map(mx.contiguous, (x.astype(mx.float32), layer.weight, layer.scales, layer.biases))
         extension.quantized_product(*operands, y, x.size // x.shape[-1], layer.bits)
         return mx.array(y)
 

@@ -1,8 +1,8 @@
 // MLX on a Linux CPU: NumPy's OpenBLAS under MLX, and products with quantized weights.
 //
-// MLX binds cblas_sgemm at its first call, to the library that was loaded first with RTLD_GLOBAL. This one passes it on
-// to the OpenBLAS in NumPy's wheel, whose names have a prefix and whose integers have 64 bits. Threads are our own:
-// those of OpenBLAS wait by spinning, and a product takes 40 ms instead of 2 where another program has the core.
+// libmlx binds cblas_sgemm when it is loaded, to the first library in the global scope that exports it. This one passes it
+// on to the OpenBLAS in NumPy's wheel, whose names have a prefix and whose integers have 64 bits. Threads are our own: each
+// product of OpenBLAS waits for all of its threads, 40 ms instead of 2 where another program has their core.
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -14,11 +14,11 @@
 #include <string.h>
 
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };  // of CBLAS
-enum { THREADS = 64 };
-enum { WORTH = 1 << 20 };  // bytes or multiplications times 8 that pay for a thread: about 50 us
+enum { PARTS = 3 };        // parts of a task for each thread
+enum { WORTH = 1 << 20 };  // bytes to read, or twice as many multiplications, for each thread: about 50 us
 enum { MOST = 4 };         // rows of x that are multiplied by a quantized weight together
-enum { FEW = 16 };         // rows of x from which OpenBLAS multiplies, by BLOCK rows of the weight, which fit in a cache
-enum { BLOCK = 128 };
+enum { FEW = 16 };         // most rows of x that are multiplied without OpenBLAS
+enum { BLOCK = 128 };      // rows of a weight that fit in a cache
 
 static void (*gemm)(int, int, int, int64_t, int64_t, int64_t, float, const float *, int64_t, const float *, int64_t,
                     float, float *, int64_t);
@@ -27,34 +27,60 @@ static void (*gemv)(int, int, int64_t, int64_t, float, const float *, int64_t, c
 static int max_threads = 1;
 
 typedef void work(const void *task, int64_t begin, int64_t end);
-struct part {
+
+// The task at hand, in parts that this thread and sleeping ones take in turn. A thread that gets no core takes none, so
+// that nothing waits for it.
+static struct {
     work *work;
     const void *task;
-    int64_t begin, end;
-};
+    int64_t next, size, step;
+    int running, threads;
+} shared;
+static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER, state = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t started = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
 
-static void *run(void *argument) {
-    const struct part *part = argument;
-    part->work(part->task, part->begin, part->end);
-    return NULL;
+// Call with `state` locked.
+static void take_parts(void) {
+    while (shared.next < shared.size) {
+        int64_t begin = shared.next, end = begin + shared.step < shared.size ? begin + shared.step : shared.size;
+        shared.next = end;
+        shared.running++;
+        pthread_mutex_unlock(&state);
+        shared.work(shared.task, begin, end);
+        pthread_mutex_lock(&state);
+        if (--shared.running == 0)
+            pthread_cond_signal(&finished);
+    }
 }
 
-// Run `work` on 0 ... size, in parts that are worth a thread each.
-static void in_threads(work *work, const void *task, int64_t size, int64_t cost) {
-    struct part parts[THREADS];
-    pthread_t threads[THREADS];
-    int started[THREADS] = {0};
-    int64_t count = 1 + cost / WORTH;
-    count = count < max_threads ? count : max_threads;
-    for (int64_t n = count - 1; n >= 0; n--) {  // this thread takes the first part, and those that get no thread
-        parts[n] = (struct part){work, task, size * n / count, size * (n + 1) / count};
-        started[n] = n && !pthread_create(&threads[n], NULL, run, &parts[n]);
-        if (!started[n])
-            run(&parts[n]);
+static void *help(void *nothing) {
+    pthread_mutex_lock(&state);
+    for (;;) {
+        take_parts();
+        pthread_cond_wait(&started, &state);
     }
-    for (int64_t n = 1; n < count; n++)
-        if (started[n])
-            pthread_join(threads[n], NULL);
+    return nothing;
+}
+
+static void in_threads(work *work, const void *task, int64_t size, int64_t cost) {
+    int64_t threads = 1 + cost / WORTH < max_threads ? 1 + cost / WORTH : max_threads;
+    if (threads == 1 || pthread_mutex_trylock(&caller)) {  // another thread of Python computes: the cores are taken
+        work(task, 0, size);
+        return;
+    }
+    pthread_mutex_lock(&state);
+    for (pthread_t thread; shared.threads < threads - 1 && !pthread_create(&thread, NULL, help, NULL);) {
+        pthread_detach(thread);
+        shared.threads++;
+    }
+    int64_t parts = PARTS * threads;
+    shared.work = work, shared.task = task, shared.next = 0, shared.size = size, shared.step = (size + parts - 1) / parts;
+    pthread_cond_broadcast(&started);
+    take_parts();
+    while (shared.running)
+        pthread_cond_wait(&finished, &state);
+    pthread_mutex_unlock(&state);
+    pthread_mutex_unlock(&caller);
 }
 
 struct sgemm {
@@ -65,23 +91,29 @@ struct sgemm {
     float *c;
 };
 
-// Rows or columns of c.
+// Rows or columns begin ... end of c.
 static void sgemm_part(const void *task, int64_t begin, int64_t end) {
     const struct sgemm *g = task;
     int64_t m = g->by_rows ? end - begin : g->m, n = g->by_rows ? g->n : end - begin;
     const float *a = g->a + (g->by_rows ? begin * (g->ta == PLAIN ? g->lda : 1) : 0);
     const float *b = g->b + (g->by_rows ? 0 : begin * (g->tb == PLAIN ? 1 : g->ldb));
     float *c = g->c + begin * (g->by_rows ? g->ldc : 1);
-    if (g->m > 2) {
+    int plain = g->tb == PLAIN;
+    if (g->m > (plain ? 2 : 8) || g->k == 0) {  // gemv would not scale c
         gemm(ROW_MAJOR, g->ta, g->tb, m, n, g->k, g->alpha, a, g->lda, b, g->ldb, g->beta, c, g->ldc);
         return;
     }
-    int plain = g->tb == PLAIN;
-    for (int64_t i = 0; i < m; i++, c += g->ldc, a += g->ta == PLAIN ? g->lda : 1) {  // reads b three times as fast
-        if (g->beta == 0)
-            memset(c, 0, 4 * n);  // it may hold a NaN, which gemv would keep
-        gemv(ROW_MAJOR, plain ? TRANSPOSED : PLAIN, plain ? g->k : n, plain ? n : g->k, g->alpha, b, g->ldb, a,
-             g->ta == PLAIN ? 1 : g->lda, g->beta == 0 ? 1 : g->beta, c, 1);
+    // gemm copies b before it reads it; gemv reads it from memory once, and from the cache for further rows of a
+    for (int64_t j = 0, width; j < n; j += width) {
+        width = plain || n - j < BLOCK ? n - j : BLOCK;
+        for (int64_t i = 0; i < m; i++) {
+            float *y = c + i * g->ldc + j;
+            if (g->beta == 0)
+                memset(y, 0, 4 * width);  // it may hold a NaN, which gemv would keep
+            gemv(ROW_MAJOR, plain ? TRANSPOSED : PLAIN, plain ? g->k : width, plain ? width : g->k, g->alpha,
+                 b + (plain ? j : j * g->ldb), g->ldb, a + i * (g->ta == PLAIN ? g->lda : 1), g->ta == PLAIN ? 1 : g->lda,
+                 g->beta == 0 ? 1 : g->beta, y, 1);
+        }
     }
 }
 
@@ -91,8 +123,8 @@ void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, co
         gemm(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
     }
-    struct sgemm task = {ta, tb, m > n, m, n, k, lda, ldb, ldc, alpha, beta, a, b, c};
-    in_threads(sgemm_part, &task, m > n ? m : n, (int64_t)n * k * (4 + m / 8));
+    struct sgemm task = {ta, tb, m > n && m > 8, m, n, k, lda, ldb, ldc, alpha, beta, a, b, c};
+    in_threads(sgemm_part, &task, task.by_rows ? m : n, (int64_t)n * k * (4 + m / 8));
 }
 
 struct product {
@@ -149,9 +181,26 @@ static void (*arrange_int8)(struct product *, const float *) = NULL;
 static void (*arrange)(struct product *, const float *) = arrange_4;
 static void (*dequantize)(const struct product *, int64_t, int64_t, float *) = dequantize_4;
 
+// By OpenBLAS, BLOCK rows of the weight at a time, which fit in a cache.
+static void multiply_many(const void *task, int64_t begin, int64_t end) {
+    const struct product *p = task;
+    int64_t width = p->chunks * (32 / p->bits) * lanes;
+    float *block = malloc(BLOCK * width * sizeof(float));
+    if (!block) {
+        multiply(task, begin, end);
+        return;
+    }
+    for (int64_t row = begin, size; row < end; row += size) {
+        size = end - row < BLOCK ? end - row : BLOCK;
+        dequantize(p, row, row + size, block);
+        gemm(ROW_MAJOR, PLAIN, TRANSPOSED, p->count, size, width, 1, p->x, width, block, width, 0, p->y + row, p->rows);
+    }
+    free(block);
+}
+
 static int compute(struct product *p, const float *x) {
     int64_t width = p->chunks * (32 / p->bits) * lanes, count = p->count == 1 ? 1 : (p->count + MOST - 1) / MOST * MOST;
-    p->x = calloc(count * (width + p->groups) + (p->count > FEW) * BLOCK * width, sizeof(float));
+    p->x = calloc(count * (width + p->groups), sizeof(float));
     if (!p->x)
         return 0;
     p->sums = p->x + count * width;
@@ -159,65 +208,58 @@ static int compute(struct product *p, const float *x) {
     p->steps = p->x + count * width / 4;
     int round = multiply_int8 && p->count <= FEW;
     (round ? arrange_int8 : arrange)(p, x);
-    if (p->count <= FEW)
-        in_threads(round ? multiply_int8 : multiply, p, p->rows, p->rows * p->words * 4 * count);
-    float *block = p->sums + count * p->groups;
-    for (int64_t row = 0, end; p->count > FEW && row < p->rows; row = end) {
-        end = row + BLOCK < p->rows ? row + BLOCK : p->rows;
-        dequantize(p, row, end, block);
-        cblas_sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, p->count, end - row, width, 1, p->x, width, block, width, 0,
-                    p->y + row, p->rows);
-    }
+    in_threads(p->count > FEW ? multiply_many : round ? multiply_int8 : multiply, p, p->rows, p->rows * p->words * 4 * count);
     free(p->x);
     return 1;
 }
 
 static PyObject *quantized_product(PyObject *Py_UNUSED(self), PyObject *arguments) {
-    Py_buffer x, weight, scales, biases, y, *all[] = {&x, &weight, &scales, &biases, &y};
+    PyObject *given[5];
+    Py_buffer all[5] = {0}, *x = all, *weight = all + 1, *scales = all + 2, *biases = all + 3, *y = all + 4;
     long long count;
-    int bits, done = 0;
-    if (!PyArg_ParseTuple(arguments, "y*y*y*y*w*Li", &x, &weight, &scales, &biases, &y, &count, &bits))
+    int bits, fits = 1, got = 0, done = 0;
+    if (!PyArg_ParseTuple(arguments, "OOOOOLi", given, given + 1, given + 2, given + 3, given + 4, &count, &bits))
         return NULL;
-    int fits = gemm && count > 0 && (bits == 4 || bits == 8) && scales.len == biases.len;
-    for (int n = 0; n < 5; n++)
-        fits &= PyBuffer_IsContiguous(all[n], 'C') && all[n]->len > 0;
-    struct product p = {weight.buf, scales.buf, biases.buf, .y = y.buf, .count = count, .bits = bits};
-    if (fits && (p.rows = y.len / 4 / count) && (p.groups = scales.len / 4 / p.rows)) {
-        p.words = weight.len / 4 / p.rows;
+    // without strides MLX would pretend that its arrays are contiguous
+    for (; got < 5 && !PyObject_GetBuffer(given[got], &all[got], PyBUF_STRIDES | (got == 4 ? PyBUF_WRITABLE : 0)); got++)
+        fits &= PyBuffer_IsContiguous(&all[got], 'C') && all[got].len > 0;
+    struct product p = {weight->buf, scales->buf, biases->buf, .y = y->buf, .count = count, .bits = bits};
+    fits = fits && got == 5 && gemm && count > 0 && (bits == 4 || bits == 8) && scales->len == biases->len;
+    fits = fits && (p.rows = y->len / 4 / count) && (p.groups = scales->len / 4 / p.rows);
+    if (fits) {
+        p.words = weight->len / 4 / p.rows;
         p.span = p.words / p.groups;
         p.chunks = (p.words + lanes - 1) / lanes;
-        fits = p.span * 32 / bits == 32 || p.span * 32 / bits == 64 || p.span * 32 / bits == 128;
-        fits &= p.words == p.span * p.groups && weight.len == 4 * p.words * p.rows && y.len == 4 * p.rows * count;
-        fits &= scales.len == 4 * p.groups * p.rows && x.len == 4 * count * p.words * (32 / bits);
+        int64_t size = p.span * (32 / bits);
+        fits = (size == 32 || size == 64 || size == 128) && p.words == p.span * p.groups;
+        fits &= weight->len == 4 * p.words * p.rows && y->len == 4 * p.rows * count;
+        fits &= scales->len == 4 * p.groups * p.rows && x->len == 4 * count * p.words * (32 / bits);
     }
     if (fits) {
         PyThreadState *state = PyEval_SaveThread();
-        done = compute(&p, x.buf);
+        done = compute(&p, x->buf);
         PyEval_RestoreThread(state);
     }
-    for (int n = 0; n < 5; n++)
-        PyBuffer_Release(all[n]);
+    for (int n = 0; n < got; n++)
+        PyBuffer_Release(&all[n]);
     if (done)
         Py_RETURN_NONE;
-    return fits ? PyErr_NoMemory() : PyErr_Format(PyExc_ValueError, "arrays that do not fit together");
+    return got < 5 ? NULL : fits ? PyErr_NoMemory() : PyErr_Format(PyExc_ValueError, "these arrays do not fit together");
 }
 
-// Takes the path of NumPy's OpenBLAS, and whether to round activations; returns whether this processor does so.
 static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *arguments) {
     const char *name;
-    int int8;
-    if (!PyArg_ParseTuple(arguments, "sp", &name, &int8))
+    int threads, int8;
+    if (!PyArg_ParseTuple(arguments, "sip", &name, &threads, &int8))
         return NULL;
     void *library = dlopen(name, RTLD_NOW);
     if (!library)
         return PyErr_Format(PyExc_OSError, "%s", dlerror());
-    int (*get_num_threads)(void) = dlsym(library, "scipy_openblas_get_num_threads64_");
     void (*set_num_threads)(int) = dlsym(library, "scipy_openblas_set_num_threads64_");
-    gemm = dlsym(library, "scipy_cblas_sgemm64_");
-    gemv = dlsym(library, "scipy_cblas_sgemv64_");
-    if (!gemm || !gemv || !get_num_threads || !set_num_threads)
+    void *new_gemm = dlsym(library, "scipy_cblas_sgemm64_"), *new_gemv = dlsym(library, "scipy_cblas_sgemv64_");
+    if (!new_gemm || !new_gemv || !set_num_threads)
         return PyErr_Format(PyExc_OSError, "%s: not the OpenBLAS of a NumPy wheel", name);
-    max_threads = get_num_threads() < THREADS ? get_num_threads() : THREADS;
+    gemm = new_gemm, gemv = new_gemv, max_threads = threads;
     set_num_threads(1);
 #ifdef __x86_64__
     if (MAX_LANES >= 16 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
@@ -227,7 +269,7 @@ static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *arguments) {
     arrange_int8 = arrange_16_int8;
     multiply_int8 = int8 && lanes == 16 && __builtin_cpu_supports("avx512vnni") ? multiply_16_int8 : NULL;
 #endif
-    return PyBool_FromLong(multiply_int8 != NULL);
+    return PyBool_FromLong(multiply_int8 != NULL);  // whether activations are rounded
 }
 
 static PyMethodDef methods[] = {{"quantized_product", quantized_product, METH_VARARGS, NULL},

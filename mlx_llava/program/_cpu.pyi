@@ -1,10 +1,10 @@
 from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
 
-def use_openblas(path: str, int8: bool) -> bool:
-    """Multiply by the OpenBLAS of a NumPy wheel; everything else comes after this.
+def use_openblas(path: str, threads: int, int8: bool) -> bool:
+    """Use the OpenBLAS of a NumPy wheel, on one thread in itself and on `threads` here. Call this first.
 
     Returns whether activations are rounded to 8 bits, which `int8` asks for and not every processor can do. Raises
-    OSError if the library is another one.
+    OSError if the library cannot be opened or is another one.
     """
 
 def quantized_product(
@@ -12,5 +12,5 @@ def quantized_product(
 ) -> None:
     """Write x Wᵀ into `y [count, rows]`, for `x [count, columns]` and W as `mx.quantize` returns it, float32.
 
-    Raises ValueError if the shapes do not fit together, or for other than 4 or 8 bits.
+    Raises ValueError if the shapes do not fit together, if an array is not contiguous, or for other than 4 or 8 bits.
     """

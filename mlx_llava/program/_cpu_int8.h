@@ -1,19 +1,22 @@
 // Products with activations rounded to 8 bits, by AVX-512 VNNI: 64 products an instruction. Uses _cpu_rows.h at 16 lanes.
 
 #include <immintrin.h>
+#include <math.h>
 
-// Steps and bytes of x: each group is divided by its step, its largest number by 127. Even weights of a word come first.
+// Steps and bytes of x. The step of a group is its largest absolute value / 127. The bytes for even weights come first.
 static void arrange_16_int8(struct product *p, const float *x) {
     const int64_t per_word = 32 / p->bits, size = p->span * per_word;
     for (int64_t n = 0; n < p->count * p->groups; n++, x += size) {
         float largest = 0;
         int sum = 0;
-        for (int64_t k = 0; k < size; k++)
-            largest = x[k] > largest ? x[k] : -x[k] > largest ? -x[k] : largest;
+        for (int64_t k = 0; k < size; k++) {
+            float value = x[k] < 0 ? -x[k] : x[k];
+            largest = value <= largest ? largest : largest == largest ? value : largest;  // NaN stays NaN
+        }
         for (int64_t k = 0; k < size; k++) {
             int64_t word = n % p->groups * p->span + k / per_word, chunk = n / p->groups * p->chunks + word / 16;
             int64_t byte = k % per_word, odd = p->bits == 4 && byte & 1;
-            int rounded = largest > 0 ? _mm_cvtss_si32(_mm_set_ss(x[k] / largest * 127)) : 0;
+            int rounded = largest > 0 && largest < INFINITY ? _mm_cvtss_si32(_mm_set_ss(x[k] / largest * 127)) : 0;
             p->bytes[(chunk * (8 / p->bits) + odd) * 64 + word % 16 * 4 + (p->bits == 4 ? byte / 2 : byte)] = rounded;
             p->steps[chunk * 16 + word % 16] = largest / 127;
             sum += rounded;

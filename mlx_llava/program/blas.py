@@ -17,12 +17,13 @@ try:
 except ImportError:  # not Linux, or no C compiler when this package was installed
     _cpu = None
 
-SWITCH = "MLX_LLAVA_FAST_BLAS"  # 0 keeps MLX's own BLAS; the path of a library is that library, and nothing else
-BEST = ("", "1")  # like no value at all
+SWITCH = "MLX_LLAVA_FAST_BLAS"  # 0 keeps MLX's own BLAS; a path loads that library
+BEST = ("", "1")  # the same as unset
 INT8 = "MLX_LLAVA_INT8"  # 1 rounds activations to 8 bits in products with quantized weights
 
 _loaded: list[str] = []
 _rounds: list[bool] = []
+_errors: list[str] = []  # of the extension
 
 
 def load_fast_blas() -> None:
@@ -43,11 +44,23 @@ def _libraries() -> Iterator[str]:
     """The extension with NumPy's OpenBLAS, then MKL, then the system's OpenBLAS."""
     openblas = openblas_of_numpy()
     if _cpu is not None and openblas is not None:
-        _rounds[:] = [_cpu.use_openblas(str(openblas), os.environ.get(INT8) == "1")]
-        yield _cpu.__file__
+        try:
+            _rounds[:] = [_cpu.use_openblas(str(openblas), _num_threads(), os.environ.get(INT8) == "1")]
+        except OSError as error:
+            _errors.append(str(error))
+        else:
+            yield _cpu.__file__
     yield from map(str, sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"), reverse=True))  # the extra `fast-cpu`
     yield "libmkl_rt.so.2"
     yield "libopenblas.so.0"  # Debian and Ubuntu: apt install libopenblas0
+
+
+def _num_threads() -> int:
+    """One for each core that this process may use, unless a variable of OpenBLAS says otherwise."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if (value := os.environ.get(name, "")).isdecimal() and int(value):
+            return int(value)
+    return len(os.sched_getaffinity(0))
 
 
 def openblas_of_numpy() -> Path | None:
@@ -78,16 +91,16 @@ def name_of_blas() -> str:
 
 
 def reason_for_blas() -> str:
-    """Why it is this one."""
+    """Why this BLAS is in use."""
     if sys.platform != "linux":
         return "part of the system"
     if extension() is not None:
-        rounded = f", with {'int8' if rounds_activations() else 'float32'} activations"
-        return f"by mlx-llava's C extension, which multiplies with quantized weights too{rounded}"
+        activations = "int8" if rounds_activations() else "float32"
+        return f"by mlx-llava's C extension, which also multiplies quantized weights ({activations} activations)"
     if (choice := os.environ.get(SWITCH, "")) not in BEST:
         return f"{SWITCH} is {choice}"
     if _cpu is None:
-        return "mlx-llava's C extension is faster; install a C compiler (gcc), then mlx-llava again"
+        return "mlx-llava's C extension is faster: install gcc, then mlx-llava again with pip's --force-reinstall --no-cache"
     if openblas_of_numpy() is None:
         return "mlx-llava's C extension is faster, but needs the OpenBLAS of a NumPy wheel; this NumPy has none"
-    return "MLX was imported before mlx_llava, too early for another one"
+    return _errors[0] if _errors else "MLX was imported before mlx_llava; import mlx_llava first"
