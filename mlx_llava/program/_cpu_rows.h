@@ -69,9 +69,9 @@ static void NAME(multiply)(const void *task, int64_t begin, int64_t end) {
     const struct product *p = task;
 #define ROWS(BITS, SPAN)                                                                                               \
     if (p->bits == BITS && p->span == SPAN)                                                                            \
-        for (int64_t from = begin; from < end; from += 32) /* whose words stay in the cache for all rows of x */        \
+        for (int64_t from = begin; from < end; from += p->count == 1 ? end - begin : 32) /* whose words stay in the cache for all rows of x */        \
             for (int64_t t = 0; t < p->count; t += MOST)                                                               \
-                for (int64_t row = from; row < end && row < from + 32; row++)                                          \
+                for (int64_t row = from; row < end && (p->count == 1 || row < from + 32); row++)                                          \
                     p->count == 1 ? NAME(row)(p, row, t, 1, BITS, SPAN) : NAME(row)(p, row, t, MOST, BITS, SPAN);
     EVERY_FORM
 #undef ROWS

@@ -100,7 +100,7 @@ def reason_for_blas() -> str:
     if (choice := os.environ.get(SWITCH, "")) not in BEST:
         return f"{SWITCH} is {choice}"
     if _cpu is None:
-        return "mlx-llava's C extension is faster: install gcc, then mlx-llava again with pip's --force-reinstall --no-cache"
+        return "mlx-llava's C extension is faster: install gcc, then mlx-llava with pip's --force-reinstall --no-cache"
     if openblas_of_numpy() is None:
         return "mlx-llava's C extension is faster, but needs the OpenBLAS of a NumPy wheel; this NumPy has none"
     return _errors[0] if _errors else "MLX was imported before mlx_llava; import mlx_llava first"
