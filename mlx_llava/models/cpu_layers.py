@@ -93,10 +93,8 @@ def _product(layer: Quantized, x: mx.array) -> mx.array:
         if extension is None:
             return x @ _weight(layer, layer.weight, x.dtype).T
         y = np.empty((*x.shape[:-1], len(layer.weight)), np.float32)
-        operands = (
-            mx.contiguous(operand) for operand in (x.astype(mx.float32), layer.weight, layer.scales, layer.biases)
-        )
-        extension.quantized_product(*operands, y, x.size // x.shape[-1], layer.bits)
+        operands = x.astype(mx.float32), layer["weight"], layer["scales"], layer["biases"]
+        extension.quantized_product(*map(mx.contiguous, operands), y, x.size // x.shape[-1], layer.bits)
         return mx.array(y)
 
     @product.vjp
