@@ -19,6 +19,11 @@ def test_the_lines_say_what_the_json_says(capsys: pytest.CaptureFixture[str]) ->
     for cache in facts["caches"].values():
         assert cache["path"] in text
         assert cache["free"] > 0
+    assert facts["cpu_blas"] in text
+    assert facts["cpu_blas_reason"] in text
+    if facts["device"] == "cpu":
+        assert facts["gflops"] > 0
+        assert f"{facts['gflops']:.0f} GFLOP/s" in text
 
 
 def test_a_missing_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

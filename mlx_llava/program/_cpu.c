@@ -208,7 +208,8 @@ static int compute(struct product *p, const float *x) {
     p->steps = p->x + count * width / 4;
     int round = multiply_int8 && p->count <= FEW;
     (round ? arrange_int8 : arrange)(p, x);
-    in_threads(p->count > FEW ? multiply_many : round ? multiply_int8 : multiply, p, p->rows, p->rows * p->words * 4 * count);
+    work *by = p->count > FEW ? multiply_many : round ? multiply_int8 : multiply;
+    in_threads(by, p, p->rows, p->rows * p->words * 4 * count);
     free(p->x);
     return 1;
 }
@@ -262,7 +263,8 @@ static PyObject *use_openblas(PyObject *Py_UNUSED(self), PyObject *arguments) {
     gemm = new_gemm, gemv = new_gemv, max_threads = threads;
     set_num_threads(1);
 #ifdef __x86_64__
-    if (MAX_LANES >= 16 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if (MAX_LANES >= 16 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
         lanes = 16, arrange = arrange_16, multiply = multiply_16, dequantize = dequantize_16;
     else if (MAX_LANES >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         lanes = 8, arrange = arrange_8, multiply = multiply_8, dequantize = dequantize_8;
